@@ -1,0 +1,100 @@
+"""What happens around the training: stopping, checkpoints, averages, pictures, history."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pytorch_lightning import Callback
+from pytorch_lightning.callbacks import (
+    EarlyStopping,
+    EMAWeightAveraging,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    TQDMProgressBar,
+)
+
+from segmentation.callbacks.curves import Curves
+from segmentation.callbacks.freeze import FreezeBackbone
+from segmentation.callbacks.grid import PredictionGrid
+from segmentation.callbacks.history import History
+from segmentation.callbacks.throughput import Throughput
+from segmentation.errors import UserError, closest
+from segmentation.metrics import score_names
+from segmentation.options import call
+
+__all__ = ["History", "build_callbacks"]
+
+Options = dict[str, Any]
+Mode = Literal["min", "max"]
+
+
+def build_callbacks(config: Mapping[str, Any], folder: Path, *, binary: bool, progress_bar: bool) -> list[Callback]:
+    """The callbacks of a run in `folder`, as `conf/callbacks` names them.
+
+    Raises `UserError` for unknown options, values out of range and metrics that are not measured.
+    """
+    names = [f"val/{name}" for name in ("loss", *score_names(binary=binary))]
+    return call("callbacks", _callbacks, folder=folder, metrics=names, progress_bar=progress_bar, **config)
+
+
+def _callbacks(
+    *,
+    folder: Path,
+    metrics: list[str],
+    progress_bar: bool,
+    early_stopping: Options,
+    best: Options,
+    grid: Options,
+    freeze_backbone_epochs: int,
+    ema_decay: float | None,
+) -> list[Callback]:
+    callbacks = [
+        Throughput(),
+        LearningRateMonitor("step"),
+        Curves(folder),
+        *call("callbacks.early_stopping", _early_stopping, metrics=metrics, **early_stopping),
+        *call("callbacks.best", _checkpoints, folder=folder / "checkpoints", metrics=metrics, **best),
+        *call("callbacks.grid", _grid, folder=folder, **grid),
+    ]
+    if freeze_backbone_epochs:
+        callbacks.append(FreezeBackbone(freeze_backbone_epochs))
+    if ema_decay is not None:
+        if not 0 < ema_decay < 1:
+            raise UserError(f"callbacks.ema_decay={ema_decay}: give a share between 0 and 1 such as 0.999, or null.")
+        callbacks.append(EMAWeightAveraging(decay=ema_decay))
+    if progress_bar:
+        callbacks.append(TQDMProgressBar(refresh_rate=10))  # each refresh waits for the device
+    return callbacks
+
+
+def _early_stopping(
+    *, metrics: list[str], monitor: str, mode: Mode, patience: int | None, min_delta: float
+) -> list[Callback]:
+    _check_metric("callbacks.early_stopping.monitor", monitor, metrics)
+    if patience is None:
+        return []
+    if patience < 1 or min_delta < 0:
+        raise UserError("callbacks.early_stopping: give a patience of 1 or more, or null, and a min_delta of 0 or more.")
+    return [EarlyStopping(monitor, min_delta=min_delta, patience=patience, mode=mode)]
+
+
+def _checkpoints(*, folder: Path, metrics: list[str], monitor: str, mode: Mode) -> list[Callback]:
+    _check_metric("callbacks.best.monitor", monitor, metrics)
+    always = {"dirpath": folder, "enable_version_counter": False, "auto_insert_metric_name": False}
+    return [
+        ModelCheckpoint(filename="best", monitor=monitor, mode=mode, save_on_train_epoch_end=False, **always),
+        ModelCheckpoint(filename="best_loss", monitor="val/loss", mode="min", save_on_train_epoch_end=False, **always),
+        # At the very end of an epoch, so that a resumed run starts the next one and repeats nothing.
+        ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **always),
+    ]
+
+
+def _grid(*, folder: Path, images: int, every_n_epochs: int) -> list[Callback]:
+    if images < 0 or every_n_epochs < 1:
+        raise UserError("callbacks.grid: give 0 or more images and 1 or more every_n_epochs.")
+    return [PredictionGrid(folder, images=images, every_n_epochs=every_n_epochs)] if images else []
+
+
+def _check_metric(option: str, name: str, metrics: list[str]) -> None:
+    if name not in metrics:
+        raise UserError(f"{option}={name} is not measured.{closest(name, metrics)}")

@@ -1,0 +1,87 @@
+"""The run's history: `metrics.csv`, an epoch a row, and a line on the console for each."""
+
+import csv
+import logging
+import math
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers.logger import Logger
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+log = logging.getLogger(__name__)
+
+_HEADLINES = ("train/loss", "val/loss", "val/miou", "train/images_per_second")
+
+Row = dict[str, float]
+
+
+class History(Logger):
+    """Gathers what is logged for an epoch into one row and rewrites the file with it.
+
+    A resumed run keeps the rows of the epochs before it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self._rows: dict[int, Row] = {int(row["epoch"]): row for row in read_history(path)}
+
+    @property
+    def name(self) -> str:
+        """Lightning asks every logger for one."""
+        return "history"
+
+    @property
+    def version(self) -> str:
+        """One history a run folder."""
+        return ""
+
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """The configuration is kept in `config.yaml`."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Adds to the epoch's row; the training's own scores come last and complete it."""
+        epoch = int(metrics.get("epoch", -1))
+        if epoch < 0 or any(name.startswith("test/") for name in metrics):
+            return
+        row = self._rows.setdefault(epoch, {"epoch": epoch})
+        row.update(metrics, epoch=epoch, step=float(step or 0))
+        if "train/loss" in metrics:
+            self._write()
+            log.info(_line(row))
+
+    def forget_from(self, epoch: int) -> None:
+        """Drops the rows of `epoch` and later: a resumed run will write them again."""
+        self._rows = {number: row for number, row in self._rows.items() if number < epoch}
+
+    def best(self, metric: str, mode: str) -> Row:
+        """The row with the highest ("max") or lowest ("min") `metric`; empty if none holds it."""
+        rows = [row for row in self._rows.values() if not math.isnan(row.get(metric, math.nan))]
+        choose = max if mode == "max" else min
+        return choose(rows, key=lambda row: row[metric]) if rows else {}
+
+    def _write(self) -> None:
+        rows = [self._rows[epoch] for epoch in sorted(self._rows)]
+        names = sorted({name for row in rows for name in row} - {"epoch", "step"})
+        fresh = self.path.with_suffix(".csv.new")
+        with fresh.open("w", newline="") as file:
+            writer = csv.DictWriter(file, ["epoch", "step", *names])
+            writer.writeheader()
+            writer.writerows(rows)
+        fresh.replace(self.path)  # a reader, or a crash, never meets half a file
+
+
+def read_history(path: Path) -> list[Row]:
+    """The rows of a `metrics.csv` with what each epoch measured; none where there is no file yet."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+
+
+def _line(row: Row) -> str:
+    numbers = "  ".join(f"{name} {row[name]:.4g}" for name in _HEADLINES if name in row)
+    return f"epoch {int(row['epoch']) + 1:>3}  {numbers}"

@@ -1,0 +1,100 @@
+"""A checkpoint is self-contained and inert: weights and plain data, loaded without running anything of its own."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from segmentation.classes import Classes
+from segmentation.environment import versions
+from segmentation.errors import UserError
+from segmentation.functional import Decision
+from segmentation.models import Segmenter, create_segmenter
+from segmentation.options import call
+
+_PREFIX = "model."  # where the LightningModule keeps the segmenter
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model ready to use, with all that its training knew of it."""
+
+    model: Segmenter
+    classes: Classes
+    decision: Decision
+    size: tuple[int, int]
+    resize: bool
+    protocol: dict[str, Any]
+
+
+def describe(
+    model: Segmenter,
+    classes: Classes,
+    *,
+    threshold: float,
+    size: tuple[int, int],
+    resize: bool,
+    protocol: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Plain data (strings, numbers, lists, dicts) from which `load` builds the model again."""
+    return {
+        "model": dict(model.description),
+        "classes": classes.to_dict(),
+        "threshold": threshold,
+        "input": {"size": list(size), "resize": resize},
+        "protocol": dict(protocol),
+        "versions": versions(),
+    }
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The checkpoint's contents, of plain types and tensors only.
+
+    Raises `UserError` for a file that is missing, damaged, no checkpoint of this project, or that would run code.
+    """
+    if not path.is_file():
+        raise UserError(f"There is no checkpoint {path}. Give a file such as RUN/checkpoints/best.ckpt.")
+    try:
+        contents = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds; all mean that the file cannot be trusted
+        unsafe = "weights_only" in str(error).lower() or "unsupported" in str(error).lower()
+        cause = "holds more than weights and plain data" if unsafe else "is damaged or no checkpoint"
+        raise UserError(f"{path} {cause}: it was not loaded. Train it again or ask its maker for another.") from error
+    if not isinstance(contents, dict) or not {"segmentation", "state_dict"} <= contents.keys():
+        raise UserError(f"{path} was not written by this project: give a checkpoint that train.py made.")
+    return contents
+
+
+def load(path: Path) -> Trained:
+    """The trained model of a checkpoint in evaluation mode on the CPU.
+
+    Raises `UserError` where `read` does, and where the description and the weights do not fit our models.
+    """
+    contents = read(path)
+    try:
+        about = contents["segmentation"]
+        classes = Classes.from_dict(about["classes"])
+        model = call("checkpoint", create_segmenter, **about["model"])
+        model.load_state_dict(model_weights(contents))
+        height, width = (int(side) for side in about["input"]["size"])
+        return Trained(
+            model.eval(),
+            classes,
+            Decision(classes.binary, float(about["threshold"])),
+            (height, width),
+            bool(about["input"]["resize"]),
+            dict(about["protocol"]),
+        )
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        cause = str(error).splitlines()[0]
+        raise UserError(f"{path} does not fit this version of the project ({cause}).") from error
+
+
+def model_weights(contents: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """The segmenter's own state out of a checkpoint's."""
+    weights: dict[str, torch.Tensor] = contents["state_dict"]
+    return {name.removeprefix(_PREFIX): value for name, value in weights.items() if name.startswith(_PREFIX)}

@@ -1,0 +1,5 @@
+"""What the scripts share: composing a config, help for people, short messages for mistakes."""
+
+from segmentation.cli.script import script
+
+__all__ = ["script"]

@@ -1,0 +1,52 @@
+"""Exceptions -> what the user should read."""
+
+from collections.abc import Iterable
+
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    InterpolationKeyError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
+
+from segmentation.errors import UserError, closest
+
+
+def explain(error: BaseException) -> str | None:
+    """One line that says what is wrong and what to do; None where the mistake is ours."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, MissingMandatoryValue):
+        return f"{error.full_key} is missing: give {error.full_key}=VALUE."
+    if isinstance(error, MissingConfigException):
+        return _missing_option(error)
+    if isinstance(error, OverrideParseException):
+        return f"'{error.override}' cannot be read: write KEY=VALUE, a list as KEY=[1,2], and quote special characters."
+    if isinstance(error, ConfigCompositionException) and isinstance(
+        error.__cause__, ConfigAttributeError | ConfigKeyError
+    ):
+        return _unknown_key(error.__cause__)
+    if isinstance(error, InterpolationKeyError):
+        return f"{error.full_key} refers to something that is not there: {_first_line(error)}."
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return _first_line(error) + "."
+    return None
+
+
+def _missing_option(error: MissingConfigException) -> str:
+    group, _, option = str(error.missing_cfg_file).rpartition("/")
+    if not group:
+        return f"There is no config '{option}'."
+    return f"{group}={option} is unknown.{closest(option, error.options or [])}"
+
+
+def _unknown_key(error: ConfigAttributeError | ConfigKeyError) -> str:
+    full_key, key = str(error.full_key), str(error.key)
+    siblings: Iterable[str] = () if error.parent_node is None else map(str, error.parent_node.keys())
+    return f"There is no option '{full_key}'.{closest(key, siblings)}"
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0].rstrip(".")

@@ -1,0 +1,40 @@
+"""`resume=RUN`: the run's own overrides, then those typed now, in the run's own folder."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from segmentation.errors import UserError
+
+_KEY = "resume="
+
+
+def resumed(arguments: Sequence[str]) -> list[str]:
+    """Command line arguments -> the same, with those of the run that `resume=RUN` names before them.
+
+    Raises `UserError` where RUN is no run folder or has no checkpoint to go on from.
+    """
+    runs = [argument.removeprefix(_KEY) for argument in arguments if argument.startswith(_KEY)]
+    if not runs or runs[-1] in ("", "null"):
+        return list(arguments)
+    folder = Path(runs[-1].strip("'\"")).expanduser().resolve()
+    overrides = folder / ".hydra" / "overrides.yaml"
+    if not overrides.is_file():
+        raise UserError(f"resume={runs[-1]} is no run folder: it has no .hydra/overrides.yaml. Give outputs/NAME/DATE_TIME.")
+    if not (folder / "checkpoints" / "last.ckpt").is_file():
+        raise UserError(f"resume={runs[-1]} has no checkpoints/last.ckpt: no epoch was finished. Start it anew.")
+    try:
+        earlier = yaml.safe_load(overrides.read_text())
+    except yaml.YAMLError:
+        earlier = None
+    if not isinstance(earlier, list) or not all(isinstance(override, str) for override in earlier):
+        raise UserError(f"{overrides} is damaged: it should be a list of overrides.")
+    kept = [override for override in earlier if not override.startswith(_KEY)]
+    typed = [argument for argument in arguments if not argument.startswith(_KEY)]
+    return [*kept, *typed, f"{_KEY}{_quoted(folder)}", f"hydra.run.dir={_quoted(folder)}"]
+
+
+def _quoted(path: Path) -> str:
+    # Hydra's grammar gives meaning to = , and spaces, which folder names do hold.
+    return "'" + str(path).replace("'", "\\'") + "'"

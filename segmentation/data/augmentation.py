@@ -1,0 +1,113 @@
+"""Image and mask, changed together: the one file that knows albumentations.
+
+Masks are resampled by nearest neighbour and whatever comes from outside the picture is ignore, so that
+no augmentation invents a label.
+"""
+
+import os
+import random
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+# It would look for a newer version of itself over the network while it is imported.
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+import albumentations as A
+import cv2
+
+from segmentation.errors import UserError
+from segmentation.sample import IGNORE_INDEX, Sample
+
+Transform = Callable[[Sample, int], Sample]
+
+# Near ImageNet's mean: padding that is neither black nor white disturbs the statistics of a batch least.
+_FILL = 116
+_OUTSIDE = {"border_mode": cv2.BORDER_CONSTANT, "fill": _FILL, "fill_mask": IGNORE_INDEX}
+
+
+def training_transform(
+    *,
+    size: tuple[int, int],
+    resize: bool,
+    scale: Sequence[float] = (1.0, 1.0),
+    rotate: float = 0.0,
+    flip: float = 0.0,
+    vertical_flip: float = 0.0,
+    colour: float = 0.0,
+    blur: float = 0.0,
+    noise: float = 0.0,
+    dropout: float = 0.0,
+) -> Transform:
+    """Sample and seed -> sample of `size` (H, W); equal seeds give equal results, in any process.
+
+    With `resize` the whole image is first brought to `size`, else its own resolution is kept. Then it is
+    zoomed by a factor out of `scale` (low, high), turned by up to `rotate` degrees, padded with ignore and
+    cropped. `flip`, `vertical_flip`, `colour`, `blur`, `noise` and `dropout` are probabilities 0..1; what
+    dropout covers is ignored.
+
+    Raises `UserError` for a probability outside 0..1, a scale that is not 0 < low <= high or a rotation
+    outside 0..180.
+    """
+    _check_probabilities(
+        flip=flip, vertical_flip=vertical_flip, colour=colour, blur=blur, noise=noise, dropout=dropout
+    )
+    if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
+        raise UserError(f"augmentation.scale={list(scale)} is no zoom range: give [low, high], 0 < low <= high.")
+    if not 0 <= rotate <= 180:
+        raise UserError(f"augmentation.rotate={rotate} is not within 0..180 degrees.")
+    height, width = size
+    steps: list[A.BasicTransform] = [_resize(size)] if resize else []
+    if tuple(scale) != (1.0, 1.0):
+        low, high = scale
+        steps.append(A.RandomScale((low - 1, high - 1), area_for_downscale="image", p=1.0))
+    if rotate:
+        steps.append(A.Affine(rotate=(-rotate, rotate), p=1.0, **_OUTSIDE))
+    return _Seeded(
+        [
+            *steps,
+            A.PadIfNeeded(height, width, position="random", **_OUTSIDE),
+            A.RandomCrop(height, width),
+            A.HorizontalFlip(p=flip),
+            A.VerticalFlip(p=vertical_flip),
+            A.ColorJitter((0.7, 1.3), (0.7, 1.3), (0.7, 1.3), (-0.05, 0.05), p=colour),
+            A.GaussianBlur(sigma_limit=(0.3, 1.5), p=blur),
+            A.GaussNoise(std_range=(0.01, 0.05), p=noise),
+            A.CoarseDropout(
+                (1, 4), (0.05, 0.2), (0.05, 0.2), fill=_FILL, fill_mask=IGNORE_INDEX, p=dropout
+            ),
+        ]
+    )
+
+
+def evaluation_transform(*, size: tuple[int, int], resize: bool) -> Transform:
+    """The image at `size` (H, W), or with `resize` off as it is; the mask always at its own size."""
+    pipeline = A.Compose([_resize(size)] if resize else [])
+
+    def transform(sample: Sample, seed: int) -> Sample:
+        return {**sample, "image": pipeline(image=sample["image"])["image"]}
+
+    return transform
+
+
+def _resize(size: tuple[int, int]) -> A.Resize:
+    # Averaging over areas when it shrinks: plain bilinear would skip pixels of a large photograph.
+    return A.Resize(*size, area_for_downscale="image")
+
+
+class _Seeded:
+    """Albumentations' pipeline as a function of sample and seed."""
+
+    def __init__(self, steps: list[A.BasicTransform]) -> None:
+        self._pipeline = A.Compose([step for step in steps if step.p > 0])
+
+    def __call__(self, sample: Sample, seed: int) -> Sample:
+        # One shared stream: seeding every step alike would make each flip come with the same colours.
+        self._pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
+        changed = self._pipeline(image=sample["image"], mask=sample["mask"])
+        return {"image": changed["image"], "mask": changed["mask"], "name": sample["name"]}
+
+
+def _check_probabilities(**probabilities: float) -> None:
+    for name, value in probabilities.items():
+        if not 0 <= value <= 1:
+            raise UserError(f"augmentation.{name}={value} is no probability: give 0 to 1.")

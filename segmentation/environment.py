@@ -1,0 +1,31 @@
+"""The machine and the software that a number was made with."""
+
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+from segmentation import __version__
+
+
+def versions() -> dict[str, str]:
+    """The packages that a result depends on."""
+    packages = ("torch", "torchvision", "pytorch-lightning", "albumentations", "numpy")
+    return {
+        "segmentation": __version__,
+        "python": platform.python_version(),
+        **{package: version(package) for package in packages},
+    }
+
+
+def device_name() -> str:
+    """The GPU if there is one, else the processor."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        name = platform.processor() or platform.machine()
+    return f"{name}, {torch.get_num_threads()} threads"

@@ -1,0 +1,18 @@
+"""What other packages say that helps nobody here."""
+
+import logging
+import warnings
+
+_KNOWN = (
+    ".*does not have many workers.*",  # data.workers is the user's own choice, and auto is measured
+    ".*number of training batches.*smaller than the logging interval.*",  # the scores are logged by epoch
+    ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run goes on in its own folder
+)
+
+
+def hush() -> None:
+    """Leaves of the libraries' messages those that a user can act on."""
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in _KNOWN:
+        warnings.filterwarnings("ignore", message)

@@ -1,0 +1,138 @@
+"""The LightningModule: one step shared by training, validation and test."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+
+from segmentation.classes import Classes
+from segmentation.functional import Decision, resize
+from segmentation.metrics import ConfusionMatrix, MeanLoss, scores
+from segmentation.models import Segmenter
+from segmentation.sample import IGNORE_INDEX, Batch
+
+OptimizerFactory = Callable[[nn.Module], torch.optim.Optimizer]
+SchedulersFactory = Callable[..., list[dict[str, Any]]]
+
+SPLITS = ("train", "val", "test")
+
+
+class SegmentationTask(LightningModule):
+    """Trains and judges a `Segmenter`.
+
+    `loss` maps (logits (B, K, H, W), mask (B, H, W)) to a scalar; the auxiliary head, where there is one,
+    adds `aux_weight` times its own. `optimizer` gets the model, `schedulers` the optimizer with
+    `total_steps` and `epochs`: both come late because only the trainer knows the run's length.
+    `describe` gives the plain data that make a checkpoint self-contained.
+
+    Logs `{split}/loss` and the scores of `metrics.scores` for train, val and test, from counts over the
+    whole epoch. Validation and test judge every image at its mask's own size and weigh it by its valid
+    pixels, so their numbers do not depend on the batch size.
+    """
+
+    def __init__(
+        self,
+        model: Segmenter,
+        *,
+        loss: nn.Module,
+        classes: Classes,
+        optimizer: OptimizerFactory,
+        schedulers: SchedulersFactory,
+        aux_weight: float = 0.4,
+        threshold: float = 0.5,
+        describe: Callable[[], dict[str, Any]] = dict,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = loss
+        self.classes = classes
+        self.decision = Decision(classes.binary, threshold)
+        self.counts = nn.ModuleDict({split: ConfusionMatrix(len(classes)) for split in SPLITS})
+        self.losses = nn.ModuleDict({split: MeanLoss() for split in SPLITS})
+        self._optimizer = optimizer
+        self._schedulers = schedulers
+        self._aux_weight = aux_weight
+        self._describe = describe
+
+    def forward(self, image_BCHW: Tensor) -> Tensor:
+        """Raw pixels 0..255 -> logits (B, K, H, W) at the input's size."""
+        logits: Tensor = self.model(image_BCHW)
+        return logits
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """The loss of one batch, with the auxiliary head's share."""
+        mask_BHW = batch["mask"]
+        assert isinstance(mask_BHW, Tensor)
+        logits_BKHW, auxiliary_BKHW = self.model.with_auxiliary(batch["image"])
+        loss: Tensor = self.loss(logits_BKHW, mask_BHW)
+        self._count("train", loss, logits_BKHW, mask_BHW)
+        if auxiliary_BKHW is not None:
+            loss = loss + self._aux_weight * self.loss(auxiliary_BKHW, mask_BHW)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        """Counts one batch of the validation split."""
+        self._judge("val", batch)
+
+    def test_step(self, batch: Batch, batch_index: int) -> None:
+        """Counts one batch of the test split."""
+        self._judge("test", batch)
+
+    def _judge(self, split: str, batch: Batch) -> None:
+        for logits_KHW, mask_HW in zip(self(batch["image"]), batch["mask"], strict=True):
+            logits_BKHW = resize(logits_KHW[None], (mask_HW.shape[0], mask_HW.shape[1]))
+            self._count(split, self.loss(logits_BKHW, mask_HW[None]), logits_BKHW, mask_HW[None])
+
+    @torch.no_grad()
+    def _count(self, split: str, loss: Tensor, logits_BKHW: Tensor, mask_BHW: Tensor) -> None:
+        self.losses[split].update(loss.detach(), (mask_BHW != IGNORE_INDEX).sum())
+        self.counts[split].update(self.decision.labels(logits_BKHW), mask_BHW)
+
+    def on_train_epoch_end(self) -> None:
+        """Scores of the epoch's training batches, as they were seen: augmented, by a changing model."""
+        self._log_scores("train")
+
+    def on_validation_epoch_end(self) -> None:
+        """Scores of the validation split."""
+        self._log_scores("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Scores of the test split."""
+        self._log_scores("test")
+
+    def _log_scores(self, split: str) -> None:
+        values = {"loss": float(self.losses[split].compute())}
+        values |= scores(self.counts[split].compute(), binary=self.classes.binary)
+        self.log_dict({f"{split}/{name}": float(value) for name, value in values.items()})
+
+    def on_train_epoch_start(self) -> None:
+        """Fresh counts."""
+        self._reset("train")
+
+    def on_validation_epoch_start(self) -> None:
+        """Fresh counts."""
+        self._reset("val")
+
+    def on_test_epoch_start(self) -> None:
+        """Fresh counts."""
+        self._reset("test")
+
+    def _reset(self, split: str) -> None:
+        self.losses[split].reset()
+        self.counts[split].reset()
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer, and schedules over the run's real number of optimizer steps."""
+        optimizer = self._optimizer(self.model)
+        schedules = self._schedulers(
+            optimizer,
+            total_steps=self.trainer.estimated_stepping_batches,
+            epochs=self.trainer.max_epochs,
+        )
+        return [optimizer], schedules
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds what is needed to use the model without this run's configuration."""
+        checkpoint["segmentation"] = self._describe()

@@ -1,0 +1,128 @@
+"""A training run from config to report: `train.py` calls this."""
+
+import logging
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pytorch_lightning import Trainer, seed_everything
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from segmentation import build, checkpoint
+from segmentation.callbacks import History
+from segmentation.data.checks import check
+from segmentation.data.source import Source
+from segmentation.data.split import write_split
+from segmentation.environment import device_name, versions
+from segmentation.errors import UserError
+from segmentation.metrics import per_class
+from segmentation.quiet import hush
+from segmentation.report import table, write_report
+from segmentation.task import SegmentationTask
+
+log = logging.getLogger(__name__)
+
+Config = Mapping[str, Any]
+
+
+def train(config: Config, folder: Path) -> float:
+    """Fits, tests the best checkpoint and fills the run folder; the result is that checkpoint's val/miou.
+
+    Raises `UserError` for whatever in the config or the data the user can mend.
+    """
+    start = time.perf_counter()
+    hush()
+    source = build.build_source(config)
+    check(source)
+    seed_everything(config["seed"], workers=True, verbose=False)
+    task = build.build_task(config, source)
+    data = build.build_data(config, source)
+    history = History(folder / "metrics.csv")
+    trainer = build.build_trainer(config, folder, source.classes, history)
+    _keep_inputs(config, source, folder)
+    _announce(source, task, trainer)
+
+    _fit(trainer, task, data, history, folder if config["resume"] else None)
+    metrics = _best_epoch(history, config) | _test(trainer, task, data, folder)
+    classes = per_class(task.counts["test"].compute(), source.classes.names)
+    about = checkpoint.read(folder / "checkpoints" / "best.ckpt")
+    report = {
+        "metrics": metrics,
+        "per_class": classes,
+        "protocol": {**about["segmentation"]["protocol"], "checkpoint": f"best.ckpt, epoch {about['epoch'] + 1}"},
+        "model": {**task.model.description, "parameters": _parameters(task)},
+        "data": {**config["dataset"], "images": _lengths(source), "notes": list(source.notes)},
+        "environment": {"device": device_name(), "precision": trainer.precision, **versions()},
+        "seconds": time.perf_counter() - start,
+    }
+    write_report(folder, report)
+    _log_hyperparameters(trainer, config, metrics)
+    log.info("\n%s\n\nThe run folder: %s", table(metrics, classes), folder)
+    return metrics["val/miou"]
+
+
+def _fit(trainer: Trainer, task: SegmentationTask, data: Any, history: History, resumed: Path | None) -> None:
+    last = None
+    if resumed is not None:
+        last = resumed / "checkpoints" / "last.ckpt"
+        epoch = checkpoint.read(last)["epoch"] + 1
+        history.forget_from(epoch)
+        log.info("resuming after epoch %d", epoch)
+    try:
+        trainer.fit(task, datamodule=data, ckpt_path=last, weights_only=True)
+    except MisconfigurationException as error:
+        raise UserError(f"trainer: {str(error).splitlines()[0]}") from error
+
+
+def _test(trainer: Trainer, task: SegmentationTask, data: Any, folder: Path) -> dict[str, float]:
+    contents = checkpoint.read(folder / "checkpoints" / "best.ckpt")
+    task.model.load_state_dict(checkpoint.model_weights(contents))
+    (metrics,) = trainer.test(task, datamodule=data, verbose=False)
+    return dict(metrics)
+
+
+def _best_epoch(history: History, config: Config) -> dict[str, float]:
+    best = config["callbacks"]["best"]
+    row = history.best(best["monitor"], best["mode"])
+    return {name: value for name, value in row.items() if name.startswith(("train/", "val/"))}
+
+
+def _keep_inputs(config: Config, source: Source, folder: Path) -> None:
+    (folder / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False))
+    write_split(folder / "split.csv", source)
+
+
+def _announce(source: Source, task: SegmentationTask, trainer: Trainer) -> None:
+    images = ", ".join(f"{count} {split}" for split, count in _lengths(source).items())
+    log.info("data: %d classes, images: %s", len(source.classes), images)
+    for note in source.notes:
+        log.info("note: %s", note)
+    device = trainer.strategy.root_device.type
+    log.info("model: %.1f M parameters, %s on %s", _parameters(task) / 1e6, trainer.precision, device)
+
+
+def _log_hyperparameters(trainer: Trainer, config: Config, metrics: Mapping[str, float]) -> None:
+    """The hparams tab shows a run only together with its final metrics, so both are written at the end."""
+    chosen = {name: config[name] for name in ("seed", "weights", "output_stride", "precision")}
+    for group in ("backbone", "head", "dataset", "data", "loss", "optimizer", "scheduler", "augmentation"):
+        chosen |= {f"{group}.{key}": value for key, value in config[group].items()}
+    final = {name: value for name, value in metrics.items() if not math.isnan(value)}
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams({key: _simple(value) for key, value in chosen.items()}, final)
+
+
+def _simple(value: Any) -> Any:
+    return value if isinstance(value, bool | int | float | str) else str(value)
+
+
+def _lengths(source: Source) -> dict[str, int]:
+    return {"train": len(source.train), "val": len(source.val), "test": len(source.test)}
+
+
+def _parameters(task: SegmentationTask) -> int:
+    return sum(parameter.numel() for parameter in task.model.parameters())

@@ -1,0 +1,25 @@
+"""Command line: `python train.py --help`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from segmentation.cli import script
+
+
+@script("train")
+def main(config: Mapping[str, Any], folder: Path) -> float:
+    """Train a DeepLabV3 model, test its best checkpoint, and leave a run folder with all of it in outputs/.
+
+    Examples:
+      python train.py                                             built-in data, a few minutes, no network
+      python train.py dataset=camvid dataset.root=PATH backbone=resnet18 weights=imagenet
+      python train.py resume=outputs/shapes_resnet18/DATE_TIME    go on where a run stopped
+    """
+    from segmentation.training import train  # torch and Lightning: seconds that --help need not spend
+
+    return train(config, folder)
+
+
+if __name__ == "__main__":
+    main()

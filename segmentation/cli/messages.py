@@ -24,6 +24,8 @@ def explain(error: BaseException) -> str | None:
         return _missing_option(error)
     if isinstance(error, OverrideParseException):
         return f"'{error.override}' cannot be read: write KEY=VALUE, a list as KEY=[1,2], and quote special characters."
+    if isinstance(error, ConfigCompositionException) and str(error).startswith("Ambiguous"):
+        return f"{_first_line(error)}: add -m (--multirun) to run each value, or write a list as KEY=[1,2]."
     if isinstance(error, ConfigCompositionException) and isinstance(
         error.__cause__, ConfigAttributeError | ConfigKeyError
     ):

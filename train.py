@@ -16,9 +16,13 @@ def main(config: Mapping[str, Any], folder: Path) -> float:
       python train.py dataset=camvid dataset.root=PATH backbone=resnet18 weights=imagenet
       python train.py resume=outputs/shapes_resnet18/DATE_TIME    go on where a run stopped
     """
-    from segmentation.training import train  # torch and Lightning: seconds that --help need not spend
+    from segmentation.data import open_source
 
-    return train(config, folder)
+    source = open_source(**config["dataset"])
+    # After the data: torch and Lightning take seconds that a wrong path should not cost.
+    from segmentation.training import train
+
+    return train(config, source, folder)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from segmentation.callbacks import History, build_callbacks
 from segmentation.checkpoint import describe
 from segmentation.classes import Classes
-from segmentation.data import create_source
 from segmentation.data.augmentation import training_transform
 from segmentation.data.datamodule import SegmentationData
 from segmentation.data.source import Source
@@ -35,36 +34,29 @@ log = logging.getLogger(__name__)
 Config = Mapping[str, Any]
 
 
-def build_source(config: Config) -> Source:
-    """The data set with its three splits."""
-    name, options = _named(config["dataset"])
-    return create_source(name, **options)
-
-
 def build_data(config: Config, source: Source) -> SegmentationData:
     """Loaders over the source, augmented as configured."""
     transform = call("augmentation", training_transform, **_shape(config), **config["augmentation"])
-    return call("data", SegmentationData, source=source, training=transform, seed=config["seed"], **config["data"])
+    return call("data", SegmentationData, source, transform, seed=config["seed"], **config["data"])
 
 
 def build_model(config: Config, classes: Classes) -> Segmenter:
     """The segmenter with its first weights, and a line in the log that says where they came from."""
-    backbone, norms = _named(config["backbone"])
-    head, options = _named(config["head"])
-    options.pop("aux_weight", None)
-    weights = str(config["weights"])
-    if options.get("rates", 0) is None:
-        options["rates"] = pretrained_rates(backbone, weights, config["output_stride"])
-    momentum = norms["norm_momentum"]
+    backbone, head = dict(config["backbone"]), dict(config["head"])
+    weights, output_stride = str(config["weights"]), config["output_stride"]
+    if backbone["norm_momentum"] == "auto":
+        backbone["norm_momentum"] = 0.1 if weights == "none" else None
+    if head.get("rates", 0) is None:
+        head["rates"] = pretrained_rates(backbone["name"], weights, output_stride)
+    del head["aux_weight"]  # the task's: the model is the same whatever the share
     model = call(
         "model",
         create_segmenter,
         backbone=backbone,
+        aux=head.pop("aux"),
         head=head,
         outputs=classes.outputs,
-        output_stride=config["output_stride"],
-        norm_momentum=(0.1 if weights == "none" else None) if momentum == "auto" else momentum,
-        **options,
+        output_stride=output_stride,
     )
     log.info("%s", load_weights(model, weights))
     return model.to(memory_format=torch.channels_last) if config["channels_last"] else model

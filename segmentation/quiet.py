@@ -6,6 +6,7 @@ import warnings
 _KNOWN = (
     ".*does not have many workers.*",  # data.workers is the user's own choice, and auto is measured
     ".*number of training batches.*smaller than the logging interval.*",  # the scores are logged by epoch
+    ".*isinstance\\(treespec, LeafSpec\\).*",  # between Lightning and torch
     ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run goes on in its own folder
 )
 

@@ -9,14 +9,12 @@ from torch import Tensor, nn
 
 from segmentation.classes import Classes
 from segmentation.functional import Decision, resize
-from segmentation.metrics import ConfusionMatrix, MeanLoss, scores
+from segmentation.metrics import Tally
 from segmentation.models import Segmenter
-from segmentation.sample import IGNORE_INDEX, Batch
+from segmentation.sample import Batch
 
 OptimizerFactory = Callable[[nn.Module], torch.optim.Optimizer]
 SchedulersFactory = Callable[..., list[dict[str, Any]]]
-
-SPLITS = ("train", "val", "test")
 
 
 class SegmentationTask(LightningModule):
@@ -49,8 +47,9 @@ class SegmentationTask(LightningModule):
         self.loss = loss
         self.classes = classes
         self.decision = Decision(classes.binary, threshold)
-        self.counts = nn.ModuleDict({split: ConfusionMatrix(len(classes)) for split in SPLITS})
-        self.losses = nn.ModuleDict({split: MeanLoss() for split in SPLITS})
+        self.train_tally = Tally(len(classes), binary=classes.binary)
+        self.val_tally = Tally(len(classes), binary=classes.binary)
+        self.test_tally = Tally(len(classes), binary=classes.binary)
         self._optimizer = optimizer
         self._schedulers = schedulers
         self._aux_weight = aux_weight
@@ -67,61 +66,54 @@ class SegmentationTask(LightningModule):
         assert isinstance(mask_BHW, Tensor)
         logits_BKHW, auxiliary_BKHW = self.model.with_auxiliary(batch["image"])
         loss: Tensor = self.loss(logits_BKHW, mask_BHW)
-        self._count("train", loss, logits_BKHW, mask_BHW)
+        self._count(self.train_tally, loss, logits_BKHW, mask_BHW)
         if auxiliary_BKHW is not None:
             loss = loss + self._aux_weight * self.loss(auxiliary_BKHW, mask_BHW)
         return loss
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Counts one batch of the validation split."""
-        self._judge("val", batch)
+        self._judge(self.val_tally, batch)
 
     def test_step(self, batch: Batch, batch_index: int) -> None:
         """Counts one batch of the test split."""
-        self._judge("test", batch)
+        self._judge(self.test_tally, batch)
 
-    def _judge(self, split: str, batch: Batch) -> None:
+    def _judge(self, tally: Tally, batch: Batch) -> None:
         for logits_KHW, mask_HW in zip(self(batch["image"]), batch["mask"], strict=True):
             logits_BKHW = resize(logits_KHW[None], (mask_HW.shape[0], mask_HW.shape[1]))
-            self._count(split, self.loss(logits_BKHW, mask_HW[None]), logits_BKHW, mask_HW[None])
+            self._count(tally, self.loss(logits_BKHW, mask_HW[None]), logits_BKHW, mask_HW[None])
 
     @torch.no_grad()
-    def _count(self, split: str, loss: Tensor, logits_BKHW: Tensor, mask_BHW: Tensor) -> None:
-        self.losses[split].update(loss.detach(), (mask_BHW != IGNORE_INDEX).sum())
-        self.counts[split].update(self.decision.labels(logits_BKHW), mask_BHW)
-
-    def on_train_epoch_end(self) -> None:
-        """Scores of the epoch's training batches, as they were seen: augmented, by a changing model."""
-        self._log_scores("train")
-
-    def on_validation_epoch_end(self) -> None:
-        """Scores of the validation split."""
-        self._log_scores("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Scores of the test split."""
-        self._log_scores("test")
-
-    def _log_scores(self, split: str) -> None:
-        values = {"loss": float(self.losses[split].compute())}
-        values |= scores(self.counts[split].compute(), binary=self.classes.binary)
-        self.log_dict({f"{split}/{name}": float(value) for name, value in values.items()})
+    def _count(self, tally: Tally, loss: Tensor, logits_BKHW: Tensor, mask_BHW: Tensor) -> None:
+        tally.update(loss.detach(), self.decision.labels(logits_BKHW), mask_BHW)
 
     def on_train_epoch_start(self) -> None:
         """Fresh counts."""
-        self._reset("train")
+        self.train_tally.reset()
 
     def on_validation_epoch_start(self) -> None:
         """Fresh counts."""
-        self._reset("val")
+        self.val_tally.reset()
 
     def on_test_epoch_start(self) -> None:
         """Fresh counts."""
-        self._reset("test")
+        self.test_tally.reset()
 
-    def _reset(self, split: str) -> None:
-        self.losses[split].reset()
-        self.counts[split].reset()
+    def on_train_epoch_end(self) -> None:
+        """Scores of the epoch's training batches, as they were seen: augmented, by a changing model."""
+        self._log_scores("train", self.train_tally)
+
+    def on_validation_epoch_end(self) -> None:
+        """Scores of the validation split."""
+        self._log_scores("val", self.val_tally)
+
+    def on_test_epoch_end(self) -> None:
+        """Scores of the test split."""
+        self._log_scores("test", self.test_tally)
+
+    def _log_scores(self, split: str, tally: Tally) -> None:
+        self.log_dict({f"{split}/{name}": value for name, value in tally.scores().items()})
 
     def configure_optimizers(self) -> Any:
         """The optimizer, and schedules over the run's real number of optimizer steps."""

@@ -14,7 +14,6 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from segmentation import build, checkpoint
 from segmentation.callbacks import History
-from segmentation.data.checks import check
 from segmentation.data.source import Source
 from segmentation.data.split import write_split
 from segmentation.environment import device_name, versions
@@ -29,15 +28,13 @@ log = logging.getLogger(__name__)
 Config = Mapping[str, Any]
 
 
-def train(config: Config, folder: Path) -> float:
+def train(config: Config, source: Source, folder: Path) -> float:
     """Fits, tests the best checkpoint and fills the run folder; the result is that checkpoint's val/miou.
 
     Raises `UserError` for whatever in the config or the data the user can mend.
     """
     start = time.perf_counter()
     hush()
-    source = build.build_source(config)
-    check(source)
     seed_everything(config["seed"], workers=True, verbose=False)
     task = build.build_task(config, source)
     data = build.build_data(config, source)
@@ -47,8 +44,10 @@ def train(config: Config, folder: Path) -> float:
     _announce(source, task, trainer)
 
     _fit(trainer, task, data, history, folder if config["resume"] else None)
-    metrics = _best_epoch(history, config) | _test(trainer, task, data, folder)
-    classes = per_class(task.counts["test"].compute(), source.classes.names)
+    _test(trainer, task, data, folder)
+    tested = {f"test/{name}": value for name, value in task.test_tally.scores().items()}
+    metrics = _best_epoch(history, config) | tested
+    classes = per_class(task.test_tally.confusion.compute(), source.classes.names)
     about = checkpoint.read(folder / "checkpoints" / "best.ckpt")
     report = {
         "metrics": metrics,
@@ -78,11 +77,10 @@ def _fit(trainer: Trainer, task: SegmentationTask, data: Any, history: History, 
         raise UserError(f"trainer: {str(error).splitlines()[0]}") from error
 
 
-def _test(trainer: Trainer, task: SegmentationTask, data: Any, folder: Path) -> dict[str, float]:
+def _test(trainer: Trainer, task: SegmentationTask, data: Any, folder: Path) -> None:
     contents = checkpoint.read(folder / "checkpoints" / "best.ckpt")
     task.model.load_state_dict(checkpoint.model_weights(contents))
-    (metrics,) = trainer.test(task, datamodule=data, verbose=False)
-    return dict(metrics)
+    trainer.test(task, datamodule=data, verbose=False)
 
 
 def _best_epoch(history: History, config: Config) -> dict[str, float]:
@@ -121,7 +119,7 @@ def _simple(value: Any) -> Any:
 
 
 def _lengths(source: Source) -> dict[str, int]:
-    return {"train": len(source.train), "val": len(source.val), "test": len(source.test)}
+    return {split: len(samples) for split, samples in source.splits().items()}
 
 
 def _parameters(task: SegmentationTask) -> int:

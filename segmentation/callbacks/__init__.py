@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import (
     EarlyStopping,
@@ -19,7 +20,7 @@ from segmentation.callbacks.grid import PredictionGrid
 from segmentation.callbacks.history import History
 from segmentation.callbacks.throughput import Throughput
 from segmentation.errors import UserError, closest
-from segmentation.metrics import score_names
+from segmentation.metrics import scores
 from segmentation.options import call
 
 __all__ = ["History", "build_callbacks"]
@@ -33,7 +34,8 @@ def build_callbacks(config: Mapping[str, Any], folder: Path, *, binary: bool, pr
 
     Raises `UserError` for unknown options, values out of range and metrics that are not measured.
     """
-    names = [f"val/{name}" for name in ("loss", *score_names(binary=binary))]
+    measured = scores(torch.zeros(2, 2), binary=binary)
+    names = [f"val/{name}" for name in ("loss", *measured)]
     return call("callbacks", _callbacks, folder=folder, metrics=names, progress_bar=progress_bar, **config)
 
 

@@ -30,9 +30,9 @@ class SegmentationData(LightningDataModule):
 
     def __init__(
         self,
-        *,
         source: Source,
         training: Transform,
+        *,
         size: tuple[int, int],
         resize: bool,
         batch_size: int,

@@ -51,6 +51,11 @@ class Shapes:
     stream: tuple[int, ...]
     only: int | None = None  # the one class that is foreground in the binary variant
 
+    @property
+    def names(self) -> list[str]:
+        """A number each."""
+        return [f"{index:05d}" for index in range(self.length)]
+
     def __len__(self) -> int:
         return self.length
 
@@ -96,4 +101,4 @@ def shapes(
         name: Shapes(length, size, (seed, number), 1 if binary else None)
         for number, (name, length) in enumerate(lengths.items())
     }
-    return Source(classes=classes, **parts, notes=())
+    return Source(classes=classes, **parts)

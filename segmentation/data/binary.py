@@ -1,0 +1,77 @@
+"""One class against the rest, in folders of images and masks."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from segmentation.classes import Classes
+from segmentation.data.binary_masks import BinaryMask, find_threshold
+from segmentation.data.files import Pairs, contents, missing_folder, pair_folders
+from segmentation.data.pairs import PairDataset
+from segmentation.data.presplit import read_presplit
+from segmentation.data.source import Source
+from segmentation.data.split import read_split, split_names
+from segmentation.errors import UserError
+
+_EXPECTED = "images/ and masks/, or {train,val,test}/{images,masks}, or {train,val,test}_split/{images,masks}"
+
+
+def binary(
+    *,
+    root: Path,
+    split: Path | None = None,
+    fractions: Sequence[float] = (0.7, 0.15, 0.15),
+    seed: int = 0,
+    threshold: int | Literal["auto"] = "auto",
+    ignore: int | None = None,
+) -> Source:
+    """`root` holds images/ and masks/, or the two in each of train, val, test (or train_split, ...).
+
+    Undivided data is split as the file `split` (columns name, split) says, else by `seed` and `fractions`
+    (train, val, test). Mask values above `threshold` (0..254) are foreground; "auto" is 0 for masks of 0/1
+    and 127 for 0/255, found out once for the data set. The mask value `ignore` (0..255) counts nowhere.
+
+    Raises `UserError` for another layout, images or masks without partner, a `split` for data that is divided
+    already, and options out of range.
+    """
+    if threshold != "auto" and not 0 <= threshold <= 254:
+        raise UserError(
+            f"dataset.threshold={threshold} is not within 0..254: foreground is what lies above it."
+        )
+    if ignore is not None and not 0 <= ignore <= 255:
+        raise UserError(f"dataset.ignore={ignore} is no mask value: give 0..255, or null for none.")
+    suffix = _find_layout(root)
+    notes: tuple[str, ...] = ()
+    if suffix is None:
+        parts = _divide(root, split, fractions, seed)
+    elif split is not None:
+        raise UserError(
+            f"dataset.split={split} has no use: {root} is divided by its folders already. Leave it out."
+        )
+    else:
+        parts, notes = read_presplit(root, suffix=suffix)
+    decoder = find_threshold(parts["train"], ignore) if threshold == "auto" else BinaryMask(threshold, ignore)
+    classes = Classes(("background", "foreground"), binary=True)
+    return Source(
+        classes, **{name: PairDataset(pairs, decoder) for name, pairs in parts.items()}, notes=notes
+    )
+
+
+def _find_layout(root: Path) -> str | None:
+    """What follows "train" in the names of the folders; None for data that is not divided."""
+    if not root.is_dir():
+        raise missing_folder(root, _EXPECTED)
+    found = [suffix for suffix in ("", "_split") if (root / f"train{suffix}").is_dir()]
+    flat = any((root / folder).is_dir() for folder in ("images", "masks"))
+    if len(found) + flat > 1:
+        raise UserError(f"{root} holds several data sets ({contents(root)}): keep one of {_EXPECTED}.")
+    if not found and not flat:
+        raise UserError(f"{root} holds {contents(root)}. Expected: {_EXPECTED}.")
+    return found[0] if found else None
+
+
+def _divide(root: Path, split: Path | None, fractions: Sequence[float], seed: int) -> dict[str, Pairs]:
+    pairs = pair_folders(root / "images", root / "masks", _EXPECTED)
+    if split is None:
+        return pairs.divide(split_names(pairs.names, fractions=fractions, seed=seed))
+    return pairs.divide(read_split(split, pairs.names))

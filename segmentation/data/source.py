@@ -1,0 +1,42 @@
+"""What every data set gives: classes, three splits, and what should be known about them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from segmentation.classes import Classes
+from segmentation.sample import Sample
+
+
+class Samples(Protocol):
+    """One split: index -> sample, read when asked for."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The name of each sample, in order, known without reading a file."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Sample:
+        """Raises `IndexError` past the end and `UserError` for a file that cannot be used."""
+        ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set; `notes` are whole sentences for the log and the report."""
+
+    classes: Classes
+    train: Samples
+    val: Samples
+    test: Samples
+    notes: tuple[str, ...] = ()
+
+    def splits(self) -> dict[str, Samples]:
+        """train, val and test by name."""
+        return {"train": self.train, "val": self.val, "test": self.test}
+
+    def names(self) -> dict[str, Sequence[str]]:
+        """Which samples each split holds."""
+        return {split: samples.names for split, samples in self.splits().items()}

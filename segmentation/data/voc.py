@@ -1,0 +1,124 @@
+"""PASCAL VOC 2012 (Everingham et al. 2010): the devkit's tree, or the edition in four folders."""
+
+from pathlib import Path
+from typing import Literal
+
+from segmentation.classes import IGNORE_COLOUR, Classes
+from segmentation.data.files import Listing, Pairs, contents, list_files, missing_folder, pair_folders
+from segmentation.data.masks import ColourMask, IndexMask, LabelMask
+from segmentation.data.pairs import PairDataset
+from segmentation.data.source import Source
+from segmentation.errors import UserError
+
+NAMES = (
+    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *(
+        "diningtable",
+        "dog",
+        "horse",
+        "motorbike",
+        "person",
+        "pottedplant",
+        "sheep",
+        "sofa",
+        "train",
+        "tvmonitor",
+    ),
+)
+_NO_TEST = "VOC publishes no test masks: val serves as test."
+_TRAINVAL = (
+    "The val images are trained on too (train_list=trainval): val and test scores say nothing of new images."
+)
+_DEVKIT = "JPEGImages, SegmentationClass and ImageSets/Segmentation/{train,val}.txt"
+_FOUR = "train_images, train_labels, valid_images, valid_labels"
+_EXPECTED = f"{_DEVKIT}; or {_FOUR}"
+
+
+def voc(*, root: Path, train_list: Literal["train", "trainval"] = "train", download: bool = False) -> Source:
+    """21 classes; the borders (255, or their colour in RGB masks) are ignored; val serves as test.
+
+    `root` holds the devkit's JPEGImages, directly or in [VOCdevkit/]VOC2012, or the four folders. With
+    `download` an archive of 2 GB is fetched into `root` first, unless the data is there.
+
+    Raises `UserError` for another layout, for a listed name without image or mask, for `train_list=trainval`
+    without the devkit's lists, and where the download fails.
+    """
+    if download and _find_tree(root) is None:
+        _download(root)
+    tree = _find_tree(root)
+    if tree is not None:
+        parts = _read_devkit(tree, train_list)
+    elif not root.is_dir():
+        raise missing_folder(root, _EXPECTED)
+    elif not any((root / folder).is_dir() for folder in _FOUR.split(", ")):
+        raise UserError(f"{root} holds {contents(root)}. Expected: {_EXPECTED}.")
+    elif train_list == "trainval":
+        raise UserError(
+            f"dataset.train_list=trainval needs the devkit's lists, which {root} has not: use train."
+        )
+    else:
+        parts = {
+            split: pair_folders(root / f"{folder}_images", root / f"{folder}_labels", _FOUR)
+            for split, folder in (("train", "train"), ("val", "valid"))
+        }
+    classes = Classes(NAMES)
+    decoder = LabelMask(IndexMask(classes), ColourMask(classes, (IGNORE_COLOUR,)))
+    train, val = (PairDataset(parts[split], decoder) for split in ("train", "val"))
+    return Source(
+        classes, train, val, val, (_NO_TEST, _TRAINVAL) if train_list == "trainval" else (_NO_TEST,)
+    )
+
+
+def _find_tree(root: Path) -> Path | None:
+    places = (root, root / "VOC2012", root / "VOCdevkit" / "VOC2012")
+    return next((place for place in places if (place / "JPEGImages").is_dir()), None)
+
+
+def _read_devkit(tree: Path, train_list: str) -> dict[str, Pairs]:
+    images = list_files(tree / "JPEGImages", _DEVKIT)
+    masks = list_files(tree / "SegmentationClass", _DEVKIT)
+    lists = tree / "ImageSets" / "Segmentation"
+    return {
+        split: _read_list(lists / f"{name}.txt", tree, images, masks)
+        for split, name in (("train", train_list), ("val", "val"))
+    }
+
+
+def _read_list(path: Path, tree: Path, images: Listing, masks: Listing) -> Pairs:
+    if not path.is_file():
+        raise UserError(f"There is no list {path}. Expected: {_DEVKIT}.")
+    lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    names: dict[str, None] = {}
+    for number, name in ((number, line.strip()) for number, line in enumerate(lines, 1)):
+        for kind, files in (("image in JPEGImages", images), ("mask in SegmentationClass", masks)):
+            if name and name not in files:
+                raise UserError(f"{path}, line {number}: '{name}' has no {kind}: add it or delete the line.")
+        if name in names:
+            raise UserError(f"{path}, line {number}: '{name}' is listed twice: delete the line.")
+        if name:
+            names[name] = None
+    if not names:
+        raise UserError(f"{path} lists no names: write one a line, without ending.")
+    return Pairs(
+        tree / "JPEGImages",
+        tree / "SegmentationClass",
+        tuple(images[name] for name in names),
+        tuple(masks[name] for name in names),
+    )
+
+
+def _download(root: Path) -> None:
+    from torchvision import datasets  # brings torch, which reading needs not
+    from torchvision.datasets.voc import DATASET_YEAR_DICT
+
+    try:
+        datasets.VOCSegmentation(root, year="2012", download=True)
+    except (
+        Exception
+    ) as error:  # the network, the server, the disk and the archive can each fail in several ways
+        url = DATASET_YEAR_DICT["2012"]["url"]
+        reason = str(getattr(error, "reason", error)).partition("\n")[0]
+        raise UserError(
+            f"VOC could not be downloaded ({reason}): fetch {url} by hand and unpack it in {root}, "
+            "so that VOCdevkit/VOC2012 stands there."
+        ) from error

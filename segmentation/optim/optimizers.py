@@ -1,0 +1,96 @@
+"""Optimizers over named groups of parameters: backbone or head, decayed or not."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+
+from segmentation.optim.checks import check
+from segmentation.options import create
+
+
+def adam(
+    model: nn.Module,
+    *,
+    lr: float,
+    weight_decay: float = 0.0,
+    backbone_lr_factor: float = 1.0,
+    betas: tuple[float, float] = (0.9, 0.999),
+) -> Optimizer:
+    """Kingma & Ba 2015; `betas` (0..1) are the memories of the gradient and of its square."""
+    _check_betas(betas)
+    return Adam(parameter_groups(model, lr, weight_decay, backbone_lr_factor), lr=lr, betas=betas)
+
+
+def adamw(
+    model: nn.Module,
+    *,
+    lr: float,
+    weight_decay: float = 0.01,
+    backbone_lr_factor: float = 1.0,
+    betas: tuple[float, float] = (0.9, 0.999),
+) -> Optimizer:
+    """Loshchilov & Hutter 2019: Adam whose decay is not scaled by the gradient's size."""
+    _check_betas(betas)
+    return AdamW(parameter_groups(model, lr, weight_decay, backbone_lr_factor), lr=lr, betas=betas)
+
+
+def sgd(
+    model: nn.Module,
+    *,
+    lr: float,
+    weight_decay: float = 1e-4,
+    backbone_lr_factor: float = 1.0,
+    momentum: float = 0.9,
+    nesterov: bool = False,
+) -> Optimizer:
+    """Stochastic gradient descent with `momentum` (0..1), by choice Nesterov's."""
+    check("optimizer.momentum", momentum, 0 <= momentum < 1, "from 0 to below 1")
+    check("optimizer.nesterov", nesterov, momentum > 0 or not nesterov, "false where optimizer.momentum is 0")
+    groups = parameter_groups(model, lr, weight_decay, backbone_lr_factor)
+    return SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov)
+
+
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"adam": adam, "adamw": adamw, "sgd": sgd}
+
+
+def create_optimizer(name: str, model: nn.Module, **options: Any) -> Optimizer:
+    """The optimizer called `name` over `parameter_groups` of the model; `defaults["lr"]` is the head's rate.
+
+    Raises `UserError` for a name, an option or a value that is not right.
+    """
+    return create("optimizer", OPTIMIZERS, name, model, **options)
+
+
+def parameter_groups(
+    model: nn.Module, lr: float, weight_decay: float, backbone_lr_factor: float
+) -> list[dict[str, Any]]:
+    """The groups `backbone`, `backbone_no_decay`, `head` and `head_no_decay`, without those that are empty.
+
+    Backbone is what lies under `model.backbone`; its rate is `backbone_lr_factor` (> 0) times `lr` (> 0).
+    Parameters of one dimension, norms and biases, do not decay. Frozen ones are in, for they may thaw.
+
+    Raises `UserError` for a value out of its range.
+    """
+    check("optimizer.lr", lr, lr > 0, "above 0")
+    check("optimizer.weight_decay", weight_decay, weight_decay >= 0, "0 or more")
+    check("optimizer.backbone_lr_factor", backbone_lr_factor, backbone_lr_factor > 0, "above 0")
+    groups: dict[str, list[nn.Parameter]] = {}
+    for path, parameter in model.named_parameters():
+        part = "backbone" if path.startswith("backbone.") else "head"
+        group = f"{part}_no_decay" if parameter.ndim <= 1 else part
+        groups.setdefault(group, []).append(parameter)
+    return [
+        {
+            "name": name,
+            "params": parameters,
+            "lr": lr * backbone_lr_factor if name.startswith("backbone") else lr,
+            "weight_decay": 0.0 if name.endswith("no_decay") else weight_decay,
+        }
+        for name, parameters in groups.items()
+    ]
+
+
+def _check_betas(betas: tuple[float, float]) -> None:
+    check("optimizer.betas", betas, all(0 <= beta < 1 for beta in betas), "each from 0 to below 1")

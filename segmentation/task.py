@@ -50,8 +50,8 @@ class SegmentationTask(LightningModule):
         self.train_tally = Tally(len(classes), binary=classes.binary)
         self.val_tally = Tally(len(classes), binary=classes.binary)
         self.test_tally = Tally(len(classes), binary=classes.binary)
-        self._optimizer = optimizer
-        self._schedulers = schedulers
+        self.optimizer = optimizer
+        self.schedulers = schedulers
         self._aux_weight = aux_weight
         self._describe = describe
 
@@ -117,8 +117,8 @@ class SegmentationTask(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimizer, and schedules over the run's real number of optimizer steps."""
-        optimizer = self._optimizer(self.model)
-        schedules = self._schedulers(
+        optimizer = self.optimizer(self.model)
+        schedules = self.schedulers(
             optimizer,
             total_steps=self.trainer.estimated_stepping_batches,
             epochs=self.trainer.max_epochs,

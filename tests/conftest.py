@@ -1,6 +1,82 @@
-"""What every test stands on."""
+"""What every test stands on: one thread, composed configs, and tiny data of every layout."""
 
 import os
 
 # Before any test imports torch: the suite runs one process a core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from PIL import Image
+
+from segmentation.classes import voc_palette
+
+ROOT = Path(__file__).parents[1]
+CONF = ROOT / "conf"
+
+Config = dict[str, Any]
+
+
+def composed(*overrides: str) -> Config:
+    """The config that train.py would get, as plain data."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = OmegaConf.to_container(compose("train", list(overrides)), resolve=True)
+    assert isinstance(config, dict)
+    return {str(key): value for key, value in config.items()}
+
+
+def write_pair(images: Path, masks: Path, name: str, labels: int, palette: bytes | None = None, scale: int = 1) -> None:
+    """An image that shows its own mask in grey, and the mask, as PNG."""
+    for folder in (images, masks):
+        folder.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(list(name.encode()))
+    mask = np.kron(random.integers(0, labels, (6, 8), dtype=np.uint8), np.ones((8, 8), np.uint8))
+    image = np.repeat((mask * (200 // max(labels - 1, 1)))[..., None], 3, axis=2) + random.integers(0, 20, (48, 64, 3))
+    Image.fromarray(image.astype(np.uint8)).save(images / f"{name}.jpg", quality=95)
+    picture = Image.fromarray(mask * np.uint8(scale))
+    if palette:
+        picture.putpalette(palette)
+    picture.save(masks / f"{name}.png")
+
+
+def make_binary(root: Path) -> Path:
+    """images/ and masks/ of 0/255, twelve pairs."""
+    for index in range(12):
+        write_pair(root / "images", root / "masks", f"b{index:02d}", labels=2, scale=255)
+    return root
+
+
+def make_folder(root: Path, labels: int = 11) -> Path:
+    """train, val and test with images and masks, as CamVid has them, and a classes.yaml."""
+    for split in ("train", "val", "test"):
+        for index in range(4):
+            write_pair(root / split / "images", root / split / "masks", f"{split}{index}", labels)
+    (root / "classes.yaml").write_text(f"names: [{', '.join(f'c{label}' for label in range(labels))}]\n")
+    return root
+
+
+def make_voc(root: Path) -> Path:
+    """The devkit's tree with palette masks."""
+    palette = bytes(np.array(voc_palette(256), np.uint8))
+    lists = root / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    names = [f"2007_{index:06d}" for index in range(8)]
+    for name in names:
+        write_pair(root / "JPEGImages", root / "SegmentationClass", name, labels=21, palette=palette)
+    for split, part in {"train": names[:5], "val": names[5:], "trainval": names}.items():
+        (lists / f"{split}.txt").write_text("\n".join(part) + "\n")
+    return root
+
+
+@pytest.fixture(scope="session")
+def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Tiny data for every dataset that needs a root."""
+    makers: dict[str, Callable[[Path], Path]] = {"binary": make_binary, "folder": make_folder, "voc": make_voc}
+    made = {name: make(tmp_path_factory.mktemp(name)) for name, make in makers.items()}
+    return {**made, "camvid": made["folder"]}

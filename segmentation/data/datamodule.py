@@ -83,6 +83,8 @@ class SegmentationData(LightningDataModule):
             worker_init_fn=_quiet_worker,
             persistent_workers=self._workers > 0,
             pin_memory=torch.cuda.is_available(),
+            # Of its own: workers would else take a number from the stream that dropout draws from.
+            generator=torch.Generator(),
         )
 
 

@@ -2,7 +2,7 @@
 
 import heapq
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,15 +63,14 @@ def list_files(folder: Path, expected: str) -> Listing:
     if not folder.is_dir():
         raise missing_folder(folder, expected)
     files: Listing = {}
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            stem, _, ending = entry.name.rpartition(".")
-            if ending.lower() not in ENDINGS or stem.startswith(".") or not stem or not entry.is_file():
-                continue
-            if stem in files:
-                both = " and ".join(sorted((files[stem], entry.name)))
-                raise UserError(f"{folder} holds {both}, which share a name: keep one of them.")
-            files[stem] = entry.name
+    for name in _scan(folder):
+        stem, _, ending = name.rpartition(".")
+        if not stem or ending.lower() not in ENDINGS:
+            continue
+        if stem in files:
+            both = " and ".join(sorted((files[stem], name)))
+            raise UserError(f"{folder} holds {both}, which share a name: keep one of them.")
+        files[stem] = name
     if not files:
         raise UserError(f"{folder} holds no pictures ({' '.join(sorted(ENDINGS))}). Expected: {expected}.")
     return files
@@ -109,6 +108,17 @@ def missing_folder(folder: Path, expected: str) -> UserError:
     parent = next((parent for parent in folder.parents if parent.is_dir()), None)
     beside = "" if parent is None else f" ({parent} holds {contents(parent)})"
     return UserError(f"There is no folder {folder}{beside}. Expected: {expected}.")
+
+
+def _scan(folder: Path) -> Iterator[str]:
+    """The names of the files in a folder, but hidden ones."""
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if not entry.name.startswith(".") and entry.is_file():
+                    yield entry.name
+    except OSError as error:
+        raise UserError(f"{folder} cannot be listed: {error.strerror}. Allow reading it.") from error
 
 
 def _check_partners(

@@ -70,7 +70,7 @@ def parse_legend(content: Mapping[str, Any], where: str, ignore: Sequence[Any] =
     )
     if ignored_colours and not palette:
         raise UserError(
-            f"{where}: ignore has the colour {ignored_colours[0]}, but the classes have no colours."
+            f"{where}: ignore has the colour {ignored_colours[0]}, but no class has one: add colours."
         )
     try:
         return Legend(Classes(names, palette), bool(palette), labels, ignored_colours)

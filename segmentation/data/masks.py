@@ -68,7 +68,7 @@ class ColourMask:
         for colour, name in [*zip(self.classes.palette, self.classes.names, strict=True), *ignored]:
             if colour in owners:
                 raise UserError(
-                    f"'{owners[colour]}' and '{name}' share the colour {colour}: give each its own."
+                    f"Classes '{owners[colour]}' and '{name}' share the colour {colour}: give each its own."
                 )
             owners[colour] = name
         if len(self.classes) > _UNKNOWN:

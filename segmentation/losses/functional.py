@@ -62,9 +62,8 @@ def focal(
     target = one_hot(mask_BHW, logits_BKHW.shape[1])
     towards_truth = torch.where(target, logits_BKHW, -logits_BKHW)
     # (1 - p)^gamma through the logarithm: as a plain power its gradient is infinite at p = 1 for gamma < 1.
-    losses = -torch.exp(gamma * nn.functional.logsigmoid(-towards_truth)) * nn.functional.logsigmoid(
-        towards_truth
-    )
+    log_right = nn.functional.logsigmoid(towards_truth)
+    losses = -torch.exp(gamma * (log_right - towards_truth)) * log_right
     if alpha is not None:
         losses = losses * torch.where(target, alpha, 1 - alpha)
     return _pixel_mean(losses.mean(dim=1), mask_BHW, weights_K)

@@ -51,6 +51,17 @@ class Run:
         check("scheduler.warmup_epochs", warmup_epochs, inside, f"from 0 to the run's {self.epochs} epochs")
 
 
+class _Curve(LambdaLR):
+    """Takes up the curve of a resumed run's new length at once, not one step late."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        groups = zip(self.optimizer.param_groups, self.base_lrs, self.lr_lambdas, strict=True)
+        for group, own_rate, factor in groups:
+            group["lr"] = own_rate * factor(self.last_epoch)
+        self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
+
+
 def by_step(run: Run, curve: Callable[[float], float], *, warmup_epochs: float) -> Schedules:
     """Every group's own rate times `curve(epoch)`, and times a line from `WARMUP_START` to 1 at first."""
     run.check_warmup(warmup_epochs)
@@ -61,7 +72,7 @@ def by_step(run: Run, curve: Callable[[float], float], *, warmup_epochs: float) 
         return curve(epoch) * rising
 
     # A plain function: what a scheduler's state keeps of a callable object would outlive a change of length.
-    return [{"scheduler": LambdaLR(run.optimizer, factor), "interval": "step"}]
+    return [{"scheduler": _Curve(run.optimizer, factor), "interval": "step"}]
 
 
 def warmup_alone(run: Run, *, warmup_epochs: float) -> Schedules:

@@ -1,4 +1,4 @@
-"""What can be wrong with a data set and its options: each case must end in one short message."""
+"""What can be wrong with a data set and its options. Each case must end in one short message."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -257,7 +257,7 @@ MALFORMED = [
     Malformed("names_one", _options(folders, names=["sky"]), ("1 classes", "between 2 and 255")),
     Malformed("ignore_word", _options(folders, ignore=["void"]), ("'void'", "0..65535")),
     Malformed(
-        "ignore_colour_without_colours", _options(folders, ignore=[[1, 2, 3]]), ("(1, 2, 3)", "no colours")
+        "ignore_colour_without_colours", _options(folders, ignore=[[1, 2, 3]]), ("(1, 2, 3)", "add colours")
     ),
     Malformed("classes_missing", _options(folders, names=None), ("classes.yaml", "names: [sky, road, ...]")),
     Malformed("classes_twice", _options(folders, classes="c.yaml"), ("dataset.names", "c.yaml", "give one")),

@@ -1,0 +1,129 @@
+"""Folders are listed quickly and paired by stem."""
+
+import os
+import sys
+import time
+import tracemalloc
+from pathlib import Path
+
+import pytest
+from made_data import image, mask, save
+
+from segmentation.data.files import contents, list_files, pair_folders
+from segmentation.errors import UserError
+
+
+def touch(folder: Path, *names: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).touch()
+    return folder
+
+
+def test_known_endings_in_any_case_and_nothing_else(tmp_path: Path) -> None:
+    names = ("a.JPG", "b.Png", "c.d.tiff", "e.webp", ".hidden.png", ".png", "notes.txt", "png", "f.png~")
+    (touch(tmp_path, *names) / "folder.png").mkdir()
+    assert list_files(tmp_path, "") == {"a": "a.JPG", "b": "b.Png", "c.d": "c.d.tiff", "e": "e.webp"}
+
+
+def test_links_are_followed_and_broken_ones_left_out(tmp_path: Path) -> None:
+    real = touch(tmp_path / "real", "a.png")
+    folder = touch(tmp_path / "images")
+    (folder / "linked.png").symlink_to(real / "a.png")
+    (folder / "broken.png").symlink_to(real / "gone.png")
+    (tmp_path / "way").symlink_to(folder)
+    assert list_files(tmp_path / "way", "") == {"linked": "linked.png"}
+
+
+def test_pairs_are_sorted_by_stem_whatever_the_endings(tmp_path: Path) -> None:
+    images = touch(tmp_path / "images", "b.jpg", "a.jpeg", "c.png")
+    masks = touch(tmp_path / "masks", "c.tif", "b.png", "a.PNG")
+    pairs = pair_folders(images, masks, "")
+    assert pairs.names == ["a", "b", "c"]
+    assert [pairs.image_path(index).name for index in range(3)] == ["a.jpeg", "b.jpg", "c.png"]
+    assert [pairs.mask_path(index) for index in range(3)] == [
+        masks / "a.PNG",
+        masks / "b.png",
+        masks / "c.tif",
+    ]
+
+
+def test_divided_pairs_stay_pairs(tmp_path: Path) -> None:
+    images = touch(tmp_path / "images", "a.jpg", "b.jpg", "c.jpg")
+    masks = touch(tmp_path / "masks", "a.png", "b.png", "c.png")
+    parts = pair_folders(images, masks, "").divide({"train": ["c", "a"], "val": ["b"]})
+    assert parts["train"].image_files == ("c.jpg", "a.jpg")
+    assert parts["train"].mask_files == ("c.png", "a.png")
+    assert parts["val"].names == ["b"]
+
+
+@pytest.mark.parametrize("missing", [1, 3, 4])
+def test_missing_partners_are_counted_and_three_are_named(missing: int, tmp_path: Path) -> None:
+    names = [f"{letter}.png" for letter in "abcdef"]
+    images, masks = touch(tmp_path / "images", *names), touch(tmp_path / "masks", *names[missing:])
+    with pytest.raises(UserError, match=f"^{missing} of 6 images") as caught:
+        pair_folders(images, masks, "")
+    shown = ", ".join("abcdef"[: min(missing, 3)]) + (", ..." if missing > 3 else "")
+    assert f"({shown})" in str(caught.value)
+
+
+def test_contents_stay_short(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{number:03d}" for number in range(100)), ".hidden")
+    assert contents(tmp_path) == "000, 001, 002, 003, 004, 005, 006, 007, ..."
+
+
+def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(UserError, match="cannot be listed: Permission denied"):
+        list_files(tmp_path, "")
+
+
+class _Entry:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def is_file(self) -> bool:
+        return True
+
+
+class _Listing:
+    """What a folder with many files gives, without making them."""
+
+    def __init__(self, count: int, ending: str) -> None:
+        self._names = (f"picture_{number:07d}.{ending}" for number in range(count))
+
+    def __enter__(self) -> "_Listing":
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def __iter__(self) -> "_Listing":
+        return self
+
+    def __next__(self) -> _Entry:
+        return _Entry(next(self._names))
+
+
+def test_many_files_take_seconds_and_few_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    count = 100_000
+    images, masks = touch(tmp_path / "images"), touch(tmp_path / "masks")
+    endings = {images: "jpg", masks: "png"}
+    monkeypatch.setattr(os, "scandir", lambda folder: _Listing(count, endings[folder]))
+    start = time.perf_counter()
+    tracemalloc.start()
+    pairs = pair_folders(images, masks, "")
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(pairs) == count
+    assert kept / count < 2 * (sys.getsizeof("picture_0000000.jpg") + 8) + 32
+    assert time.perf_counter() - start < 10
+
+
+def test_reading_a_pair_needs_no_listing(tmp_path: Path) -> None:
+    save(tmp_path / "images" / "a.png", image())
+    save(tmp_path / "masks" / "a.png", mask(0, 1))
+    pairs = pair_folders(tmp_path / "images", tmp_path / "masks", "")
+    assert (len(pairs), pairs.image_path(0).is_file(), pairs.mask_path(0).is_file()) == (1, True, True)

@@ -1,0 +1,85 @@
+"""Several classes in folders, described by their owner."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from made_data import folders, mask, save
+
+from segmentation.classes import voc_palette
+from segmentation.data import create_source
+from segmentation.data.checks import check
+from segmentation.errors import UserError
+
+COLOURS = {"sky": [10, 20, 30], "road": [40, 50, 60]}
+
+
+def in_file(root: Path, content: str, values: tuple[int, ...] = (0, 1)) -> dict[str, Any]:
+    options = folders(root, values)
+    (root / "classes.yaml").write_text(content)
+    return options | {"names": None}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "names: [sky, road]\nignore: [5]\n",
+        "names: [sky, road]\ncolours: [[1, 2, 3], [3, 2, 1]]\nignore: [5]\n",
+    ],
+)
+def test_classes_from_a_file(content: str, tmp_path: Path) -> None:
+    source = create_source(**in_file(tmp_path, content, (0, 1, 5)))
+    check(source)
+    assert source.classes.names == ("sky", "road")
+    assert source.classes.palette == (((1, 2, 3), (3, 2, 1)) if "colours" in content else voc_palette(2))
+    assert np.array_equal(source.train[0]["mask"], mask(0, 1, 255))
+    assert source.names() == {"train": ["p0", "p1"], "val": ["p10", "p11"], "test": ["p20", "p21"]}
+
+
+def test_classes_from_a_file_elsewhere(tmp_path: Path) -> None:
+    options = in_file(tmp_path / "data", "names: [wrong, one]\n")
+    (tmp_path / "c.yaml").write_text("names: [left, right]\n")
+    assert create_source(**options, classes=tmp_path / "c.yaml").classes.names == ("left", "right")
+
+
+def test_classes_from_options_as_camvid_gives_them(tmp_path: Path) -> None:
+    names = [f"c{number}" for number in range(11)]
+    source = create_source(**folders(tmp_path, tuple(range(12)), names), ignore=[11], classes=None)
+    check(source)
+    assert np.array_equal(source.val[1]["mask"], mask(*range(11), 255))
+
+
+def test_ignored_labels_of_file_and_options_add_up(tmp_path: Path) -> None:
+    options = in_file(tmp_path, "names: [sky, road]\nignore: [5]\n", (0, 1, 5, 6))
+    assert np.array_equal(create_source(**options, ignore=[6]).train[0]["mask"], mask(0, 1, 255, 255))
+
+
+@pytest.mark.parametrize("ignore", [[], [[255, 0, 255]]])
+def test_coloured_masks(ignore: list[Any], tmp_path: Path) -> None:
+    options = folders(tmp_path, names=COLOURS)
+    table = np.zeros((256, 3), np.uint8)
+    table[:2], table[255] = list(COLOURS.values()), (255, 0, 255)
+    labels = mask(0, 1, 255) if ignore else mask(0, 1)
+    for path in tmp_path.glob("*/masks/*"):
+        save(path, table[labels])
+    source = create_source(**options, ignore=ignore)
+    check(source)
+    assert np.array_equal(source.test[0]["mask"], labels)
+
+
+def test_without_a_test_folder(tmp_path: Path) -> None:
+    options = folders(tmp_path)
+    (tmp_path / "test").rename(tmp_path / "later")
+    source = create_source(**options)
+    check(source)
+    assert source.names()["test"] == source.names()["val"]
+    assert source.notes == ("No test folder: val serves as test.",)
+
+
+def test_a_tag_in_the_file_runs_nothing(tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+    options = in_file(tmp_path, f"names: !!python/object/apply:pathlib.Path.touch [{canary}]\n")
+    with pytest.raises(UserError, match=r"classes\.yaml, line 1"):
+        create_source(**options)
+    assert not canary.exists()

@@ -1,0 +1,98 @@
+"""Who goes where: by a seed, the same everywhere, or by a file."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from segmentation.classes import Classes
+from segmentation.data.source import Source
+from segmentation.data.split import read_split, split_names, write_split
+from segmentation.errors import UserError
+from segmentation.sample import Sample
+
+NAMES = [f"n{number}" for number in range(100)]
+USUAL = (0.7, 0.15, 0.15)
+
+
+class Named:
+    def __init__(self, *names: str) -> None:
+        self.names = names
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Sample:
+        blank = np.zeros((1, 1), np.uint8)
+        return {"image": np.zeros((1, 1, 3), np.uint8), "mask": blank, "name": self.names[index]}
+
+
+def test_fractions_are_met() -> None:
+    assert [len(part) for part in split_names(NAMES, fractions=USUAL, seed=0).values()] == [70, 15, 15]
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    names=st.sets(st.text(min_size=1, max_size=5), min_size=3, max_size=40),
+    seed=st.integers(0, 2**32),
+    parts=st.lists(st.integers(1, 10), min_size=3, max_size=3),
+)
+def test_every_name_lands_once_in_any_order_of_listing(names: set[str], seed: int, parts: list[int]) -> None:
+    fractions = [part / sum(parts) for part in parts]
+    assume(len(names) - sum(max(1, round(len(names) * fraction)) for fraction in fractions[1:]) >= 1)
+    split = split_names(sorted(names), fractions=fractions, seed=seed)
+    assert sorted(name for part in split.values() for name in part) == sorted(names)
+    assert all(split.values())
+    assert split == split_names(sorted(names, reverse=True), fractions=fractions, seed=seed)
+
+
+def test_the_seed_matters_and_zero_is_one() -> None:
+    splits = [split_names(NAMES, fractions=USUAL, seed=seed)["test"] for seed in (0, 1, 2)]
+    assert len({tuple(split) for split in splits}) == 3
+
+
+def test_stays_as_it_was() -> None:
+    """Splits of published runs must not move with a version of Python or numpy."""
+    split = split_names(NAMES[:10], fractions=USUAL, seed=0)
+    assert split == {"train": ["n0", "n1", "n4", "n5", "n6", "n8"], "val": ["n3", "n7"], "test": ["n2", "n9"]}
+
+
+def test_no_image_left_to_train() -> None:
+    with pytest.raises(UserError, match="leave none of 3 images to train"):
+        split_names(NAMES[:3], fractions=(0.1, 0.6, 0.3), seed=0)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.lists(
+        st.text(st.characters(codec="utf-8", exclude_characters="\0\r\n"), min_size=1, max_size=8),
+        min_size=3,
+        unique=True,
+    )
+)
+def test_any_names_survive_the_file(tmp_path_factory: pytest.TempPathFactory, names: list[str]) -> None:
+    path = tmp_path_factory.mktemp("split") / "split.csv"
+    train, val, *test = names
+    write_split(path, Source(Classes(("a", "b")), Named(train), Named(val), Named(*test)))
+    assert read_split(path, names) == {"train": [train], "val": [val], "test": sorted(test)}
+
+
+def test_names_that_are_not_utf8_survive_too(tmp_path: Path) -> None:
+    odd = os.fsdecode(b"caf\xe9")
+    split = split_names([odd, "b", "c"], fractions=USUAL, seed=0)
+    train, val, test = (Named(*part) for part in split.values())
+    write_split(tmp_path / "s.csv", Source(Classes(("a", "b")), train, val, test))
+    assert read_split(tmp_path / "s.csv", [odd, "b", "c"]) == split
+
+
+def test_file_of_a_spreadsheet(tmp_path: Path) -> None:
+    (tmp_path / "s.csv").write_bytes("\ufeffname,split\r\nä,train\r\nb,val\r\nc,test\r\n".encode())
+    assert read_split(tmp_path / "s.csv", ["ä", "b", "c"])["train"] == ["ä"]
+
+
+def test_what_is_written(tmp_path: Path) -> None:
+    write_split(tmp_path / "s.csv", Source(Classes(("a", "b")), Named("x"), Named("y"), Named("z")))
+    assert (tmp_path / "s.csv").read_text().splitlines() == ["name,split", "x,train", "y,val", "z,test"]

@@ -1,0 +1,122 @@
+"""PASCAL VOC in both of its editions, and its download."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+from made_data import devkit, image, mask, save
+
+from segmentation.data import create_source
+from segmentation.data.checks import check
+from segmentation.data.voc import NAMES
+from segmentation.errors import UserError
+
+LABELS = (0, 15, 255)
+
+
+def four_folders(root: Path) -> dict[str, Any]:
+    for split, name in (("train", "a"), ("train", "b"), ("valid", "c")):
+        save(root / f"{split}_images" / f"{name}.jpg", image())
+        save(root / f"{split}_labels" / f"{name}.png", mask(*LABELS))
+    return {"name": "voc", "root": str(root)}
+
+
+@pytest.mark.parametrize("build", [devkit, four_folders])
+@pytest.mark.parametrize("coloured", [False, True])
+def test_editions_and_encodings(build: Any, coloured: bool, tmp_path: Path) -> None:
+    options = build(tmp_path)
+    if coloured:
+        colours = np.zeros((256, 3), np.uint8)
+        colours[15], colours[255] = (192, 128, 128), (224, 224, 192)
+        for path in [*tmp_path.glob("*_labels/*"), *tmp_path.glob("SegmentationClass/*")]:
+            save(path, colours[mask(*LABELS)])
+    source = create_source(**options)
+    check(source)
+    assert source.names() == {"train": ["a", "b"], "val": ["c"], "test": ["c"]}
+    assert np.array_equal(source.val[0]["mask"], mask(*LABELS))
+    assert source.notes == ("VOC publishes no test masks: val serves as test.",)
+    assert len(source.classes) == 21
+    assert (NAMES[15], source.classes.palette[15]) == ("person", (192, 128, 128))
+
+
+@pytest.mark.parametrize("above", ["", "VOC2012", "VOCdevkit/VOC2012"])
+def test_places_of_the_tree(above: str, tmp_path: Path) -> None:
+    devkit(tmp_path / above)
+    assert len(create_source("voc", root=tmp_path).train) == 2
+
+
+def test_images_without_mask_that_no_list_names(tmp_path: Path) -> None:
+    options = devkit(tmp_path)
+    save(tmp_path / "JPEGImages" / "detection_only.jpg", image())
+    assert len(create_source(**options).train) == 2
+
+
+def test_trainval(tmp_path: Path) -> None:
+    source = create_source(**devkit(tmp_path), train_list="trainval")
+    assert source.names()["train"] == ["a", "b", "c"]
+    assert any("trained on too" in note for note in source.notes)
+
+
+def test_trainval_needs_lists(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="train_list=trainval needs the devkit's lists"):
+        create_source(**four_folders(tmp_path), train_list="trainval")
+
+
+class Server:
+    """torchvision's data set, without the network."""
+
+    def __init__(self, result: Any) -> None:
+        self.result = result
+        self.calls = 0
+
+    def __call__(self, root: Path, year: str, download: bool) -> None:
+        self.calls += 1
+        assert (year, download) == ("2012", True)
+        if isinstance(self.result, Exception):
+            raise self.result
+        self.result(root / "VOCdevkit" / "VOC2012")
+
+
+def download(result: Any, root: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Server, Any]:
+    import torchvision.datasets
+
+    server = Server(result)
+    monkeypatch.setattr(torchvision.datasets, "VOCSegmentation", server)
+    return server, create_source("voc", root=root, download=True)
+
+
+def test_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server, source = download(devkit, tmp_path, monkeypatch)
+    assert (server.calls, len(source.train)) == (1, 2)
+    server, _ = download(devkit, tmp_path, monkeypatch)
+    assert server.calls == 0  # it is there
+
+
+@pytest.mark.parametrize(
+    "failure", [URLError("timed out"), ConnectionResetError("timed out"), RuntimeError("timed out\nhere")]
+)
+def test_a_server_that_does_not_answer(
+    failure: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError) as caught:
+        download(failure, tmp_path, monkeypatch)
+    message = str(caught.value)
+    for part in ("(timed out)", "http", "VOCtrainval_11-May-2012.tar", str(tmp_path), "VOCdevkit/VOC2012"):
+        assert part in message
+    assert "\n" not in message
+
+
+def test_reading_needs_no_torch(tmp_path: Path) -> None:
+    devkit(tmp_path)
+    code = (
+        "import sys\n"
+        "from segmentation.data import create_source\n"
+        "from segmentation.data.checks import check\n"
+        f"check(create_source('voc', root={str(tmp_path)!r}))\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

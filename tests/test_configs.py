@@ -1,0 +1,70 @@
+"""Every option of every group composes and builds, so that no config can rot."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import CONF, composed
+
+from segmentation import build
+from segmentation.callbacks import History
+from segmentation.data import open_source
+
+OPTIONS = sorted(
+    (path.parent.name, path.stem) for path in CONF.glob("*/*.yaml") if path.parent.name != "hydra"
+)
+
+
+def overrides_for(group: str, option: str, roots: dict[str, Path]) -> list[str]:
+    data = option if group == "dataset" else option.split("_")[0]
+    rooted = [f"dataset.root={roots[data]}"] if data in roots else []
+    # What these weights start from lies outside: that they load is a test of its own.
+    return [f"{group}={option}", *rooted, "weights=none", "data.workers=0"]
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda part: part)
+def test_every_option_composes_and_builds(
+    group: str, option: str, roots: dict[str, Path], tmp_path: Path
+) -> None:
+    config = composed(*overrides_for(group, option, roots))
+    source = open_source(**config["dataset"])
+    task = build.build_task(config, source)
+    data = build.build_data(config, source)
+    trainer = build.build_trainer(config, tmp_path, source.classes, History(tmp_path / "metrics.csv"))
+
+    optimizer = task.optimizer(task.model)
+    epochs = config["trainer"]["max_epochs"]
+    schedules = task.schedulers(optimizer, total_steps=10 * epochs, epochs=epochs)
+    assert {schedule["interval"] for schedule in schedules} <= {"step", "epoch"}
+    assert trainer.max_epochs == epochs
+
+    batch = next(iter(data.train_dataloader()))
+    assert batch["image"].shape[2:] == batch["mask"].shape[1:] == tuple(config["data"]["size"])
+    assert batch["image"].dtype == torch.uint8
+
+
+def test_every_file_says_what_it_is_for() -> None:
+    for path in CONF.glob("*/*.yaml"):
+        head = path.read_text().splitlines()[:2]
+        assert any("# " in line and "@package" not in line for line in head), path
+
+
+def test_the_recipes_are_those_of_their_sources(roots: dict[str, Path]) -> None:
+    config = composed("experiment=binary_resnet50", f"dataset.root={roots['binary']}")
+    assert config["backbone"]["name"] == "resnet50"
+    assert (config["weights"], config["seed"], config["output_stride"]) == ("coco", 42, 8)
+    assert (config["data"]["size"], config["data"]["batch_size"]) == ([256, 256], 8)
+    assert (config["optimizer"]["name"], config["optimizer"]["lr"]) == ("adam", 1e-4)
+    assert (config["scheduler"]["name"], config["scheduler"]["min_lr"]) == ("cosine", 1e-6)
+    assert (config["loss"]["name"], config["trainer"]["max_epochs"]) == ("bce", 100)
+    assert config["callbacks"]["early_stopping"]["patience"] == 20
+
+    config = composed("experiment=binary_resnet50_cyclic", f"dataset.root={roots['binary']}")
+    assert (config["loss"]["name"], config["scheduler"]["name"]) == ("bce_dice", "cyclic")
+    assert (config["optimizer"]["lr"], config["scheduler"]["max_lr"], config["scheduler"]["up_epochs"]) == (1e-4, 1e-3, 5)
+    assert (config["callbacks"]["early_stopping"]["patience"], config["weights"]) == (10, "coco")
+
+    config = composed("experiment=voc_resnet18_aux", f"dataset.root={roots['voc']}")
+    assert (config["weights"], config["head"]["aux"], config["data"]["size"]) == ("imagenet", True, [416, 512])
+    assert (config["data"]["batch_size"], config["trainer"]["max_epochs"]) == (32, 60)
+    assert config["scheduler"]["milestones"] == [45]

@@ -1,0 +1,169 @@
+"""The training step and the way its numbers are taken."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pytorch_lightning import Trainer, seed_everything
+
+from segmentation.callbacks.history import History, read_history
+from segmentation.classes import Classes
+from segmentation.data.augmentation import training_transform
+from segmentation.data.datamodule import SegmentationData
+from segmentation.data.shapes import Shapes
+from segmentation.data.source import Samples, Source
+from segmentation.losses import create_loss
+from segmentation.metrics import scores
+from segmentation.models import create_segmenter
+from segmentation.optim import create_optimizer, create_schedulers
+from segmentation.sample import IGNORE_INDEX, Sample
+from segmentation.task import SegmentationTask
+
+FIVE = Classes(("background", "disc", "square", "triangle", "star"))
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Samples out of memory."""
+
+    samples: list[Sample]
+
+    @property
+    def names(self) -> list[str]:
+        return [sample["name"] for sample in self.samples]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.samples[index]
+
+
+def make_task(
+    classes: Classes = FIVE,
+    *,
+    backbone: str = "mobilenetv3_small",
+    scheduler: str = "constant",
+    aux: bool = False,
+    loss: str = "ce_dice",
+) -> SegmentationTask:
+    model = create_segmenter(
+        backbone={"name": backbone, "norm_momentum": 0.1},
+        head={"name": "deeplabv3"},
+        outputs=classes.outputs,
+        output_stride=8,
+        aux=aux,
+    )
+    return SegmentationTask(
+        model,
+        loss=create_loss(loss, binary=classes.binary, classes=len(classes)),
+        classes=classes,
+        optimizer=partial(create_optimizer, "adamw", lr=1e-3),
+        schedulers=partial(create_schedulers, scheduler),
+    )
+
+
+def make_data(train: Samples, val: Samples, *, batch_size: int, classes: Classes = FIVE, workers: int = 0, **changes: object) -> SegmentationData:
+    source = Source(classes, train, val, val)
+    size = (64, 64)
+    transform = training_transform(size=size, resize=True, **changes)
+    return SegmentationData(
+        source, transform, size=size, resize=True, batch_size=batch_size, workers=workers, seed=0
+    )
+
+
+def make_trainer(folder: Path, epochs: int) -> Trainer:
+    return Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        logger=[History(folder / "metrics.csv")],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+
+
+def quarters(labels: int) -> list[Sample]:
+    """Four noisy images, each of four squares of random classes."""
+    random = np.random.default_rng(5)
+    samples: list[Sample] = []
+    for number in range(4):
+        mask = np.kron(random.permutation(4).reshape(2, 2) % labels, np.ones((32, 32))).astype(np.uint8)
+        image = (40 + 50 * mask[..., None] + random.normal(0, 12, (64, 64, 3))).clip(0, 255).astype(np.uint8)
+        samples.append({"image": image, "mask": mask, "name": str(number)})
+    return samples
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_four_images_are_learned_by_heart(binary: bool, tmp_path: Path) -> None:
+    seed_everything(1, verbose=False)
+    classes = Classes(("background", "square"), binary=True) if binary else Classes(("a", "b", "c", "d"))
+    four = quarters(len(classes))
+    task = make_task(classes, backbone="resnet18", scheduler="onecycle")
+    data = make_data(Listed(four * 10), Listed(four), batch_size=4, classes=classes)
+    trainer = make_trainer(tmp_path, 4)
+    trainer.fit(task, datamodule=data)
+    assert task.val_tally.scores()["miou"] > 0.98
+
+
+def test_the_same_seed_gives_the_same_losses(tmp_path: Path) -> None:
+    histories = []
+    for attempt, workers in enumerate((0, 0, 2)):
+        seed_everything(7, verbose=False)
+        data = make_data(
+            Shapes(10, 64, (0, 0)), Shapes(3, 64, (0, 1)), batch_size=4, workers=workers, flip=0.5, colour=0.5
+        )
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        make_trainer(folder, 2).fit(make_task(scheduler="cosine"), datamodule=data)
+        rows = read_history(folder / "metrics.csv")
+        histories.append([(row["train/loss"], row["val/loss"], row["val/miou"]) for row in rows])
+    assert histories[0] == histories[1]
+    # Nor does it matter how many processes load.
+    assert histories[0] == histories[2]
+    assert histories[0][0] != histories[0][1]
+
+
+@pytest.mark.parametrize("aux", [False, True])
+def test_a_last_batch_of_one_image_trains(aux: bool, tmp_path: Path) -> None:
+    data = make_data(Shapes(5, 64, (0, 0)), Shapes(1, 64, (0, 1)), batch_size=4)
+    task = make_task(aux=aux)
+    trainer = make_trainer(tmp_path, 1)
+    trainer.fit(task, datamodule=data)
+    assert trainer.global_step == 2
+    assert all(torch.isfinite(parameter).all() for parameter in task.parameters())
+
+
+def mixed_samples() -> list[Sample]:
+    """Masks of different sizes, with ignored pixels and one image that is ignored altogether."""
+    random = np.random.default_rng(0)
+    samples: list[Sample] = []
+    for number, (height, width) in enumerate([(64, 64), (50, 90), (33, 41), (64, 64), (80, 70)]):
+        mask = random.choice(np.array([0, 1, 2, 4, IGNORE_INDEX], np.uint8), (height, width))
+        image = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        samples.append({"image": image, "mask": mask, "name": str(number)})
+    samples[3]["mask"][:] = IGNORE_INDEX
+    return samples
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "ce_dice", "lovasz"])
+def test_scores_do_not_depend_on_the_batch_size(loss: str, tmp_path: Path) -> None:
+    seed_everything(0, verbose=False)
+    task = make_task(loss=loss).eval()
+    samples = Listed(mixed_samples())
+    results = []
+    for batch_size in (1, 2, 5):
+        make_trainer(tmp_path, 1).validate(
+            task, datamodule=make_data(samples, samples, batch_size=batch_size), verbose=False
+        )
+        results.append((task.val_tally.scores(), task.val_tally.confusion.compute().clone()))
+    for values, counts in results[1:]:
+        assert torch.equal(counts, results[0][1])
+        assert values == pytest.approx(results[0][0], rel=1e-5, nan_ok=True)
+    valid = sum(int((sample["mask"] != IGNORE_INDEX).sum()) for sample in samples.samples)
+    assert int(results[0][1].sum()) == valid
+    assert scores(results[0][1], binary=False)["classes_counted"] >= 4

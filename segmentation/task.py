@@ -123,6 +123,9 @@ class SegmentationTask(LightningModule):
             total_steps=self.trainer.estimated_stepping_batches,
             epochs=self.trainer.max_epochs,
         )
+        for schedule in schedules:
+            if "monitor" in schedule:  # it can only be asked after a validation
+                schedule["frequency"] = self.trainer.check_val_every_n_epoch
         return [optimizer], schedules
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

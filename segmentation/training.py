@@ -68,8 +68,11 @@ def _fit(trainer: Trainer, task: SegmentationTask, data: Any, history: History, 
     last = None
     if resumed is not None:
         last = resumed / "checkpoints" / "last.ckpt"
-        epoch = checkpoint.read(last)["epoch"] + 1
-        history.forget_from(epoch)
+        contents = checkpoint.read(last)
+        if contents["segmentation"].get("model") != task.model.description:
+            raise UserError(f"{last} holds another model than its run's config describes: it cannot be resumed.")
+        epoch = contents["epoch"] + 1
+        history.forget_after(epoch)
         log.info("resuming after epoch %d", epoch)
     try:
         trainer.fit(task, datamodule=data, ckpt_path=last, weights_only=True)

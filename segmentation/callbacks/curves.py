@@ -42,7 +42,7 @@ def draw_curves(history: Path, picture: Path) -> None:
     figure = Figure(figsize=(13, 4), layout="constrained")
     for axes, (name, title) in zip(figure.subplots(1, len(_PANELS)), _PANELS.items(), strict=True):
         for split, colour in _COLOURS.items():
-            points = [(row["epoch"] + 1, row[f"{split}/{name}"]) for row in rows if f"{split}/{name}" in row]
+            points = [(row["epoch"], row[f"{split}/{name}"]) for row in rows if f"{split}/{name}" in row]
             if points:
                 axes.plot(*zip(*points, strict=True), color=colour, label=split, marker=".", markersize=4)
         axes.set(title=title, xlabel="epoch")

@@ -13,6 +13,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 log = logging.getLogger(__name__)
 
 _HEADLINES = ("train/loss", "val/loss", "val/miou", "train/images_per_second")
+_WHOLE = ("epoch", "step")
 
 Row = dict[str, float]
 
@@ -20,7 +21,7 @@ Row = dict[str, float]
 class History(Logger):
     """Gathers what is logged for an epoch into one row and rewrites the file with it.
 
-    A resumed run keeps the rows of the epochs before it.
+    Epochs count from 1. A resumed run keeps the rows of the epochs before it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,18 +45,18 @@ class History(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Adds to the epoch's row; the training's own scores come last and complete it."""
-        epoch = int(metrics.get("epoch", -1))
-        if epoch < 0 or any(name.startswith("test/") for name in metrics):
+        if "epoch" not in metrics or any(name.startswith("test/") for name in metrics):
             return
-        row = self._rows.setdefault(epoch, {"epoch": epoch})
-        row.update(metrics, epoch=epoch, step=float(step or 0))
+        epoch = int(metrics["epoch"]) + 1
+        row = self._rows.setdefault(epoch, {})
+        row.update(metrics, epoch=epoch, step=step or 0)
         if "train/loss" in metrics:
             self._write()
             log.info(_line(row))
 
-    def forget_from(self, epoch: int) -> None:
-        """Drops the rows of `epoch` and later: a resumed run will write them again."""
-        self._rows = {number: row for number, row in self._rows.items() if number < epoch}
+    def forget_after(self, epoch: int) -> None:
+        """Drops the rows after `epoch`: a resumed run will write them again."""
+        self._rows = {number: row for number, row in self._rows.items() if number <= epoch}
 
     def best(self, metric: str, mode: str) -> Row:
         """The row with the highest ("max") or lowest ("min") `metric`; empty if none holds it."""
@@ -65,10 +66,10 @@ class History(Logger):
 
     def _write(self) -> None:
         rows = [self._rows[epoch] for epoch in sorted(self._rows)]
-        names = sorted({name for row in rows for name in row} - {"epoch", "step"})
+        names = sorted({name for row in rows for name in row} - set(_WHOLE))
         fresh = self.path.with_suffix(".csv.new")
         with fresh.open("w", newline="") as file:
-            writer = csv.DictWriter(file, ["epoch", "step", *names])
+            writer = csv.DictWriter(file, [*_WHOLE, *names])
             writer.writeheader()
             writer.writerows(rows)
         fresh.replace(self.path)  # a reader, or a crash, never meets half a file
@@ -79,9 +80,12 @@ def read_history(path: Path) -> list[Row]:
     if not path.exists():
         return []
     with path.open(newline="") as file:
-        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+        return [
+            {name: int(value) if name in _WHOLE else float(value) for name, value in row.items() if value}
+            for row in csv.DictReader(file)
+        ]
 
 
 def _line(row: Row) -> str:
     numbers = "  ".join(f"{name} {row[name]:.4g}" for name in _HEADLINES if name in row)
-    return f"epoch {int(row['epoch']) + 1:>3}  {numbers}"
+    return f"epoch {row['epoch']:>3}  {numbers}"

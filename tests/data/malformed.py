@@ -255,6 +255,7 @@ MALFORMED = [
     ),
     Malformed("names_repeat", _options(folders, names=["sky", "sky"]), ("sky", "repeat")),
     Malformed("names_one", _options(folders, names=["sky"]), ("1 classes", "between 2 and 255")),
+    Malformed("ignore_true", _options(folders, ignore=[True]), ("True", "0..65535")),
     Malformed("ignore_word", _options(folders, ignore=["void"]), ("'void'", "0..65535")),
     Malformed(
         "ignore_colour_without_colours", _options(folders, ignore=[[1, 2, 3]]), ("(1, 2, 3)", "add colours")

@@ -1,0 +1,203 @@
+"""The whole model: any size, any batch, any precision; and its description."""
+
+import copy
+import json
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_models import assert_same, lively, made, pictures
+from torch import nn
+
+from segmentation.errors import UserError
+from segmentation.models import BACKBONES, Segmenter, create_segmenter
+from segmentation.models.deeplabv3 import ImagePooling, PooledBatchNorm
+from segmentation.options import call
+
+DESCRIPTION: dict[str, Any] = {
+    "backbone": {"name": "mobilenetv3_small", "norm_momentum": 0.1},
+    "head": {"name": "deeplabv3", "rates": [2, 4, 6]},
+    "outputs": 3,
+    "output_stride": 8,
+    "aux": True,
+}
+
+
+@pytest.fixture(scope="module")
+def model() -> Segmenter:
+    """In evaluation mode; tests that change it copy it."""
+    torch.manual_seed(0)
+    ready = made("mobilenetv3_small", aux=True)
+    lively(ready)
+    return ready
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_batch_of_one_trains_every_parameter(backbone: str) -> None:
+    model = made(backbone, aux=True).train()
+    logits, auxiliary = model.with_auxiliary(pictures(1, 3, 64, 64))
+    assert auxiliary is not None
+    assert logits.shape == auxiliary.shape == (1, 3, 64, 64)
+    (logits.square().mean() + auxiliary.square().mean()).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+
+
+def test_a_batch_of_one_leaves_the_poolings_statistics_alone() -> None:
+    pooling = ImagePooling(8).train()
+    norm = next(module for module in pooling if isinstance(module, PooledBatchNorm))
+    one = torch.rand(1, 8, 4, 4)
+    trained = pooling(one)
+    assert torch.equal(trained, pooling.eval()(one))
+    assert norm.running_mean is not None
+    assert not norm.running_mean.any()
+    pooling.train()(torch.rand(2, 8, 4, 4))
+    assert norm.running_mean.any()
+
+
+@settings(deadline=None, max_examples=12)
+@given(height=st.integers(1, 90), width=st.integers(1, 90))
+def test_images_of_any_size_pass(model: Segmenter, height: int, width: int) -> None:
+    with torch.no_grad():
+        logits, auxiliary = model.with_auxiliary(pictures(1, 3, height, width))
+    assert auxiliary is not None
+    assert logits.shape == auxiliary.shape == (1, 3, height, width)
+    assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "mobilenetv3_large"])
+@pytest.mark.parametrize("output_stride", [8, 32])
+@pytest.mark.parametrize("size", [(1, 1), (97, 131)])
+def test_odd_sizes_pass_at_every_stride(backbone: str, output_stride: int, size: tuple[int, int]) -> None:
+    with torch.no_grad():
+        logits = made(backbone, output_stride=output_stride).eval()(pictures(1, 3, *size))
+    assert logits.shape == (1, 3, *size)
+    assert logits.isfinite().all()
+
+
+def test_an_image_is_judged_alike_in_any_batch(model: Segmenter) -> None:
+    images = pictures(3, 3, 40, 56)
+    with torch.no_grad():
+        together, alone = model(images), torch.cat([model(image[None]) for image in images])
+    assert_same(together, alone)
+
+
+def test_bytes_and_floats_are_the_same_pixels(model: Segmenter) -> None:
+    image = pictures(1, 3, 40, 56)
+    with torch.no_grad():
+        assert torch.equal(model(image), model(image.float()))
+
+
+def test_normalisation_comes_first(model: Segmenter) -> None:
+    image = pictures(1, 3, 40, 56)
+    bare = copy.deepcopy(model)
+    bare.mean.zero_()
+    bare.std.fill_(1)
+    mean = torch.tensor([0.485, 0.456, 0.406])[:, None, None] * 255
+    std = torch.tensor([0.229, 0.224, 0.225])[:, None, None] * 255
+    with torch.no_grad():
+        assert_same(model(image), bare((image - mean) / std))
+        assert (model(image) - bare(image)).abs().max() > 1e-3
+
+
+def test_forward_is_the_first_of_both_heads(model: Segmenter) -> None:
+    image = pictures(1, 3, 40, 56)
+    with torch.no_grad():
+        assert torch.equal(model(image), model.with_auxiliary(image)[0])
+        assert made("mobilenetv3_small").eval().with_auxiliary(image)[1] is None
+
+
+def test_logits_are_float32_under_autocast(model: Segmenter) -> None:
+    image = pictures(1, 3, 40, 56)
+    with torch.no_grad():
+        expected = model(image)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits, auxiliary = model.with_auxiliary(image)
+    assert auxiliary is not None
+    assert logits.dtype == auxiliary.dtype == torch.float32
+    assert logits.shape == auxiliary.shape == (1, 3, 40, 56)
+    # Resized in bf16, as few as 256 values would lie between 1 and 2.
+    assert not torch.equal(logits, logits.bfloat16().float())
+    assert (logits - expected).abs().max() < 0.1 * expected.abs().max()
+
+
+def test_channels_last_changes_the_memory_alone(model: Segmenter) -> None:
+    image = pictures(2, 3, 40, 56)
+    turned = copy.deepcopy(model).to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        logits = turned(image.to(memory_format=torch.channels_last))
+        assert_same(logits, model(image))
+    assert logits.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_export_takes_other_batches_and_sizes(model: Segmenter) -> None:
+    free = torch.export.Dim.DYNAMIC
+    program = torch.export.export(
+        model, (pictures(2, 3, 65, 97),), dynamic_shapes=({0: free, 2: free, 3: free},)
+    )
+    image = pictures(3, 3, 72, 40)
+    with torch.no_grad():
+        assert_same(program.module()(image), model(image))
+
+
+@pytest.mark.parametrize(
+    ("output_stride", "given_rates", "expected"),
+    [(8, None, 12), (16, None, 6), (32, None, 3), (16, [2, 5, 7], 2)],
+)
+def test_rates_follow_the_stride(output_stride: int, given_rates: list[int] | None, expected: int) -> None:
+    model = made("mobilenetv3_small", output_stride=output_stride, rates=given_rates)
+    dilations = [module.dilation[0] for module in model.head.modules() if isinstance(module, nn.Conv2d)]
+    found = [dilation for dilation in dilations if dilation > 1]
+    assert found == (given_rates or [expected, 2 * expected, 3 * expected])
+
+
+def test_the_description_builds_the_same_model_again() -> None:
+    first = create_segmenter(**DESCRIPTION).eval()
+    assert first.description == DESCRIPTION
+    second = create_segmenter(**json.loads(json.dumps(first.description))).eval()
+    second.load_state_dict(first.state_dict())
+    image = pictures(1, 3, 40, 56)
+    with torch.no_grad():
+        assert torch.equal(first(image), second(image))
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ({"backbone": {"name": "os.system"}}, "os.system"),
+        ({"backbone": {"name": ["resnet18"]}}, "backbone.name"),
+        ({"backbone": {"name": None}}, "backbone.name"),
+        ({"backbone": {}}, "backbone.name is missing"),
+        ({"backbone": "resnet18"}, "backbone=resnet18"),
+        ({"backbone": {"name": "resnet18", "weights": "DEFAULT"}}, "no option 'weights'"),
+        ({"backbone": {"name": "resnet18", "output_stride": 8}}, "no option 'output_stride'"),
+        ({"backbone": {"name": "resnet18", "norm_momentum": "much"}}, "backbone.norm_momentum=much"),
+        ({"head": {"name": "torch.nn.Identity"}}, "torch.nn.Identity"),
+        ({"head": {"name": {"deeplabv3": 1}}}, "Choose from: deeplabv3"),
+        ({"head": {}}, "Choose from: deeplabv3"),
+        ({"head": ["deeplabv3"]}, "head=['deeplabv3']"),
+        ({"head": {"name": "deeplabv3", "rate": [6, 12, 18]}}, "Did you mean 'rates'?"),
+        ({"head": {"name": "deeplabv3", "outputs": 5}}, "no option 'outputs'"),
+        ({"head": {"name": "deeplabv3", "rates": "x"}}, "head.rates=x"),
+        ({"head": {"name": "deeplabv3", "rates": []}}, "head.rates=[]"),
+        ({"head": {"name": "deeplabv3", "rates": [6, 12]}}, "head.rates=[6, 12]"),
+        ({"head": {"name": "deeplabv3", "rates": [0, 12, 18]}}, "head.rates=[0, 12, 18]"),
+        ({"head": {"name": "deeplabv3", "rates": [6, 12, 10**9]}}, "three numbers"),
+        ({"outputs": 0}, "between 1 and 255"),
+        ({"outputs": 10**9}, "between 1 and 255"),
+        ({"outputs": "many"}, "outputs=many"),
+        ({"outputs": [3]}, "outputs=[3]"),
+        ({"output_stride": -5}, "output_stride=-5"),
+        ({"output_stride": 10**30}, "output_stride"),
+        ({"output_stride": {"8": 8}}, "output_stride="),
+        ({"aux": "perhaps"}, "aux=perhaps"),
+        ({"_target_": "os.system"}, "no option '_target_'"),
+    ],
+)
+def test_a_description_that_is_not_ours_is_refused(part: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        call("model", create_segmenter, **{**DESCRIPTION, **part})
+    assert message in str(caught.value)

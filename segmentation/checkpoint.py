@@ -61,7 +61,9 @@ def read(path: Path) -> dict[str, Any]:
     except Exception as error:  # torch raises many kinds; all mean that the file cannot be trusted
         unsafe = "weights_only" in str(error).lower() or "unsupported" in str(error).lower()
         cause = "holds more than weights and plain data" if unsafe else "is damaged or no checkpoint"
-        raise UserError(f"{path} {cause}: it was not loaded. Train it again or ask its maker for another.") from error
+        raise UserError(
+            f"{path} {cause}: it was not loaded. Train it again or ask its maker for another."
+        ) from error
     if not isinstance(contents, dict) or not {"segmentation", "state_dict"} <= contents.keys():
         raise UserError(f"{path} was not written by this project: give a checkpoint that train.py made.")
     return contents

@@ -46,11 +46,15 @@ class Classes:
             object.__setattr__(self, "palette", voc_palette(len(self.names)))
         repeated = {name for name in self.names if self.names.count(name) > 1}
         if repeated:
-            raise UserError(f"Class names repeat: {', '.join(sorted(repeated))}. Give each class its own name.")
+            raise UserError(
+                f"Class names repeat: {', '.join(sorted(repeated))}. Give each class its own name."
+            )
         if not 2 <= len(self.names) <= IGNORE_INDEX:
             raise UserError(f"{len(self.names)} classes: between 2 and {IGNORE_INDEX} are possible.")
         if len(self.palette) != len(self.names):
-            raise UserError(f"{len(self.names)} classes but {len(self.palette)} colours: give one colour a class.")
+            raise UserError(
+                f"{len(self.names)} classes but {len(self.palette)} colours: give one colour a class."
+            )
         if self.binary and len(self.names) != 2:
             raise UserError(f"Binary data has 2 classes, background and foreground, not {len(self.names)}.")
 

@@ -43,7 +43,9 @@ def call(group: str, function: Callable[..., Thing], /, *given: Any, **options: 
             raise UserError(f"{group} has no option '{option}'.{closest(option, choices)}")
         checked[option] = _convert(f"{group}.{option}", value, hints.get(option, Any))
     missing = [
-        name for name in choices if parameters[name].default is inspect.Parameter.empty and name not in options
+        name
+        for name in choices
+        if parameters[name].default is inspect.Parameter.empty and name not in options
     ]
     if missing:
         raise UserError(f"{group}.{missing[0]} is missing: give {group}.{missing[0]}=VALUE.")

@@ -1,7 +1,6 @@
 """A training run from config to report: `train.py` calls this."""
 
 import logging
-import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,11 +8,10 @@ from typing import Any
 
 import yaml
 from pytorch_lightning import Trainer, seed_everything
-from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from segmentation import build, checkpoint
-from segmentation.callbacks import History
+from segmentation.callbacks import History, log_summary
 from segmentation.data.source import Source
 from segmentation.data.split import write_split
 from segmentation.environment import device_name, versions
@@ -52,14 +50,17 @@ def train(config: Config, source: Source, folder: Path) -> float:
     report = {
         "metrics": metrics,
         "per_class": classes,
-        "protocol": {**about["segmentation"]["protocol"], "checkpoint": f"best.ckpt, epoch {about['epoch'] + 1}"},
+        "protocol": {
+            **about["segmentation"]["protocol"],
+            "checkpoint": f"best.ckpt, epoch {about['epoch'] + 1}",
+        },
         "model": {**task.model.description, "parameters": _parameters(task)},
         "data": {**config["dataset"], "images": _lengths(source), "notes": list(source.notes)},
         "environment": {"device": device_name(), "precision": trainer.precision, **versions()},
         "seconds": time.perf_counter() - start,
     }
     write_report(folder, report)
-    _log_hyperparameters(trainer, config, metrics)
+    log_summary(trainer.loggers, config, metrics)
     log.info("\n%s\n\nThe run folder: %s", table(metrics, classes), folder)
     return metrics["val/miou"]
 
@@ -70,7 +71,9 @@ def _fit(trainer: Trainer, task: SegmentationTask, data: Any, history: History, 
         last = resumed / "checkpoints" / "last.ckpt"
         contents = checkpoint.read(last)
         if contents["segmentation"].get("model") != task.model.description:
-            raise UserError(f"{last} holds another model than its run's config describes: it cannot be resumed.")
+            raise UserError(
+                f"{last} holds another model than its run's config describes: it cannot be resumed."
+            )
         epoch = contents["epoch"] + 1
         history.forget_after(epoch)
         log.info("resuming after epoch %d", epoch)
@@ -104,21 +107,6 @@ def _announce(source: Source, task: SegmentationTask, trainer: Trainer) -> None:
         log.info("note: %s", note)
     device = trainer.strategy.root_device.type
     log.info("model: %.1f M parameters, %s on %s", _parameters(task) / 1e6, trainer.precision, device)
-
-
-def _log_hyperparameters(trainer: Trainer, config: Config, metrics: Mapping[str, float]) -> None:
-    """The hparams tab shows a run only together with its final metrics, so both are written at the end."""
-    chosen = {name: config[name] for name in ("seed", "weights", "output_stride", "precision")}
-    for group in ("backbone", "head", "dataset", "data", "loss", "optimizer", "scheduler", "augmentation"):
-        chosen |= {f"{group}.{key}": value for key, value in config[group].items()}
-    final = {name: value for name, value in metrics.items() if not math.isnan(value)}
-    for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams({key: _simple(value) for key, value in chosen.items()}, final)
-
-
-def _simple(value: Any) -> Any:
-    return value if isinstance(value, bool | int | float | str) else str(value)
 
 
 def _lengths(source: Source) -> dict[str, int]:

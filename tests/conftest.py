@@ -31,13 +31,17 @@ def composed(*overrides: str) -> Config:
     return {str(key): value for key, value in config.items()}
 
 
-def write_pair(images: Path, masks: Path, name: str, labels: int, palette: bytes | None = None, scale: int = 1) -> None:
+def write_pair(
+    images: Path, masks: Path, name: str, labels: int, palette: bytes | None = None, scale: int = 1
+) -> None:
     """An image that shows its own mask in grey, and the mask, as PNG."""
     for folder in (images, masks):
         folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(list(name.encode()))
     mask = np.kron(random.integers(0, labels, (6, 8), dtype=np.uint8), np.ones((8, 8), np.uint8))
-    image = np.repeat((mask * (200 // max(labels - 1, 1)))[..., None], 3, axis=2) + random.integers(0, 20, (48, 64, 3))
+    image = np.repeat((mask * (200 // max(labels - 1, 1)))[..., None], 3, axis=2) + random.integers(
+        0, 20, (48, 64, 3)
+    )
     Image.fromarray(image.astype(np.uint8)).save(images / f"{name}.jpg", quality=95)
     picture = Image.fromarray(mask * np.uint8(scale))
     if palette:
@@ -77,6 +81,10 @@ def make_voc(root: Path) -> Path:
 @pytest.fixture(scope="session")
 def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Tiny data for every dataset that needs a root."""
-    makers: dict[str, Callable[[Path], Path]] = {"binary": make_binary, "folder": make_folder, "voc": make_voc}
+    makers: dict[str, Callable[[Path], Path]] = {
+        "binary": make_binary,
+        "folder": make_folder,
+        "voc": make_voc,
+    }
     made = {name: make(tmp_path_factory.mktemp(name)) for name, make in makers.items()}
     return {**made, "camvid": made["folder"]}

@@ -51,7 +51,9 @@ def test_imports_go_down(path: Path) -> None:
         if name.startswith("segmentation.") and not name.startswith("segmentation.__"):
             other = name.split(".")[1]
             # On the ground, and among the scripts' helpers, neighbours may know each other.
-            assert other == own or floor(other) < floor(own) or floor(other) == floor(own) == 0, f"{own} -> {other}"
+            assert other == own or floor(other) < floor(own) or floor(other) == floor(own) == 0, (
+                f"{own} -> {other}"
+            )
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

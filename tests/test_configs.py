@@ -61,10 +61,18 @@ def test_the_recipes_are_those_of_their_sources(roots: dict[str, Path]) -> None:
 
     config = composed("experiment=binary_resnet50_cyclic", f"dataset.root={roots['binary']}")
     assert (config["loss"]["name"], config["scheduler"]["name"]) == ("bce_dice", "cyclic")
-    assert (config["optimizer"]["lr"], config["scheduler"]["max_lr"], config["scheduler"]["up_epochs"]) == (1e-4, 1e-3, 5)
+    assert (config["optimizer"]["lr"], config["scheduler"]["max_lr"], config["scheduler"]["up_epochs"]) == (
+        1e-4,
+        1e-3,
+        5,
+    )
     assert (config["callbacks"]["early_stopping"]["patience"], config["weights"]) == (10, "coco")
 
     config = composed("experiment=voc_resnet18_aux", f"dataset.root={roots['voc']}")
-    assert (config["weights"], config["head"]["aux"], config["data"]["size"]) == ("imagenet", True, [416, 512])
+    assert (config["weights"], config["head"]["aux"], config["data"]["size"]) == (
+        "imagenet",
+        True,
+        [416, 512],
+    )
     assert (config["data"]["batch_size"], config["trainer"]["max_epochs"]) == (32, 60)
     assert config["scheduler"]["milestones"] == [45]

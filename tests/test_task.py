@@ -66,7 +66,15 @@ def make_task(
     )
 
 
-def make_data(train: Samples, val: Samples, *, batch_size: int, classes: Classes = FIVE, workers: int = 0, **changes: object) -> SegmentationData:
+def make_data(
+    train: Samples,
+    val: Samples,
+    *,
+    batch_size: int,
+    classes: Classes = FIVE,
+    workers: int = 0,
+    **changes: object,
+) -> SegmentationData:
     source = Source(classes, train, val, val)
     size = (64, 64)
     transform = training_transform(size=size, resize=True, **changes)

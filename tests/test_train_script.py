@@ -33,10 +33,20 @@ SMALL = [
     "precision=32-true",
 ]
 
+CONTENTS = [
+    *(f"checkpoints/{name}.ckpt" for name in ("best", "best_loss", "last")),
+    *("config.yaml", "split.csv", "metrics.csv", "curves.png", "predictions.png", "report.json", "report.md"),
+    *("run.log", ".hydra/overrides.yaml", "tensorboard"),
+]
+
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), *arguments], capture_output=True, text=True, check=False, cwd=ROOT
+        [sys.executable, str(ROOT / "train.py"), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
     )
 
 
@@ -55,10 +65,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess
 
 def test_the_run_folder_holds_what_the_readme_says(finished: tuple[Path, Any]) -> None:
     folder, done = finished
-    for name in (
-        "checkpoints/best.ckpt checkpoints/best_loss.ckpt checkpoints/last.ckpt config.yaml split.csv metrics.csv "
-        "curves.png predictions.png report.json report.md run.log .hydra/overrides.yaml tensorboard"
-    ).split():
+    for name in CONTENTS:
         assert (folder / name).exists(), name
     assert done.stderr == ""
     assert len(rows(folder)) == 2
@@ -82,7 +89,9 @@ def test_the_report_is_what_its_checkpoint_scores(finished: tuple[Path, Any]) ->
     expected = scores(counts.compute(), binary=False)
     for name, value in expected.items():
         measured = report["metrics"][f"test/{name}"]
-        assert (np.nan if measured is None else measured) == pytest.approx(value, abs=1e-12, nan_ok=True), name
+        assert (np.nan if measured is None else measured) == pytest.approx(value, abs=1e-12, nan_ok=True), (
+            name
+        )
     assert set(report["per_class"]) == set(source.classes.names)
     assert report["protocol"]["split_sha256"]["test"]
 
@@ -169,7 +178,9 @@ def test_a_hostile_checkpoint_is_not_resumed(hostile: Path) -> None:
 
 @pytest.mark.parametrize("hostile", ["pickle"], indirect=True)
 def test_hostile_weights_are_not_loaded(hostile: Path) -> None:
-    done = run(*SMALL, f"weights={hostile / 'checkpoints' / 'last.ckpt'}", f"hydra.run.dir={hostile.parent / 'out'}")
+    done = run(
+        *SMALL, f"weights={hostile / 'checkpoints' / 'last.ckpt'}", f"hydra.run.dir={hostile.parent / 'out'}"
+    )
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
     assert "last.ckpt" in done.stderr
 
@@ -177,7 +188,12 @@ def test_hostile_weights_are_not_loaded(hostile: Path) -> None:
 def test_weights_go_from_one_run_into_another(finished: tuple[Path, Any], tmp_path: Path) -> None:
     source = finished[0] / "checkpoints" / "best.ckpt"
     done = run(
-        *SMALL, "trainer=debug", f"weights='{source}'", "dataset=shapes_binary", "loss=bce_dice", f"hydra.run.dir={tmp_path}"
+        *SMALL,
+        "trainer=debug",
+        f"weights='{source}'",
+        "dataset=shapes_binary",
+        "loss=bce_dice",
+        f"hydra.run.dir={tmp_path}",
     )
     assert done.returncode == 0, done.stderr
     assert "head.4.weight" in done.stdout  # five classes do not fit one logit, and that is said
@@ -207,6 +223,10 @@ def test_ema_freezing_and_the_rest_run_together(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     averaged, last = (read(tmp_path / "checkpoints" / f"{name}.ckpt") for name in ("best", "last"))
     assert "current_model_state" in averaged
-    frozen = {name: value for name, value in last["current_model_state"].items() if name.startswith("model.backbone")}
+    frozen = {
+        name: value
+        for name, value in last["current_model_state"].items()
+        if name.startswith("model.backbone")
+    }
     assert frozen
     assert json.loads((tmp_path / "report.json").read_text())["metrics"]["val/miou"] > 0

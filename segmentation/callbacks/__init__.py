@@ -1,6 +1,7 @@
 """What happens around the training: stopping, checkpoints, averages, pictures, history."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,7 +10,6 @@ from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import (
     EarlyStopping,
     EMAWeightAveraging,
-    LearningRateMonitor,
     ModelCheckpoint,
     TQDMProgressBar,
 )
@@ -18,18 +18,22 @@ from segmentation.callbacks.curves import Curves
 from segmentation.callbacks.freeze import FreezeBackbone
 from segmentation.callbacks.grid import PredictionGrid
 from segmentation.callbacks.history import History
+from segmentation.callbacks.rates import LearningRates
+from segmentation.callbacks.summary import log_summary
 from segmentation.callbacks.throughput import Throughput
 from segmentation.errors import UserError, closest
 from segmentation.metrics import scores
 from segmentation.options import call
 
-__all__ = ["History", "build_callbacks"]
+__all__ = ["History", "build_callbacks", "log_summary"]
 
 Options = dict[str, Any]
 Mode = Literal["min", "max"]
 
 
-def build_callbacks(config: Mapping[str, Any], folder: Path, *, binary: bool, progress_bar: bool) -> list[Callback]:
+def build_callbacks(
+    config: Mapping[str, Any], folder: Path, *, binary: bool, progress_bar: bool
+) -> list[Callback]:
     """The callbacks of a run in `folder`, as `conf/callbacks` names them.
 
     Raises `UserError` for unknown options, values out of range and metrics that are not measured.
@@ -52,7 +56,7 @@ def _callbacks(
 ) -> list[Callback]:
     callbacks = [
         Throughput(),
-        LearningRateMonitor("step"),
+        LearningRates(),
         Curves(folder),
         *call("callbacks.early_stopping", _early_stopping, metrics=metrics, **early_stopping),
         *call("callbacks.best", _checkpoints, folder=folder / "checkpoints", metrics=metrics, **best),
@@ -62,7 +66,9 @@ def _callbacks(
         callbacks.append(FreezeBackbone(freeze_backbone_epochs))
     if ema_decay is not None:
         if not 0 < ema_decay < 1:
-            raise UserError(f"callbacks.ema_decay={ema_decay}: give a share between 0 and 1 such as 0.999, or null.")
+            raise UserError(
+                f"callbacks.ema_decay={ema_decay}: give a share between 0 and 1 such as 0.999, or null."
+            )
         callbacks.append(EMAWeightAveraging(decay=ema_decay))
     if progress_bar:
         callbacks.append(TQDMProgressBar(refresh_rate=10))  # each refresh waits for the device
@@ -76,18 +82,20 @@ def _early_stopping(
     if patience is None:
         return []
     if patience < 1 or min_delta < 0:
-        raise UserError("callbacks.early_stopping: give a patience of 1 or more, or null, and a min_delta of 0 or more.")
+        raise UserError(
+            "callbacks.early_stopping: give a patience of 1 or more, or null, and a min_delta of 0 or more."
+        )
     return [EarlyStopping(monitor, min_delta=min_delta, patience=patience, mode=mode)]
 
 
 def _checkpoints(*, folder: Path, metrics: list[str], monitor: str, mode: Mode) -> list[Callback]:
     _check_metric("callbacks.best.monitor", monitor, metrics)
-    always = {"dirpath": folder, "enable_version_counter": False, "auto_insert_metric_name": False}
+    always = partial(ModelCheckpoint, folder, enable_version_counter=False, auto_insert_metric_name=False)
     return [
-        ModelCheckpoint(filename="best", monitor=monitor, mode=mode, save_on_train_epoch_end=False, **always),
-        ModelCheckpoint(filename="best_loss", monitor="val/loss", mode="min", save_on_train_epoch_end=False, **always),
+        always(filename="best", monitor=monitor, mode=mode, save_on_train_epoch_end=False),
+        always(filename="best_loss", monitor="val/loss", mode="min", save_on_train_epoch_end=False),
         # At the very end of an epoch, so that a resumed run starts the next one and repeats nothing.
-        ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **always),
+        always(filename="last", save_on_train_epoch_end=True),
     ]
 
 

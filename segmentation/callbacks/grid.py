@@ -32,7 +32,9 @@ class PredictionGrid(Callback):
             return
         assert isinstance(pl_module, SegmentationTask)
         data = trainer.datamodule  # type: ignore[attr-defined]
-        page = side_by_side([self._row(pl_module, data, index) for index in self._indices(data)], pl_module.classes)
+        page = side_by_side(
+            [self._row(pl_module, data, index) for index in self._indices(data)], pl_module.classes
+        )
         page.save(self._path)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):

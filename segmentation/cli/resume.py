@@ -21,9 +21,13 @@ def resumed(arguments: Sequence[str]) -> list[str]:
     folder = Path(runs[-1].strip("'\"")).expanduser().resolve()
     overrides = folder / ".hydra" / "overrides.yaml"
     if not overrides.is_file():
-        raise UserError(f"resume={runs[-1]} is no run folder: it has no .hydra/overrides.yaml. Give outputs/NAME/DATE_TIME.")
+        raise UserError(
+            f"resume={runs[-1]} is no run folder: it has no .hydra/overrides.yaml. Give outputs/NAME/DATE_TIME."
+        )
     if not (folder / "checkpoints" / "last.ckpt").is_file():
-        raise UserError(f"resume={runs[-1]} has no checkpoints/last.ckpt: no epoch was finished. Start it anew.")
+        raise UserError(
+            f"resume={runs[-1]} has no checkpoints/last.ckpt: no epoch was finished. Start it anew."
+        )
     try:
         earlier = yaml.safe_load(overrides.read_text())
     except yaml.YAMLError:

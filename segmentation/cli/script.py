@@ -65,7 +65,9 @@ def _run(job: Job, config_name: str, *, quiet: bool) -> None:
         try:
             config = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
             assert isinstance(config, dict)
-            return job({str(key): value for key, value in config.items()}, Path(hydra_config.runtime.output_dir))
+            return job(
+                {str(key): value for key, value in config.items()}, Path(hydra_config.runtime.output_dir)
+            )
         except Exception as error:
             message = explain(error) if quiet and hydra_config.mode is RunMode.RUN else None
             if message is None:
@@ -77,4 +79,3 @@ def _run(job: Job, config_name: str, *, quiet: bool) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.argv[1:] = resumed(sys.argv[1:])
     hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(task)()
-

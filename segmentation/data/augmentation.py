@@ -52,7 +52,9 @@ def training_transform(
         flip=flip, vertical_flip=vertical_flip, colour=colour, blur=blur, noise=noise, dropout=dropout
     )
     if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
-        raise UserError(f"augmentation.scale={list(scale)} is no zoom range: give [low, high], 0 < low <= high.")
+        raise UserError(
+            f"augmentation.scale={list(scale)} is no zoom range: give [low, high], 0 < low <= high."
+        )
     if not 0 <= rotate <= 180:
         raise UserError(f"augmentation.rotate={rotate} is not within 0..180 degrees.")
     height, width = size
@@ -72,9 +74,7 @@ def training_transform(
             A.ColorJitter((0.7, 1.3), (0.7, 1.3), (0.7, 1.3), (-0.05, 0.05), p=colour),
             A.GaussianBlur(sigma_limit=(0.3, 1.5), p=blur),
             A.GaussNoise(std_range=(0.01, 0.05), p=noise),
-            A.CoarseDropout(
-                (1, 4), (0.05, 0.2), (0.05, 0.2), fill=_FILL, fill_mask=IGNORE_INDEX, p=dropout
-            ),
+            A.CoarseDropout((1, 4), (0.05, 0.2), (0.05, 0.2), fill=_FILL, fill_mask=IGNORE_INDEX, p=dropout),
         ]
     )
 

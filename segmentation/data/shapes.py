@@ -1,7 +1,7 @@
 """The built-in data: shapes on textured ground, made from a seed, so that everything runs without a download.
 
-Classes differ by outline alone. Colours and textures are drawn from one distribution for ground and
-shapes, later shapes cover earlier ones, and noise lies on top: a shifted mask, a wrong loss or a broken
+Classes differ by outline alone. Colours and textures are drawn from one distribution for all of them
+and for the ground, later shapes cover earlier ones, and noise lies on top: a shifted mask, a wrong loss or a broken
 evaluation shows in the scores.
 """
 
@@ -28,18 +28,23 @@ def _polygon(label: int, centre: np.ndarray, radius: float, angle: float) -> np.
     return points.round().astype(np.int32)
 
 
-def _texture(random: np.random.Generator, size: int) -> np.ndarray:
-    """A random colour with soft blotches and stripes, float32 (H, W, 3) around 0..255."""
-    blotches = random.normal(0, 22, (size // 12, size // 12, 3)).astype(np.float32)
-    rows, columns = np.mgrid[:size, :size].astype(np.float32)
-    direction, wave = random.uniform(0, np.pi), random.uniform(4, 16)
-    stripes = np.sin((rows * np.cos(direction) + columns * np.sin(direction)) * (2 * np.pi / wave))
-    colour = random.uniform(40, 215, 3).astype(np.float32)
-    return (
-        colour
-        + cv2.resize(blotches, (size, size), interpolation=cv2.INTER_LINEAR)
-        + random.uniform(0, 18) * stripes[..., None]
-    )
+def _colour(random: np.random.Generator, ground: np.ndarray | None = None) -> np.ndarray:
+    """A random colour; on a `ground` one that can be told from it, or nobody could see the shape."""
+    while True:
+        colour = random.uniform(40, 215, 3).astype(np.float32)
+        if ground is None or np.abs(colour - ground).max() > 60:
+            return colour
+
+
+def _texture(random: np.random.Generator, colour: np.ndarray, size: int) -> np.ndarray:
+    """The colour with soft blotches and stripes, float32 (H, W, 3) around 0..255."""
+    blotches = 16 * random.standard_normal((size // 12, size // 12, 3), np.float32)
+    rows, columns = (axis.astype(np.float32) for axis in np.ogrid[:size, :size])
+    direction, pitch = random.uniform(0, np.pi), 2 * np.pi / random.uniform(4, 16)
+    across = np.array([np.cos(direction) * pitch, np.sin(direction) * pitch], np.float32)
+    stripes = np.sin(rows * across[0] + columns * across[1])
+    soft = cv2.resize(blotches, (size, size), interpolation=cv2.INTER_LINEAR)
+    return colour + soft + np.float32(random.uniform(0, 14)) * stripes[..., None]
 
 
 @dataclass(frozen=True)
@@ -63,16 +68,17 @@ class Shapes:
         if not 0 <= index < self.length:
             raise IndexError(index)
         random = np.random.default_rng((*self.stream, index))
-        image = _texture(random, self.size)
+        ground = _colour(random)
+        image = _texture(random, ground, self.size)
         mask = np.zeros((self.size, self.size), np.uint8)
         for label in random.integers(1, len(NAMES), random.integers(2, 6)):
-            radius = random.uniform(0.13, 0.27) * self.size
+            radius = random.uniform(0.14, 0.28) * self.size
             centre = random.uniform(0.1, 0.9, 2) * self.size
             outline = _polygon(int(label), centre, radius, random.uniform(0, 2 * np.pi))
             inside = cv2.fillPoly(np.zeros_like(mask), [outline], 1).astype(bool)
-            image[inside] = _texture(random, self.size)[inside]
+            image[inside] = _texture(random, _colour(random, ground), self.size)[inside]
             mask[inside] = label
-        image += random.normal(0, 8, image.shape).astype(np.float32)
+        image += 8 * random.standard_normal(image.shape, np.float32)
         if self.only is not None:
             mask = (mask == self.only).astype(np.uint8)
         return {"image": image.clip(0, 255).astype(np.uint8), "mask": mask, "name": f"{index:05d}"}
@@ -94,11 +100,9 @@ def shapes(
     for name, length in lengths.items():
         if length < 1:
             raise UserError(f"dataset.{name}={length} leaves the split without images: give at least 1.")
-    classes = (
-        Classes(("background", "disc"), PALETTE[:2], binary=True) if binary else Classes(NAMES, PALETTE)
-    )
+    classes = Classes(("background", "disc"), PALETTE[:2], binary=True) if binary else Classes(NAMES, PALETTE)
     parts = {
         name: Shapes(length, size, (seed, number), 1 if binary else None)
         for number, (name, length) in enumerate(lengths.items())
     }
-    return Source(classes=classes, **parts)
+    return Source(classes, parts["train"], parts["val"], parts["test"])

@@ -61,7 +61,14 @@ def test_equal_seeds_give_equal_samples_and_others_differ(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"flip": 1.0}, {"vertical_flip": 1.0}, {"rotate": 180.0}, {"scale": [0.5, 2.0]}, {"flip": 0.5, "rotate": 20.0}]
+    "changes",
+    [
+        {"flip": 1.0},
+        {"vertical_flip": 1.0},
+        {"rotate": 180.0},
+        {"scale": [0.5, 2.0]},
+        {"flip": 0.5, "rotate": 20.0},
+    ],
 )
 @pytest.mark.parametrize("seed", range(5))
 def test_image_and_mask_move_together(changes: dict[str, Any], seed: int) -> None:
@@ -69,7 +76,9 @@ def test_image_and_mask_move_together(changes: dict[str, Any], seed: int) -> Non
     mask = np.zeros((64, 64), np.uint8)
     mask[8:40, 20:50] = 1
     image = np.repeat((mask * 250)[..., None], 3, axis=2)
-    after = training_transform(size=(64, 64), resize=True, **changes)({"image": image, "mask": mask, "name": "x"}, seed)
+    after = training_transform(size=(64, 64), resize=True, **changes)(
+        {"image": image, "mask": mask, "name": "x"}, seed
+    )
     seen = after["image"][..., 0] > 125 + 40  # padding is grey
     valid = after["mask"] != IGNORE_INDEX
     # Nearest and bilinear sampling may disagree along an outline of one pixel.
@@ -109,7 +118,12 @@ def test_evaluation_keeps_the_mask_at_its_own_size() -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "named"),
-    [({"flip": 1.5}, "flip=1.5"), ({"noise": -0.1}, "noise=-0.1"), ({"scale": [2.0, 0.5]}, "scale"), ({"rotate": 270.0}, "rotate")],
+    [
+        ({"flip": 1.5}, "flip=1.5"),
+        ({"noise": -0.1}, "noise=-0.1"),
+        ({"scale": [2.0, 0.5]}, "scale"),
+        ({"rotate": 270.0}, "rotate"),
+    ],
 )
 def test_values_out_of_range_are_named(wrong: dict[str, Any], named: str) -> None:
     with pytest.raises(UserError, match=named):

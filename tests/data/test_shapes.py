@@ -18,7 +18,9 @@ def test_the_seed_makes_the_data() -> None:
 def test_every_class_occurs_and_none_beyond(binary: bool) -> None:
     source = shapes(binary=binary, train=40, size=64)
     samples = [source.train[index] for index in range(40)]
-    assert all(sample["image"].shape == (64, 64, 3) and sample["image"].dtype == np.uint8 for sample in samples)
+    assert all(
+        sample["image"].shape == (64, 64, 3) and sample["image"].dtype == np.uint8 for sample in samples
+    )
     labels = np.unique(np.stack([sample["mask"] for sample in samples]))
     assert labels.tolist() == list(range(len(source.classes)))
     assert [sample["name"] for sample in samples] == list(source.train.names)

@@ -2,14 +2,13 @@
 
 import logging
 import sys
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from pytorch_lightning import Trainer
-from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from segmentation.callbacks import History, build_callbacks
@@ -22,8 +21,9 @@ from segmentation.errors import UserError
 from segmentation.losses import create_loss
 from segmentation.models import Segmenter, create_segmenter, load_weights, pretrained_rates
 from segmentation.optim import create_optimizer, create_schedulers
-from segmentation.options import call
+from segmentation.options import call, checked
 from segmentation.report import protocol
+from segmentation.settings import Section, Settings
 from segmentation.task import SegmentationTask
 
 THRESHOLD = 0.5
@@ -31,23 +31,28 @@ THRESHOLD = 0.5
 
 log = logging.getLogger(__name__)
 
-Config = Mapping[str, Any]
+
+def build_data(settings: Settings, source: Source) -> SegmentationData:
+    """Loaders over the source, augmented as configured.
+
+    Raises `UserError` for an augmentation that is not possible and a size that leaves the model one cell.
+    """
+    if min(settings.data.size) <= settings.output_stride:
+        raise UserError(
+            f"data.size={list(settings.data.size)} leaves one cell of features at "
+            f"output_stride={settings.output_stride}: give a larger size."
+        )
+    transform = call("augmentation", training_transform, **settings.data.input, **settings.augmentation)
+    return SegmentationData(source, transform, settings.data, seed=settings.seed)
 
 
-def build_data(config: Config, source: Source) -> SegmentationData:
-    """Loaders over the source, augmented as configured."""
-    transform = call("augmentation", training_transform, **_shape(config), **config["augmentation"])
-    return call("data", SegmentationData, source, transform, seed=config["seed"], **config["data"])
-
-
-def build_model(config: Config, classes: Classes) -> Segmenter:
+def build_model(settings: Settings, classes: Classes) -> Segmenter:
     """The segmenter with its first weights, and a line in the log that says where they came from."""
-    backbone, head = dict(config["backbone"]), dict(config["head"])
-    weights, output_stride = str(config["weights"]), config["output_stride"]
+    backbone, head = dict(settings.backbone), dict(settings.head)
     if backbone["norm_momentum"] == "auto":
-        backbone["norm_momentum"] = 0.1 if weights == "none" else None
+        backbone["norm_momentum"] = 0.1 if settings.weights == "none" else None
     if head.get("rates", 0) is None:
-        head["rates"] = pretrained_rates(backbone["name"], weights, output_stride)
+        head["rates"] = pretrained_rates(backbone["name"], settings.weights, settings.output_stride)
     del head["aux_weight"]  # the task's: the model is the same whatever the share
     model = call(
         "model",
@@ -56,50 +61,55 @@ def build_model(config: Config, classes: Classes) -> Segmenter:
         aux=head.pop("aux"),
         head=head,
         outputs=classes.outputs,
-        output_stride=output_stride,
+        output_stride=settings.output_stride,
     )
-    log.info("%s", load_weights(model, weights))
-    return model.to(memory_format=torch.channels_last) if config["channels_last"] else model
+    log.info("%s", load_weights(model, settings.weights))
+    return model.to(memory_format=torch.channels_last) if settings.channels_last else model
 
 
-def build_task(config: Config, source: Source) -> SegmentationTask:
+def build_task(settings: Settings, source: Source) -> SegmentationTask:
     """The model with its loss, optimizer and schedules, and what its checkpoints say of it."""
-    classes = source.classes
-    model = build_model(config, classes)
-    loss, loss_options = _named(config["loss"])
-    optimizer, optimizer_options = _named(config["optimizer"])
-    scheduler, scheduler_options = _named(config["scheduler"])
-    rules = protocol(source, threshold=THRESHOLD, **_shape(config))
+    classes, about = source.classes, settings.data.input
+    model = build_model(settings, classes)
+    loss, loss_options = _named(settings.loss)
+    optimizer, optimizer_options = _named(settings.optimizer)
+    scheduler, scheduler_options = _named(settings.scheduler)
+    rules = protocol(source, threshold=THRESHOLD, **about)
     return SegmentationTask(
         model,
         loss=create_loss(loss, binary=classes.binary, classes=len(classes), **loss_options),
         classes=classes,
         optimizer=partial(create_optimizer, optimizer, **optimizer_options),
         schedulers=partial(create_schedulers, scheduler, **scheduler_options),
-        aux_weight=config["head"]["aux_weight"],
+        aux_weight=settings.head["aux_weight"],
         threshold=THRESHOLD,
-        describe=partial(describe, model, classes, threshold=THRESHOLD, protocol=rules, **_shape(config)),
+        describe=partial(describe, model, classes, threshold=THRESHOLD, protocol=rules, **about),
     )
 
 
-def build_trainer(config: Config, folder: Path, classes: Classes, history: History) -> Trainer:
+def build_trainer(settings: Settings, folder: Path, classes: Classes, history: History) -> Trainer:
     """Lightning's Trainer with the run's callbacks and loggers.
 
-    Raises `UserError` for an argument that it refuses.
+    Raises `UserError` for an argument that it does not have or refuses.
     """
-    options = dict(config["trainer"])
+    options = dict(settings.trainer)
     if options["enable_progress_bar"] == "auto":
         options["enable_progress_bar"] = sys.stderr.isatty()
+    options = checked("trainer", Trainer, options)
+    for option in ("max_epochs", "limit_train_batches", "limit_val_batches", "limit_test_batches"):
+        if not options[option] or options[option] < 0:
+            raise UserError(
+                f"trainer.{option}={options[option]}: give a number above 0, or there is no result."
+            )
     callbacks = build_callbacks(
-        config["callbacks"], folder, binary=classes.binary, progress_bar=options["enable_progress_bar"]
+        settings.callbacks, folder, binary=classes.binary, progress_bar=options["enable_progress_bar"]
     )
-    board = TensorBoardLogger(folder, name="tensorboard", version="", default_hp_metric=False)
     try:
         return Trainer(
             **options,
             callbacks=callbacks,
-            logger=[history, board] if config["logger"]["tensorboard"] else [history],
-            precision=choose_precision(config["precision"]),
+            logger=[history, *call("logger", _loggers, folder, **settings.logger)],
+            precision=choose_precision(settings.precision),
             default_root_dir=folder,
             num_sanity_val_steps=0,
             enable_model_summary=False,
@@ -111,11 +121,8 @@ def build_trainer(config: Config, folder: Path, classes: Classes, history: Histo
 def choose_precision(precision: str) -> Any:
     """Lightning's name of the precision; "auto" is bf16 where the hardware computes in it, else fp32.
 
-    On a GPU without bf16 "auto" is fp16 with loss scaling. Raises `UserError` for an unknown name.
+    On a GPU without bf16 "auto" is fp16 with loss scaling.
     """
-    choices = ("auto", "32-true", "bf16-mixed", "16-mixed")
-    if precision not in choices:
-        raise UserError(f"precision={precision} is unknown. Choose from: {', '.join(choices)}.")
     if precision != "auto":
         return precision
     if torch.cuda.is_available():
@@ -123,11 +130,11 @@ def choose_precision(precision: str) -> Any:
     return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() else "32-true"
 
 
-def _named(section: Config) -> tuple[str, dict[str, Any]]:
+def _loggers(folder: Path, *, tensorboard: bool) -> list[Logger]:
+    board = partial(TensorBoardLogger, folder, name="tensorboard", version="", default_hp_metric=False)
+    return [board()] if tensorboard else []
+
+
+def _named(section: Section) -> tuple[str, Section]:
     options = dict(section)
     return options.pop("name"), options
-
-
-def _shape(config: Config) -> dict[str, Any]:
-    height, width = config["data"]["size"]
-    return {"size": (height, width), "resize": config["data"]["resize"]}

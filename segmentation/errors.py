@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+_FEW = 20
+
 
 class UserError(Exception):
     """A mistake that the user can mend: the message says what is wrong, where, and what to do.
@@ -13,8 +15,8 @@ class UserError(Exception):
 
 
 def closest(wrong: str, choices: Iterable[str]) -> str:
-    """The end of an error message: the nearest right choice if one is near, and all of them."""
+    """The end of an error message: the nearest right choice if one is near, and all of them if they are few."""
     names = sorted(str(choice) for choice in choices)
     near = get_close_matches(str(wrong), names, n=1, cutoff=0.6)
     hint = f" Did you mean '{near[0]}'?" if near else ""
-    return f"{hint} Choose from: {', '.join(names)}."
+    return hint if near and len(names) > _FEW else f"{hint} Choose from: {', '.join(names)}."

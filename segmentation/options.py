@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
 from typing import Any, TypeVar, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -28,33 +29,40 @@ def create(
 
 
 def call(group: str, function: Callable[..., Thing], /, *given: Any, **options: Any) -> Thing:
-    """`function(*given, **options)` after holding the options against its signature.
+    """`function(*given, **options)` after `checked`."""
+    return function(*given, **checked(group, function, options))
+
+
+def checked(group: str, function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options for the keyword-only parameters of `function`, converted to their annotated types.
 
     Raises `UserError` for an option that the function does not have, one that is missing, or a value that
-    is not of the annotated type ("3" passes as a number, "abc" does not).
+    its annotation does not allow ("3" passes as a number, "abc" does not).
     """
     parameters = inspect.signature(function).parameters
     choices = [name for name, parameter in parameters.items() if parameter.kind is parameter.KEYWORD_ONLY]
-    choices = choices or [name for name in parameters][len(given) :]
-    hints = get_type_hints(function.__init__ if inspect.isclass(function) else function)
-    checked = {}
-    for option, value in options.items():
+    hints = get_type_hints(function.__init__ if inspect.isclass(function) else function, include_extras=True)
+    prefix = f"{group}." if group else ""
+    for option in options:
         if option not in choices:
-            raise UserError(f"{group} has no option '{option}'.{closest(option, choices)}")
-        checked[option] = _convert(f"{group}.{option}", value, hints.get(option, Any))
-    missing = [
-        name
-        for name in choices
-        if parameters[name].default is inspect.Parameter.empty and name not in options
-    ]
-    if missing:
-        raise UserError(f"{group}.{missing[0]} is missing: give {group}.{missing[0]}=VALUE.")
-    return function(*given, **checked)
+            raise UserError(f"There is no option '{prefix}{option}'.{closest(option, choices)}")
+    for name in choices:
+        if parameters[name].default is inspect.Parameter.empty and name not in options:
+            raise UserError(f"{prefix}{name} is missing: give {prefix}{name}=VALUE.")
+    return {
+        option: _convert(f"{prefix}{option}", value, hints.get(option, Any))
+        for option, value in options.items()
+    }
 
 
 def _convert(where: str, value: Any, hint: Any) -> Any:
+    # Dataclasses bring a configuration of their own.
+    config = None if is_dataclass(hint) else _ANY_CLASS
     try:
-        return TypeAdapter(hint, config=_ANY_CLASS).validate_python(value)
+        return TypeAdapter(hint, config=config).validate_python(value)
     except ValidationError as error:
-        reason = error.errors()[0]["msg"].removeprefix("Input ")
+        first = error.errors()[0]
+        reason = first["msg"].removeprefix("Input ")
+        if first["type"] == "missing":
+            reason = "has too few values"
         raise UserError(f"{where}={value} is not right: it {reason}.") from None

@@ -19,6 +19,7 @@ from segmentation.errors import UserError
 from segmentation.metrics import per_class
 from segmentation.quiet import hush
 from segmentation.report import table, write_report
+from segmentation.settings import read_settings
 from segmentation.task import SegmentationTask
 
 log = logging.getLogger(__name__)
@@ -33,15 +34,16 @@ def train(config: Config, source: Source, folder: Path) -> float:
     """
     start = time.perf_counter()
     hush()
-    seed_everything(config["seed"], workers=True, verbose=False)
-    task = build.build_task(config, source)
-    data = build.build_data(config, source)
+    settings = read_settings(config)
+    seed_everything(settings.seed, workers=True, verbose=False)
+    task = build.build_task(settings, source)
+    data = build.build_data(settings, source)
     history = History(folder / "metrics.csv")
-    trainer = build.build_trainer(config, folder, source.classes, history)
+    trainer = build.build_trainer(settings, folder, source.classes, history)
     _keep_inputs(config, source, folder)
     _announce(source, task, trainer)
 
-    _fit(trainer, task, data, history, folder if config["resume"] else None)
+    _fit(trainer, task, data, history, folder if settings.resume else None)
     _test(trainer, task, data, folder)
     tested = {f"test/{name}": value for name, value in task.test_tally.scores().items()}
     metrics = _best_epoch(history, config) | tested

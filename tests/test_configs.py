@@ -9,6 +9,7 @@ from conftest import CONF, composed
 from segmentation import build
 from segmentation.callbacks import History
 from segmentation.data import open_source
+from segmentation.settings import read_settings
 
 OPTIONS = sorted(
     (path.parent.name, path.stem) for path in CONF.glob("*/*.yaml") if path.parent.name != "hydra"
@@ -26,20 +27,20 @@ def overrides_for(group: str, option: str, roots: dict[str, Path]) -> list[str]:
 def test_every_option_composes_and_builds(
     group: str, option: str, roots: dict[str, Path], tmp_path: Path
 ) -> None:
-    config = composed(*overrides_for(group, option, roots))
-    source = open_source(**config["dataset"])
-    task = build.build_task(config, source)
-    data = build.build_data(config, source)
-    trainer = build.build_trainer(config, tmp_path, source.classes, History(tmp_path / "metrics.csv"))
+    settings = read_settings(composed(*overrides_for(group, option, roots)))
+    source = open_source(**settings.dataset)
+    task = build.build_task(settings, source)
+    data = build.build_data(settings, source)
+    trainer = build.build_trainer(settings, tmp_path, source.classes, History(tmp_path / "metrics.csv"))
 
     optimizer = task.optimizer(task.model)
-    epochs = config["trainer"]["max_epochs"]
+    epochs = settings.trainer["max_epochs"]
     schedules = task.schedulers(optimizer, total_steps=10 * epochs, epochs=epochs)
     assert {schedule["interval"] for schedule in schedules} <= {"step", "epoch"}
     assert trainer.max_epochs == epochs
 
     batch = next(iter(data.train_dataloader()))
-    assert batch["image"].shape[2:] == batch["mask"].shape[1:] == tuple(config["data"]["size"])
+    assert batch["image"].shape[2:] == batch["mask"].shape[1:] == settings.data.size
     assert batch["image"].dtype == torch.uint8
 
 

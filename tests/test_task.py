@@ -20,6 +20,7 @@ from segmentation.metrics import scores
 from segmentation.models import create_segmenter
 from segmentation.optim import create_optimizer, create_schedulers
 from segmentation.sample import IGNORE_INDEX, Sample
+from segmentation.settings import DataSettings
 from segmentation.task import SegmentationTask
 
 FIVE = Classes(("background", "disc", "square", "triangle", "star"))
@@ -78,9 +79,8 @@ def make_data(
     source = Source(classes, train, val, val)
     size = (64, 64)
     transform = training_transform(size=size, resize=True, **changes)
-    return SegmentationData(
-        source, transform, size=size, resize=True, batch_size=batch_size, workers=workers, seed=0
-    )
+    settings = DataSettings(size=size, resize=True, batch_size=batch_size, workers=workers)
+    return SegmentationData(source, transform, settings, seed=0)
 
 
 def make_trainer(folder: Path, epochs: int) -> Trainer:

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import (
     EarlyStopping,
@@ -51,7 +52,7 @@ def _callbacks(
     early_stopping: Options,
     best: Options,
     grid: Options,
-    freeze_backbone_epochs: int,
+    freeze_backbone_epochs: Annotated[int, Field(ge=0)],
     ema_decay: float | None,
 ) -> list[Callback]:
     callbacks = [

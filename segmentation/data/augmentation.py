@@ -12,7 +12,7 @@ import numpy as np
 
 # It would look for a newer version of itself over the network while it is imported.
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
-import albumentations as A
+import albumentations as A  # noqa: N812 - as its own documentation has it
 import cv2
 
 from segmentation.errors import UserError

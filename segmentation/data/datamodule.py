@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -12,8 +13,8 @@ from torch.utils.data import DataLoader, Dataset
 from segmentation.data.augmentation import Transform, evaluation_transform
 from segmentation.data.sampler import Draw, InOrder, Shuffled
 from segmentation.data.source import Samples, Source
-from segmentation.errors import UserError
 from segmentation.sample import Batch, Sample
+from segmentation.settings import DataSettings
 
 Loader = DataLoader[Sample]
 
@@ -21,33 +22,19 @@ Loader = DataLoader[Sample]
 class SegmentationData(LightningDataModule):
     """Loaders over a `Source`; every random choice follows from `seed` and the epoch.
 
-    `size` (H, W) is what the model sees in training; `resize` says whether whole images are brought to it,
-    or crops are cut at the images' own resolution, which are then evaluated whole and one by one, because
-    images of different sizes share no batch. `workers` is a number of processes or "auto".
-
-    Raises `UserError` for a batch size, worker count or size out of range.
+    `settings.size` (H, W) is what the model sees in training; `settings.resize` says whether whole images are
+    brought to it, or crops are cut at the images' own resolution. These are then evaluated whole and one by
+    one, because images of different sizes share no batch.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        training: Transform,
-        *,
-        size: tuple[int, int],
-        resize: bool,
-        batch_size: int,
-        workers: int | str,
-        seed: int,
-    ) -> None:
+    def __init__(self, source: Source, training: Transform, settings: DataSettings, *, seed: int) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise UserError(f"data.batch_size={batch_size}: give 1 or more.")
         self.source = source
+        self.evaluation = evaluation_transform(**settings.input)
         self._training = training
-        self.evaluation = evaluation_transform(size=size, resize=resize)
-        self._batch_size = batch_size
-        self._evaluation_batch_size = batch_size if resize else 1
-        self._workers = count_workers(workers)
+        self._batch_size = settings.batch_size
+        self._evaluation_batch_size = settings.batch_size if settings.resize else 1
+        self._workers = count_workers(settings.workers)
         self._seed = seed
 
     def train_dataloader(self) -> Loader:
@@ -103,13 +90,9 @@ class _Transformed(Dataset[Sample]):
         return self._transform(self._samples[index], seed)
 
 
-def count_workers(workers: int | str) -> int:
+def count_workers(workers: int | Literal["auto"]) -> int:
     """Loader processes: the number given, or for "auto" one for each core but the one that trains, at most 8."""
-    if workers == "auto":
-        return min((os.cpu_count() or 1) - 1, 8)
-    if not isinstance(workers, int) or workers < 0:
-        raise UserError(f"data.workers={workers}: give a number of processes, 0 or more, or auto.")
-    return workers
+    return min((os.cpu_count() or 1) - 1, 8) if workers == "auto" else workers
 
 
 def collate_training(samples: list[Sample]) -> Batch:

@@ -1,0 +1,63 @@
+"""The options of a run that are no group's own, with their types and ranges."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from segmentation.options import call
+
+Side = Annotated[int, Field(ge=1)]
+Section = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """How images become batches: `conf/train.yaml` says what each is for."""
+
+    size: tuple[Side, Side]
+    resize: bool
+    batch_size: Annotated[int, Field(ge=1)]
+    workers: Annotated[int, Field(ge=0)] | Literal["auto"]
+
+    @property
+    def input(self) -> dict[str, Any]:
+        """The part that a checkpoint must know to use its model as it was trained."""
+        return {"size": self.size, "resize": self.resize}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """A composed config; the groups' sections are held against the things that they are for when these are built."""
+
+    name: str
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    weights: str
+    output_stride: int
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+    channels_last: bool
+    resume: str | None
+    data: DataSettings
+    backbone: Section
+    head: Section
+    dataset: Section
+    augmentation: Section
+    loss: Section
+    optimizer: Section
+    scheduler: Section
+    trainer: Section
+    callbacks: Section
+    logger: Section
+
+
+def read_settings(config: Mapping[str, Any]) -> Settings:
+    """The config with its types checked.
+
+    Raises `UserError` for an option that does not exist, is missing, or has a value that it cannot have.
+    """
+    sections = dict(config)
+    data = sections.get("data")
+    if isinstance(data, dict):
+        sections["data"] = call("data", DataSettings, **data)
+    return call("", Settings, **sections)

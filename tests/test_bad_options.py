@@ -1,0 +1,96 @@
+"""A value that is not right is named with its option before anything is trained."""
+
+from pathlib import Path
+
+import pytest
+from conftest import composed
+
+from segmentation import build
+from segmentation.callbacks import History
+from segmentation.data import open_source
+from segmentation.errors import UserError
+from segmentation.settings import read_settings
+
+
+def build_all(folder: Path, *overrides: str) -> None:
+    """Everything that a run builds before its first step."""
+    settings = read_settings(
+        composed(
+            "backbone=mobilenetv3_small", "dataset.train=2", "dataset.val=1", "dataset.test=1", *overrides
+        )
+    )
+    source = open_source(**settings.dataset)
+    task = build.build_task(settings, source)
+    build.build_data(settings, source)
+    build.build_trainer(settings, folder, source.classes, History(folder / "metrics.csv"))
+    optimizer = task.optimizer(task.model)
+    task.schedulers(optimizer, total_steps=60, epochs=settings.trainer["max_epochs"])
+
+
+def test_good_options_pass(tmp_path: Path) -> None:
+    build_all(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("output_stride=12", ["output_stride=12", "8, 16, 32"]),
+        ("output_stride=four", ["output_stride=four", "integer"]),
+        ("head.rates=[1,2]", ["head.rates"]),
+        ("head.rates=[0,2,4]", ["head.rates"]),
+        ("head.aux=perhaps", ["aux"]),
+        ("head.aux_weight=-1", ["head.aux_weight=-1"]),
+        ("backbone.norm_momentum=2", ["norm_momentum=2"]),
+        ("weights=coco", ["weights=coco", "resnet50"]),
+        ("weights=nowhere.pth", ["nowhere.pth"]),
+        ("loss.label_smoothing=2", ["loss.label_smoothing=2"]),
+        ("loss.class_weights=[1,2]", ["loss.class_weights", "5"]),
+        ("loss.class_weights=heavy", ["loss.class_weights=heavy"]),
+        ("optimizer.lr=0", ["optimizer.lr=0"]),
+        ("optimizer.lr=fast", ["optimizer.lr=fast"]),
+        ("optimizer.betas=[0.9]", ["optimizer.betas"]),
+        ("scheduler.warmup_share=1.5", ["scheduler.warmup_share=1.5"]),
+        ("scheduler.warmup_epochs=99", ["scheduler.warmup_epochs=99"]),
+        ("augmentation.flip=2", ["augmentation.flip=2"]),
+        ("augmentation.scale=[2,1]", ["augmentation.scale"]),
+        ("data.size=[96]", ["data.size=[96]"]),
+        ("data.size=96", ["data.size=96"]),
+        ("data.size=[96,0]", ["data.size"]),
+        ("data.size=[8,8]", ["data.size", "output_stride"]),
+        ("data.batch_size=0", ["data.batch_size=0"]),
+        ("data.batch_size=many", ["data.batch_size=many"]),
+        ("data.workers=-1", ["data.workers=-1"]),
+        ("data.resize=sometimes", ["data.resize=sometimes"]),
+        ("precision=bf17", ["precision=bf17", "bf16-mixed"]),
+        ("seed=-1", ["seed=-1"]),
+        ("seed=abc", ["seed=abc"]),
+        ("channels_last=perhaps", ["channels_last=perhaps"]),
+        ("trainer.max_epochs=0", ["trainer.max_epochs=0"]),
+        ("trainer.max_epochs=many", ["trainer.max_epochs=many"]),
+        ("trainer.limit_val_batches=0", ["trainer.limit_val_batches=0"]),
+        ("trainer.limit_train_batches=-3", ["trainer", "limit_train_batches"]),
+        ("trainer.accelerator=abacus", ["trainer", "abacus"]),
+        ("trainer.gradient_clip_val=tight", ["trainer", "tight"]),
+        ("callbacks.best.monitor=val/mio", ["val/mio", "val/miou"]),
+        ("callbacks.best.mode=up", ["callbacks.best.mode=up"]),
+        ("callbacks.early_stopping.patience=0", ["patience"]),
+        ("callbacks.early_stopping.monitor=loss", ["early_stopping.monitor=loss", "val/loss"]),
+        ("callbacks.grid.images=-1", ["callbacks.grid"]),
+        ("callbacks.ema_decay=1.5", ["callbacks.ema_decay=1.5"]),
+        ("callbacks.freeze_backbone_epochs=-1", ["freeze_backbone_epochs=-1"]),
+        ("logger.tensorboard=maybe", ["logger.tensorboard=maybe"]),
+        ("dataset.size=10", ["dataset.size=10"]),
+        ("data=3", ["data=3"]),
+        ("+colour=red", ["colour"]),
+        ("+loss.gamma=2", ["gamma"]),
+        ("+trainer.max_epoch=2", ["max_epoch", "max_epochs"]),
+    ],
+)
+def test_wrong_values_are_named(override: str, words: list[str], tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        build_all(tmp_path, override)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert len(message) < 400
+    for word in words:
+        assert word in message

@@ -2,7 +2,8 @@
 
 from segmentation.models.backbone import BACKBONES
 from segmentation.models.segmenter import HEADS, Segmenter, create_segmenter
-from segmentation.models.weights import WeightsReport, load_weights, pretrained_rates
+from segmentation.models.state import WeightsReport
+from segmentation.models.weights import load_weights, pretrained_rates
 
 __all__ = [
     "BACKBONES",

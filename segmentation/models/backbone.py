@@ -50,7 +50,9 @@ class Backbone(nn.ModuleDict):
         self.output_strides = tuple(stride for stride in self._taps if stride >= 8)
         if output_stride not in self.output_strides:
             able = ", ".join(map(str, self.output_strides))
-            raise UserError(f"output_stride={output_stride} is not possible with {trunk.torchvision}: it can do {able}.")
+            raise UserError(
+                f"output_stride={output_stride} is not possible with {trunk.torchvision}: it can do {able}."
+            )
         strides = {name: stride for name, (stride, _) in nominal.items()}
         dilate(self, strides, output_stride, dilate_strided=trunk.dilate_strided)
         actual = _measure(self)
@@ -85,7 +87,9 @@ def create_backbone(*, name: str, output_stride: int, norm_momentum: float | Non
     backbone = Backbone(blocks, trunk, output_stride)
     if norm_momentum is not None:
         if not 0 < norm_momentum <= 1:
-            raise UserError(f"backbone.norm_momentum={norm_momentum}: give a share above 0 and up to 1, or auto.")
+            raise UserError(
+                f"backbone.norm_momentum={norm_momentum}: give a share above 0 and up to 1, or auto."
+            )
         for module in backbone.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = norm_momentum

@@ -32,7 +32,9 @@ class DeepLabV3Head(nn.Sequential):
     ) -> None:
         rates = [reach // strides[32] for reach in _CELLS] if rates is None else rates
         if len(rates) != 3 or min(rates) < 1 or max(rates) > 256:
-            raise UserError(f"head.rates={rates}: give three numbers from 1 to 256 such as [6,12,18], or null.")
+            raise UserError(
+                f"head.rates={rates}: give three numbers from 1 to 256 such as [6,12,18], or null."
+            )
         super().__init__(
             AtrousPyramid(channels[32], rates),
             *_normalised(nn.Conv2d(_WIDTH, _WIDTH, 3, padding=1, bias=False)),

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from segmentation.errors import UserError
 from segmentation.functional import resize
-from segmentation.models.backbone import create_backbone
+from segmentation.models.backbone import Backbone, create_backbone
 from segmentation.models.deeplabv3 import DeepLabV3Head
 from segmentation.models.fcn import FCNHead
 from segmentation.options import call, create
@@ -31,7 +31,7 @@ class Segmenter(nn.Module):
     std: Tensor
 
     def __init__(
-        self, backbone: nn.Module, head: nn.Module, aux_head: nn.Module | None, description: dict[str, Any]
+        self, backbone: Backbone, head: nn.Module, aux_head: nn.Module | None, description: dict[str, Any]
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -80,6 +80,8 @@ def create_segmenter(
     """
     if not 1 <= outputs <= 255:
         raise UserError(f"{outputs} outputs: between 1 and 255 are possible.")
+    _refuse("backbone", backbone, "output_stride")
+    _refuse("head", head, "channels", "strides", "outputs")
     trunk = call("backbone", create_backbone, output_stride=output_stride, **backbone)
     options = dict(head)
     name = options.pop("name", "")
@@ -95,3 +97,9 @@ def create_segmenter(
         "aux": aux,
     }
     return Segmenter(trunk, top, aux_head, description)
+
+
+def _refuse(group: str, options: Mapping[str, Any], *ours: str) -> None:
+    for option in ours:
+        if option in options:
+            raise UserError(f"There is no option '{group}.{option}': the model sets it.")

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
 import torch
-from torch import Tensor
 from torchvision.models import WeightsEnum, get_model_weights
 from torchvision.models.segmentation import (
     DeepLabV3_MobileNet_V3_Large_Weights,
@@ -16,8 +16,9 @@ from torchvision.models.segmentation import (
 )
 
 from segmentation.errors import UserError
-from segmentation.models.backbone import BACKBONES
+from segmentation.models.backbone import BACKBONES, STRIDES
 from segmentation.models.segmenter import Segmenter
+from segmentation.models.state import WeightsReport, fill, read_state
 
 
 @dataclass(frozen=True)
@@ -35,32 +36,14 @@ COCO: Mapping[str, CocoWeights] = {
 }
 _COCO_RATES = (12, 24, 36)  # torchvision's, at every output stride
 
-_WRAPPERS = ("module.", "_orig_mod.", "model.")  # left in the keys by DDP, torch.compile and Lightning
-_OURS = {"classifier.": "head.", "aux_classifier.": "aux_head.", "features.": "backbone."}
-
-
-@dataclass(frozen=True)
-class WeightsReport:
-    """What was loaded from where; `skipped` names the tensors of the source that the model did not take."""
-
-    source: str
-    loaded: int = 0
-    skipped: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        if not self.loaded:
-            return "weights: from scratch (weights=imagenet starts from a trained backbone)"
-        left = f"; skipped {len(self.skipped)}: {', '.join(self.skipped)}" if self.skipped else ""
-        return f"weights: {self.loaded} tensors of {self.source}{left}"
-
 
 def load_weights(model: Segmenter, weights: str) -> WeightsReport:
     """Fills `model` from `imagenet`, `coco`, a file, or with `none` leaves it as it is.
 
-    A tensor whose name or shape the model does not have is skipped and reported: a final layer for other
-    classes keeps its fresh start.
+    A layer that the model does not have, or has for other classes, is skipped and reported. Published
+    weights bring the mean and std that they were trained with.
 
-    Raises `UserError` where there are no such weights, they cannot be fetched, or nothing of a file fits.
+    Raises `UserError` where there are no such weights, they cannot be fetched, or are of another backbone.
     """
     if weights == "none":
         return WeightsReport("none")
@@ -71,15 +54,15 @@ def load_weights(model: Segmenter, weights: str) -> WeightsReport:
     if weights == "coco":
         _require_coco(backbone)
         return _load_published(model, COCO[backbone].weights)
-    return _fill(model, _read_file(Path(weights).expanduser()), weights)
+    return fill(model, read_state(Path(weights).expanduser()), weights)
 
 
 def pretrained_rates(backbone: str, weights: str, output_stride: int) -> list[int] | None:
-    """The head's rates that go with the weights: COCO's at the same reach in pixels; else None, the head's own.
+    """The head's rates for these weights: COCO's, reaching as many pixels; else None, for the head's own.
 
     Raises `UserError` for `coco` where torchvision has no such weights.
     """
-    if weights != "coco":
+    if weights != "coco" or output_stride not in STRIDES:  # a wrong stride is the backbone's to refuse
         return None
     _require_coco(backbone)
     return [rate * COCO[backbone].output_stride // output_stride for rate in _COCO_RATES]
@@ -87,63 +70,31 @@ def pretrained_rates(backbone: str, weights: str, output_stride: int) -> list[in
 
 def _require_coco(backbone: str) -> None:
     if backbone not in COCO:
-        raise UserError(f"weights=coco does not exist for {backbone}, only for {', '.join(COCO)}. Take weights=imagenet.")
+        raise UserError(
+            f"weights=coco does not exist for {backbone}, only for {', '.join(COCO)}. Take weights=imagenet."
+        )
 
 
 def _load_published(model: Segmenter, weights: WeightsEnum) -> WeightsReport:
-    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(weights.url).path).name
-    try:
-        state = torch.hub.load_state_dict_from_url(
-            weights.url, progress=False, check_hash=True, map_location="cpu", weights_only=True
-        )
-    except OSError as error:
-        raise UserError(
-            f"{weights} cannot be fetched from {weights.url} ({error}). Put that file at {path}, or take weights=none."
-        ) from error
-    except Exception as error:  # a damaged file shows itself in many ways
-        raise UserError(f"{path} is damaged ({type(error).__name__}): delete it, it will be fetched again.") from error
-    report = _fill(model, state, str(weights))
+    report = fill(model, _fetch(weights), str(weights))
     preprocessing = weights.transforms()
     model.mean.copy_(255 * torch.tensor(preprocessing.mean).reshape(model.mean.shape))
     model.std.copy_(255 * torch.tensor(preprocessing.std).reshape(model.std.shape))
     return report
 
 
-def _read_file(path: Path) -> Mapping[str, Any]:
-    if not path.is_file():
-        raise UserError(f"weights={path} is no file. Give imagenet, coco, none or the path of a state dict.")
+def _fetch(weights: WeightsEnum) -> Mapping[str, Any]:
+    """From torch.hub's cache; what is downloaded into it is held against the hash in its name."""
+    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(weights.url).path).name
+    cure = f"Put that file at {path} by hand, or take weights=none."
     try:
-        contents = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds; all mean that the file cannot be trusted
-        raise UserError(f"weights={path} was not loaded: it is damaged or holds more than weights.") from error
-    if isinstance(contents, dict) and isinstance(contents.get("state_dict"), dict):
-        contents = contents["state_dict"]
-    if not isinstance(contents, dict):
-        raise UserError(f"weights={path} holds a {type(contents).__name__}, not a state dict.")
-    return contents
-
-
-def _fill(model: Segmenter, state: Mapping[str, Any], source: str) -> WeightsReport:
-    own = model.state_dict()
-    fitting, skipped = {}, []
-    for key, value in state.items():
-        name = _our_name(str(key))
-        if isinstance(value, Tensor) and name in own and own[name].shape == value.shape:
-            fitting[name] = value
-        else:
-            skipped.append(str(key))
-    if not any(name.startswith("backbone.") for name in fitting):
-        name = model.description["backbone"]["name"]
-        raise UserError(f"weights={source} fits nothing of {name}: was it made with another backbone?")
-    model.load_state_dict(fitting, strict=False)
-    return WeightsReport(source, len(fitting), tuple(skipped))
-
-
-def _our_name(key: str) -> str:
-    while wrapper := next((prefix for prefix in _WRAPPERS if key.startswith(prefix)), ""):
-        key = key.removeprefix(wrapper)
-    for prefix, ours in _OURS.items():
-        if key.startswith(prefix):
-            return ours + key.removeprefix(prefix)
-    known = ("backbone.", "head.", "aux_head.", "mean", "std")
-    return key if key.startswith(known) else f"backbone.{key}"
+        state: Mapping[str, Any] = torch.hub.load_state_dict_from_url(
+            weights.url, progress=False, check_hash=True, map_location="cpu", weights_only=True
+        )
+    except (OSError, HTTPException) as error:
+        raise UserError(f"{weights} cannot be fetched from {weights.url} ({error}). {cure}") from error
+    except Exception as error:  # a damaged file shows itself in many ways
+        if path.exists():
+            raise UserError(f"{path} is damaged: delete it, it will be fetched again.") from error
+        raise UserError(f"{weights.url} did not give the file of that name ({error}). {cure}") from error
+    return state

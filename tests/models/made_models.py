@@ -1,4 +1,4 @@
-"""Models for the tests: untrained, but with statistics that make every layer count."""
+"""Models for the tests: untrained, but with statistics that let every image through."""
 
 from typing import Any
 
@@ -20,15 +20,23 @@ def made(
     )
 
 
-def lively(model: nn.Module) -> nn.Module:
-    """Batch norms as after a training: fresh ones do nothing, and would hide a norm that is left out."""
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.running_mean, std=0.1)  # type: ignore[arg-type]
-            nn.init.uniform_(module.running_var, 0.5, 1.5)  # type: ignore[arg-type]
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, std=0.1)
-    return model.eval()
+def lively(model: nn.Module, images_BCHW: Tensor) -> None:
+    """Leaves `model` in evaluation mode with batch norms as after a training on such images.
+
+    Fresh ones do nothing, which hides one that is left out, and let the signal of a deep untrained net fade
+    until its output is the same for every image: then any two models would agree.
+    """
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        nn.init.uniform_(norm.weight, 0.5, 1.5)
+        nn.init.normal_(norm.bias, std=0.2)
+        norm.momentum = 1.0
+    with torch.no_grad():
+        model.train()(images_BCHW)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    model.eval()
 
 
 def pictures(*shape: int) -> Tensor:
@@ -40,3 +48,9 @@ def assert_same(found: Tensor, expected: Tensor) -> None:
     """Equal to float32's rounding, measured against the largest value: sums of both signs lose digits."""
     scale = expected.abs().max()
     torch.testing.assert_close(found / scale, expected / scale, rtol=0, atol=2e-5)
+
+
+def assert_seen(logits_BKHW: Tensor) -> None:
+    """The first two images of the batch got different answers: what follows compares more than constants."""
+    difference = (logits_BKHW[0] - logits_BKHW[1]).abs().max()
+    assert difference > 0.01 * logits_BKHW.abs().max()

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from made_models import assert_same, lively
+from made_models import assert_same, assert_seen, lively
 from torchvision.models import get_model
 
 from segmentation.errors import UserError
@@ -21,7 +21,7 @@ CHANNELS = {
 def pair(name: str, output_stride: int) -> tuple[Backbone, Backbone]:
     """The same weights undilated and dilated."""
     plain = create_backbone(name=name, output_stride=32)
-    lively(plain)
+    lively(plain, torch.randn(2, 3, 64, 64))
     dilated = create_backbone(name=name, output_stride=output_stride)
     dilated.load_state_dict(plain.state_dict())
     return plain, dilated.eval()
@@ -30,8 +30,8 @@ def pair(name: str, output_stride: int) -> tuple[Backbone, Backbone]:
 @pytest.mark.parametrize("output_stride", [8, 16, 32])
 @pytest.mark.parametrize("name", BACKBONES)
 def test_feature_maps_come_at_the_strides_and_channels_it_states(name: str, output_stride: int) -> None:
-    backbone = create_backbone(name=name, output_stride=output_stride).eval()
-    with torch.no_grad():
+    with torch.device("meta"):  # shapes alone
+        backbone = create_backbone(name=name, output_stride=output_stride).eval()
         features = backbone(torch.randn(1, 3, 64, 96))
     assert backbone.strides == {stride: min(stride, output_stride) for stride in STRIDES}
     assert tuple(backbone.channels.values()) == CHANNELS[name]
@@ -44,9 +44,10 @@ def test_feature_maps_come_at_the_strides_and_channels_it_states(name: str, outp
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_dilation_keeps_the_features_and_adds_those_between(name: str, output_stride: int) -> None:
     plain, dilated = pair(name, output_stride)
-    image = torch.randn(1, 3, 64, 96)
+    images = torch.randn(2, 3, 64, 96)
     with torch.no_grad():
-        coarse, fine = plain(image), dilated(image)
+        coarse, fine = plain(images), dilated(images)
+    assert_seen(coarse[32])
     for stride in STRIDES:
         step = stride // min(stride, output_stride)
         assert_same(fine[stride][..., ::step, ::step], coarse[stride])
@@ -66,11 +67,12 @@ def test_dilation_is_torchvisions(name: str, output_stride: int, options: dict[s
     theirs = get_model(BACKBONES[name].torchvision, weights=None, **options).eval()
     blocks = getattr(theirs, "features", theirs)
     blocks.load_state_dict(ours.state_dict(), strict=False)
-    image = torch.randn(1, 3, 65, 97)
+    image = torch.randn(2, 3, 65, 97)
     expected = image
     with torch.no_grad():
         for block in ours:
             expected = getattr(blocks, block)(expected)
+        assert_seen(expected)
         assert_same(ours(image)[32], expected)
 
 
@@ -78,8 +80,8 @@ def test_dilation_is_torchvisions(name: str, output_stride: int, options: dict[s
 def test_keys_are_those_of_torchvisions_classifier(name: str) -> None:
     with torch.device("meta"):
         theirs = get_model(BACKBONES[name].torchvision, weights=None)
+        backbone = create_backbone(name=name, output_stride=16)
     blocks = getattr(theirs, "features", theirs)
-    backbone = create_backbone(name=name, output_stride=16)
     expected = {key for key in blocks.state_dict() if not key.startswith("fc.")}
     assert backbone.state_dict().keys() == expected
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_models import assert_same, lively, made, pictures
+from made_models import assert_same, assert_seen, lively, made, pictures
 from torch import nn
 
 from segmentation.errors import UserError
@@ -30,7 +30,7 @@ def model() -> Segmenter:
     """In evaluation mode; tests that change it copy it."""
     torch.manual_seed(0)
     ready = made("mobilenetv3_small", aux=True)
-    lively(ready)
+    lively(ready, pictures(4, 3, 64, 64))
     return ready
 
 
@@ -82,6 +82,7 @@ def test_an_image_is_judged_alike_in_any_batch(model: Segmenter) -> None:
     images = pictures(3, 3, 40, 56)
     with torch.no_grad():
         together, alone = model(images), torch.cat([model(image[None]) for image in images])
+    assert_seen(together)
     assert_same(together, alone)
 
 
@@ -100,7 +101,7 @@ def test_normalisation_comes_first(model: Segmenter) -> None:
     std = torch.tensor([0.229, 0.224, 0.225])[:, None, None] * 255
     with torch.no_grad():
         assert_same(model(image), bare((image - mean) / std))
-        assert (model(image) - bare(image)).abs().max() > 1e-3
+        assert (model(image) - bare(image)).abs().max() > 0.1 * model(image).abs().max()
 
 
 def test_forward_is_the_first_of_both_heads(model: Segmenter) -> None:
@@ -121,7 +122,7 @@ def test_logits_are_float32_under_autocast(model: Segmenter) -> None:
     assert logits.shape == auxiliary.shape == (1, 3, 40, 56)
     # Resized in bf16, as few as 256 values would lie between 1 and 2.
     assert not torch.equal(logits, logits.bfloat16().float())
-    assert (logits - expected).abs().max() < 0.1 * expected.abs().max()
+    assert (logits - expected).abs().max() < 0.5 * expected.abs().max()
 
 
 def test_channels_last_changes_the_memory_alone(model: Segmenter) -> None:
@@ -135,9 +136,8 @@ def test_channels_last_changes_the_memory_alone(model: Segmenter) -> None:
 
 def test_export_takes_other_batches_and_sizes(model: Segmenter) -> None:
     free = torch.export.Dim.DYNAMIC
-    program = torch.export.export(
-        model, (pictures(2, 3, 65, 97),), dynamic_shapes=({0: free, 2: free, 3: free},)
-    )
+    shapes = ({0: free, 2: free, 3: free},)
+    program = torch.export.export(model, (pictures(2, 3, 65, 97),), dynamic_shapes=shapes)
     image = pictures(3, 3, 72, 40)
     with torch.no_grad():
         assert_same(program.module()(image), model(image))
@@ -148,7 +148,8 @@ def test_export_takes_other_batches_and_sizes(model: Segmenter) -> None:
     [(8, None, 12), (16, None, 6), (32, None, 3), (16, [2, 5, 7], 2)],
 )
 def test_rates_follow_the_stride(output_stride: int, given_rates: list[int] | None, expected: int) -> None:
-    model = made("mobilenetv3_small", output_stride=output_stride, rates=given_rates)
+    with torch.device("meta"):
+        model = made("mobilenetv3_small", output_stride=output_stride, rates=given_rates)
     dilations = [module.dilation[0] for module in model.head.modules() if isinstance(module, nn.Conv2d)]
     found = [dilation for dilation in dilations if dilation > 1]
     assert found == (given_rates or [expected, 2 * expected, 3 * expected])
@@ -172,15 +173,15 @@ def test_the_description_builds_the_same_model_again() -> None:
         ({"backbone": {"name": None}}, "backbone.name"),
         ({"backbone": {}}, "backbone.name is missing"),
         ({"backbone": "resnet18"}, "backbone=resnet18"),
-        ({"backbone": {"name": "resnet18", "weights": "DEFAULT"}}, "no option 'weights'"),
-        ({"backbone": {"name": "resnet18", "output_stride": 8}}, "no option 'output_stride'"),
+        ({"backbone": {"name": "resnet18", "weights": "DEFAULT"}}, "weights"),
+        ({"backbone": {"name": "resnet18", "output_stride": 8}}, "no option 'backbone.output_stride'"),
         ({"backbone": {"name": "resnet18", "norm_momentum": "much"}}, "backbone.norm_momentum=much"),
         ({"head": {"name": "torch.nn.Identity"}}, "torch.nn.Identity"),
         ({"head": {"name": {"deeplabv3": 1}}}, "Choose from: deeplabv3"),
         ({"head": {}}, "Choose from: deeplabv3"),
         ({"head": ["deeplabv3"]}, "head=['deeplabv3']"),
         ({"head": {"name": "deeplabv3", "rate": [6, 12, 18]}}, "Did you mean 'rates'?"),
-        ({"head": {"name": "deeplabv3", "outputs": 5}}, "no option 'outputs'"),
+        ({"head": {"name": "deeplabv3", "outputs": 5}}, "no option 'head.outputs'"),
         ({"head": {"name": "deeplabv3", "rates": "x"}}, "head.rates=x"),
         ({"head": {"name": "deeplabv3", "rates": []}}, "head.rates=[]"),
         ({"head": {"name": "deeplabv3", "rates": [6, 12]}}, "head.rates=[6, 12]"),
@@ -194,7 +195,7 @@ def test_the_description_builds_the_same_model_again() -> None:
         ({"output_stride": 10**30}, "output_stride"),
         ({"output_stride": {"8": 8}}, "output_stride="),
         ({"aux": "perhaps"}, "aux=perhaps"),
-        ({"_target_": "os.system"}, "no option '_target_'"),
+        ({"_target_": "os.system"}, "_target_"),
     ],
 )
 def test_a_description_that_is_not_ours_is_refused(part: dict[str, Any], message: str) -> None:

@@ -1,7 +1,7 @@
 """The built-in data: shapes on textured ground, made from a seed, so that everything runs without a download.
 
-Classes differ by outline alone. Colours and textures are drawn from one distribution for all of them
-and for the ground, later shapes cover earlier ones, and noise lies on top: a shifted mask, a wrong loss or a broken
+Classes differ by outline alone: vivid colours and textures are drawn from one distribution for all of them.
+The ground is dull, with the same textures; later shapes cover earlier ones, and noise lies on top: a shifted mask, a wrong loss or a broken
 evaluation shows in the scores.
 """
 
@@ -15,24 +15,42 @@ from segmentation.data.source import Source
 from segmentation.errors import UserError
 from segmentation.sample import Sample
 
-NAMES = ("background", "disc", "square", "triangle", "star")
+NAMES = ("background", "disc", "ring", "triangle", "cross")
 PALETTE = ((40, 44, 52), (230, 80, 70), (70, 160, 240), (250, 190, 60), (110, 200, 110))
 
 
-def _polygon(label: int, centre: np.ndarray, radius: float, angle: float) -> np.ndarray:
-    """Corners (N, 2) of the outline of class `label`, turned by `angle` radians."""
-    corners = {1: 48, 2: 4, 3: 3, 4: 10}[label]
-    turns = angle + np.arange(corners) * (2 * np.pi / corners)
-    radii = np.where(np.arange(corners) % 2, 0.42 * radius, radius) if label == 4 else radius
-    points = centre + np.stack((np.cos(turns), np.sin(turns)), axis=1) * np.reshape(radii, (-1, 1))
-    return points.round().astype(np.int32)
+def _outline(label: int, centre: np.ndarray, radius: float, angle: float) -> list[np.ndarray]:
+    """Closed lines of corners (N, 2) around class `label`, turned by `angle` radians; a second one is a hole."""
+    if label == 2:
+        return [*_outline(1, centre, radius, angle), *_outline(1, centre, 0.45 * radius, angle)]
+    if label == 4:
+        arm = np.array([(1, 0.35), (0.35, 0.35), (0.35, 1)])
+        quarters = [arm @ np.array([[cos, sin], [-sin, cos]]) for cos, sin in ((1, 0), (0, 1), (-1, 0), (0, -1))]
+        corners = np.concatenate(quarters)
+    else:
+        turns = np.linspace(0, 2 * np.pi, 48 if label == 1 else 3, endpoint=False)
+        corners = np.stack((np.cos(turns), np.sin(turns)), axis=1)
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    return [(centre + radius * corners @ turn).round().astype(np.int32)]
 
 
-def _colour(random: np.random.Generator, ground: np.ndarray | None = None) -> np.ndarray:
-    """A random colour; on a `ground` one that can be told from it, or nobody could see the shape."""
+def _place(random: np.random.Generator, taken: list[tuple[np.ndarray, float]]) -> tuple[np.ndarray, float]:
+    """A centre and a radius, in shares of the image; it may cover others in part, but hardly as a whole."""
+    for _ in range(20):
+        centre, radius = random.uniform(0.15, 0.85, 2), random.uniform(0.17, 0.28)
+        if all(np.linalg.norm(centre - other) > 0.7 * (radius + reach) for other, reach in taken):
+            break
+    return centre, radius
+
+
+def _grey(random: np.random.Generator) -> np.ndarray:
+    return random.uniform(70, 180) + random.uniform(-12, 12, 3).astype(np.float32)
+
+
+def _vivid(random: np.random.Generator) -> np.ndarray:
     while True:
-        colour = random.uniform(40, 215, 3).astype(np.float32)
-        if ground is None or np.abs(colour - ground).max() > 60:
+        colour = random.uniform(20, 235, 3).astype(np.float32)
+        if np.ptp(colour) > 110:
             return colour
 
 
@@ -68,15 +86,15 @@ class Shapes:
         if not 0 <= index < self.length:
             raise IndexError(index)
         random = np.random.default_rng((*self.stream, index))
-        ground = _colour(random)
-        image = _texture(random, ground, self.size)
+        image = _texture(random, _grey(random), self.size)
         mask = np.zeros((self.size, self.size), np.uint8)
-        for label in random.integers(1, len(NAMES), random.integers(2, 6)):
-            radius = random.uniform(0.14, 0.28) * self.size
-            centre = random.uniform(0.1, 0.9, 2) * self.size
-            outline = _polygon(int(label), centre, radius, random.uniform(0, 2 * np.pi))
-            inside = cv2.fillPoly(np.zeros_like(mask), [outline], 1).astype(bool)
-            image[inside] = _texture(random, _colour(random, ground), self.size)[inside]
+        taken: list[tuple[np.ndarray, float]] = []
+        for label in random.integers(1, len(NAMES), random.integers(2, 5)):
+            centre, radius = _place(random, taken)
+            taken.append((centre, radius))
+            lines = _outline(int(label), centre * self.size, radius * self.size, random.uniform(0, 2 * np.pi))
+            inside = cv2.fillPoly(np.zeros_like(mask), lines, 1).astype(bool)
+            image[inside] = _texture(random, _vivid(random), self.size)[inside]
             mask[inside] = label
         image += 8 * random.standard_normal(image.shape, np.float32)
         if self.only is not None:

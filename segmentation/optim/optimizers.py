@@ -36,7 +36,9 @@ def adamw(
 ) -> Optimizer:
     """Loshchilov & Hutter 2019: Adam whose decay is not scaled by the gradient's size."""
     _check_betas(betas)
-    return AdamW(parameter_groups(model, lr, weight_decay, backbone_lr_factor), lr=lr, betas=betas, fused=True)
+    return AdamW(
+        parameter_groups(model, lr, weight_decay, backbone_lr_factor), lr=lr, betas=betas, fused=True
+    )
 
 
 def sgd(

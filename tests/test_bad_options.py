@@ -44,7 +44,7 @@ def test_good_options_pass(tmp_path: Path) -> None:
         ("weights=coco", ["weights=coco", "resnet50"]),
         ("weights=nowhere.pth", ["nowhere.pth"]),
         ("loss.label_smoothing=2", ["loss.label_smoothing=2"]),
-        ("loss.class_weights=[1,2]", ["loss.class_weights", "5"]),
+        ("loss.class_weights=[1,2]", ["loss.class_weights", "4"]),
         ("loss.class_weights=heavy", ["loss.class_weights=heavy"]),
         ("optimizer.lr=0", ["optimizer.lr=0"]),
         ("optimizer.lr=fast", ["optimizer.lr=fast"]),

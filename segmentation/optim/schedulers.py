@@ -32,9 +32,10 @@ def cosine(run: Run, *, min_lr: float = 0.0, warmup_epochs: float = 0.0) -> Sche
 
 
 def multistep(
-    run: Run, *, milestones: list[float], gamma: float = 0.1, warmup_epochs: float = 0.0
+    run: Run, *, milestones: list[float] | None = None, gamma: float = 0.1, warmup_epochs: float = 0.0
 ) -> Schedules:
-    """Times `gamma` (0..1) when each of the `milestones`, in epochs, is done."""
+    """Times `gamma` (0..1) when each of the `milestones`, in epochs, is done; None is two thirds of the run."""
+    milestones = [run.length * 2 / 3] if milestones is None else milestones
     rising = all(early < late for early, late in zip([0.0, *milestones], milestones, strict=False))
     check("scheduler.milestones", milestones, bool(milestones) and rising, "epochs above 0 that increase")
     inside = milestones[-1] < run.length

@@ -40,9 +40,9 @@ def test_there_are_many_and_they_differ() -> None:
     [
         ("binry", {}, ("dataset=binry", "Did you mean 'binary'")),
         ("os.system", {}, ("dataset=os.system", "Choose from")),
-        ("binary", {"rot": "x"}, ("'rot'", "Did you mean 'root'")),
+        ("binary", {"rot": "x"}, ("'dataset.rot'", "Did you mean 'root'")),
         ("binary", {}, ("dataset.root is missing",)),
-        ("voc", {"root": "x", "threshold": 1}, ("'threshold'", "train_list")),
+        ("voc", {"root": "x", "threshold": 1}, ("'dataset.threshold'", "train_list")),
         ("shapes", {"size": "big"}, ("dataset.size=big",)),
     ],
 )

@@ -30,10 +30,10 @@ def test_every_class_occurs_and_none_beyond(binary: bool) -> None:
 
 def test_colour_does_not_tell_the_classes_apart() -> None:
     source = shapes(train=150)
-    means: dict[int, list[np.ndarray]] = {label: [] for label in range(5)}
+    means: dict[int, list[np.ndarray]] = {label: [] for label in range(1, 4)}
     for index in range(150):
         sample = source.train[index]
-        for label in np.unique(sample["mask"]):
+        for label in set(np.unique(sample["mask"])) - {0}:
             means[int(label)].append(sample["image"][sample["mask"] == label].mean(axis=0))
     centres = np.array([np.mean(colours, axis=0) for colours in means.values()])
     spread = np.mean([np.std(colours, axis=0).mean() for colours in means.values()])

@@ -9,8 +9,8 @@ from segmentation.losses import create_loss
 
 WRONG = [
     ("dise", {}, "loss=dise is unknown. Did you mean 'dice'?"),
-    ("focal", {"gama": 2}, "loss has no option 'gama'. Did you mean 'gamma'?"),
-    ("dice", {"gamma": 2}, "loss has no option 'gamma'"),
+    ("focal", {"gama": 2}, "There is no option 'loss.gama'. Did you mean 'gamma'?"),
+    ("dice", {"gamma": 2}, "There is no option 'loss.gamma'"),
     ("focal", {"gamma": "much"}, "loss.gamma=much"),
     ("focal", {"gamma": -1}, "loss.gamma=-1"),
     ("focal", {"gamma": float("nan")}, "loss.gamma=nan"),

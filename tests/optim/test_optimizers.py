@@ -88,7 +88,7 @@ def test_own_options_arrive() -> None:
     [
         ("adamm", {"lr": 1}, "optimizer=adamm is unknown. Did you mean"),
         ("adam", {}, "optimizer.lr is missing"),
-        ("adam", {"lr": 1, "momentum": 0.9}, "optimizer has no option 'momentum'"),
+        ("adam", {"lr": 1, "momentum": 0.9}, "There is no option 'optimizer.momentum'"),
         ("adam", {"lr": "fast"}, "optimizer.lr=fast"),
         ("adam", {"lr": 0}, "optimizer.lr=0"),
         ("adam", {"lr": float("inf")}, "optimizer.lr=inf"),

@@ -206,15 +206,14 @@ def test_a_run_without_an_end(name: str, total_steps: float, epochs: int | None)
     ("name", "options", "message"),
     [
         ("cosin", {}, "scheduler=cosin is unknown. Did you mean 'cosine'?"),
-        ("cosine", {"gamma": 1}, "scheduler has no option 'gamma'"),
-        ("cosine", {"warmup_epoch": 1}, "scheduler has no option 'warmup_epoch'. Did you mean"),
+        ("cosine", {"gamma": 1}, "There is no option 'scheduler.gamma'"),
+        ("cosine", {"warmup_epoch": 1}, "There is no option 'scheduler.warmup_epoch'. Did you mean"),
         ("cosine", {"min_lr": -1}, "scheduler.min_lr=-1"),
         ("cosine", {"min_lr": 0.2}, "scheduler.min_lr=0.2 is not right: it must be from 0 to below"),
         ("cosine", {"warmup_epochs": -1}, "scheduler.warmup_epochs=-1"),
         ("cosine", {"warmup_epochs": 7}, "scheduler.warmup_epochs=7.0 is not right: it must be from 0 to"),
         ("constant", {"warmup_epochs": 7}, "scheduler.warmup_epochs=7"),
         ("plateau", {"warmup_epochs": 7}, "scheduler.warmup_epochs=7"),
-        ("multistep", {}, "scheduler.milestones is missing"),
         ("multistep", {"milestones": []}, "scheduler.milestones=[]"),
         ("multistep", {"milestones": 4}, "scheduler.milestones=4"),
         (
@@ -245,3 +244,14 @@ def test_a_wrong_option_is_named(name: str, options: dict[str, Any], message: st
         create_schedulers(name, optimizer_with_backbone(), total_steps=STEPS, epochs=EPOCHS, **options)
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
+
+
+def test_the_default_milestone_is_at_two_thirds() -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    (schedule,) = create_schedulers("multistep", optimizer, total_steps=30, epochs=6)
+    rates = []
+    for _ in range(30):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule["scheduler"].step()
+    assert rates == pytest.approx([1.0] * 20 + [0.1] * 10)

@@ -65,7 +65,10 @@ def create_optimizer(name: str, model: nn.Module, **options: Any) -> Optimizer:
 
     Raises `UserError` for a name, an option or a value that is not right.
     """
-    return create("optimizer", OPTIMIZERS, name, model, **options)
+    optimizer = create("optimizer", OPTIMIZERS, name, model, **options)
+    # A fused step would undo fp16's loss scaling by itself, and nothing could clip true gradients before it.
+    optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+    return optimizer
 
 
 def parameter_groups(

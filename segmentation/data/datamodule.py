@@ -91,8 +91,14 @@ class _Transformed(Dataset[Sample]):
 
 
 def count_workers(workers: int | Literal["auto"]) -> int:
-    """Loader processes: the number given, or for "auto" one for each core but the one that trains, at most 8."""
-    return min((os.cpu_count() or 1) - 1, 8) if workers == "auto" else workers
+    """Loader processes: the number given; for "auto" one for each core but one, at most 8, beside a GPU.
+
+    Without a GPU it is none: loading takes a few percent of a step there, and a second process would fight
+    with the training for the cores.
+    """
+    if workers != "auto":
+        return workers
+    return min((os.cpu_count() or 1) - 1, 8) if torch.cuda.is_available() else 0
 
 
 def collate_training(samples: list[Sample]) -> Batch:

@@ -73,6 +73,7 @@ class SegmentationTask(LightningModule):
         self._count(self.train_tally, loss, logits_BKHW, mask_BHW)
         if auxiliary_BKHW is not None:
             loss = loss + self._aux_weight * self.loss(auxiliary_BKHW, mask_BHW)
+        self.log("loss", loss.detach(), prog_bar=True, logger=False)
         return loss
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
@@ -117,7 +118,8 @@ class SegmentationTask(LightningModule):
         self._log_scores("test", self.test_tally)
 
     def _log_scores(self, split: str, tally: Tally) -> None:
-        self.log_dict({f"{split}/{name}": value for name, value in tally.scores().items()})
+        for name, value in tally.scores().items():
+            self.log(f"{split}/{name}", value, prog_bar=name == "miou")
 
     def configure_optimizers(self) -> Any:
         """The optimizer, and schedules over the run's real number of optimizer steps."""

@@ -12,13 +12,13 @@ from pytorch_lightning.callbacks import (
     EarlyStopping,
     EMAWeightAveraging,
     ModelCheckpoint,
-    TQDMProgressBar,
 )
 
 from segmentation.callbacks.curves import Curves
 from segmentation.callbacks.freeze import FreezeBackbone
 from segmentation.callbacks.grid import PredictionGrid
 from segmentation.callbacks.history import History
+from segmentation.callbacks.progress import Progress
 from segmentation.callbacks.rates import LearningRates
 from segmentation.callbacks.summary import log_summary
 from segmentation.callbacks.throughput import Throughput
@@ -72,7 +72,7 @@ def _callbacks(
             )
         callbacks.append(EMAWeightAveraging(decay=ema_decay))
     if progress_bar:
-        callbacks.append(TQDMProgressBar(refresh_rate=10))  # each refresh waits for the device
+        callbacks.append(Progress())
     return callbacks
 
 

@@ -23,11 +23,16 @@ from segmentation.models import Segmenter, create_segmenter, load_weights, pretr
 from segmentation.optim import create_optimizer, create_schedulers
 from segmentation.options import call, checked
 from segmentation.report import protocol
-from segmentation.settings import Section, Settings
+from segmentation.settings import Auxiliary, Section, Settings
 from segmentation.task import SegmentationTask
 
 THRESHOLD = 0.5
 """Probability from which a pixel of binary data is foreground."""
+
+_AT_LEAST_ONE = (
+    *("max_epochs", "limit_train_batches", "limit_val_batches", "limit_test_batches"),
+    *("check_val_every_n_epoch", "accumulate_grad_batches", "log_every_n_steps"),
+)
 
 log = logging.getLogger(__name__)
 
@@ -48,17 +53,17 @@ def build_data(settings: Settings, source: Source) -> SegmentationData:
 
 def build_model(settings: Settings, classes: Classes) -> Segmenter:
     """The segmenter with its first weights, and a line in the log that says where they came from."""
-    backbone, head = dict(settings.backbone), dict(settings.head)
-    if backbone["norm_momentum"] == "auto":
+    backbone = dict(settings.backbone)
+    auxiliary, head = _split_head(settings.head)
+    if backbone.get("norm_momentum") == "auto":
         backbone["norm_momentum"] = 0.1 if settings.weights == "none" else None
     if head.get("rates", 0) is None:
-        head["rates"] = pretrained_rates(backbone["name"], settings.weights, settings.output_stride)
-    del head["aux_weight"]  # the task's: the model is the same whatever the share
+        head["rates"] = pretrained_rates(backbone.get("name", ""), settings.weights, settings.output_stride)
     model = call(
         "model",
         create_segmenter,
         backbone=backbone,
-        aux=head.pop("aux"),
+        aux=auxiliary.aux,
         head=head,
         outputs=classes.outputs,
         output_stride=settings.output_stride,
@@ -71,9 +76,9 @@ def build_task(settings: Settings, source: Source) -> SegmentationTask:
     """The model with its loss, optimizer and schedules, and what its checkpoints say of it."""
     classes, about = source.classes, settings.data.input
     model = build_model(settings, classes)
-    loss, loss_options = _named(settings.loss)
-    optimizer, optimizer_options = _named(settings.optimizer)
-    scheduler, scheduler_options = _named(settings.scheduler)
+    loss, loss_options = _named("loss", settings.loss)
+    optimizer, optimizer_options = _named("optimizer", settings.optimizer)
+    scheduler, scheduler_options = _named("scheduler", settings.scheduler)
     rules = protocol(source, threshold=THRESHOLD, **about)
     return SegmentationTask(
         model,
@@ -81,7 +86,7 @@ def build_task(settings: Settings, source: Source) -> SegmentationTask:
         classes=classes,
         optimizer=partial(create_optimizer, optimizer, **optimizer_options),
         schedulers=partial(create_schedulers, scheduler, **scheduler_options),
-        aux_weight=settings.head["aux_weight"],
+        aux_weight=_split_head(settings.head)[0].aux_weight,
         threshold=THRESHOLD,
         describe=partial(describe, model, classes, threshold=THRESHOLD, protocol=rules, **about),
     )
@@ -93,14 +98,12 @@ def build_trainer(settings: Settings, folder: Path, classes: Classes, history: H
     Raises `UserError` for an argument that it does not have or refuses.
     """
     options = dict(settings.trainer)
-    if options["enable_progress_bar"] == "auto":
+    if options.get("enable_progress_bar", "auto") == "auto":
         options["enable_progress_bar"] = sys.stderr.isatty()
     options = checked("trainer", Trainer, options)
-    for option in ("max_epochs", "limit_train_batches", "limit_val_batches", "limit_test_batches"):
-        if not options[option] or options[option] < 0:
-            raise UserError(
-                f"trainer.{option}={options[option]}: give a number above 0, or there is no result."
-            )
+    for option in _AT_LEAST_ONE:
+        if not options.get(option) or options[option] < 0:
+            raise UserError(f"trainer.{option}={options.get(option)}: give a number above 0.")
     callbacks = build_callbacks(
         settings.callbacks, folder, binary=classes.binary, progress_bar=options["enable_progress_bar"]
     )
@@ -121,8 +124,10 @@ def build_trainer(settings: Settings, folder: Path, classes: Classes, history: H
 def choose_precision(precision: str) -> Any:
     """Lightning's name of the precision; "auto" is bf16 where the hardware computes in it, else fp32.
 
-    On a GPU without bf16 "auto" is fp16 with loss scaling.
+    On a GPU without bf16 "auto" is fp16 with loss scaling. Raises `UserError` for fp16 without a GPU.
     """
+    if precision == "16-mixed" and not torch.cuda.is_available():
+        raise UserError("precision=16-mixed needs a GPU: take precision=auto.")
     if precision != "auto":
         return precision
     if torch.cuda.is_available():
@@ -135,6 +140,15 @@ def _loggers(folder: Path, *, tensorboard: bool) -> list[Logger]:
     return [board()] if tensorboard else []
 
 
-def _named(section: Section) -> tuple[str, Section]:
+def _named(group: str, section: Section) -> tuple[str, Section]:
     options = dict(section)
+    if "name" not in options:
+        raise UserError(f"{group}.name is missing: choose {group}=OPTION.")
     return options.pop("name"), options
+
+
+def _split_head(section: Section) -> tuple[Auxiliary, Section]:
+    # The share is the task's: the model is the same whatever it is.
+    options = dict(section)
+    own = {name: options.pop(name) for name in ("aux", "aux_weight") if name in options}
+    return call("head", Auxiliary, **own), options

@@ -28,6 +28,14 @@ class DataSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Auxiliary:
+    """The second head, in training alone, and the share of its loss."""
+
+    aux: bool
+    aux_weight: Annotated[float, Field(ge=0)]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """A composed config; the groups' sections are held against the things that they are for when these are built."""
 

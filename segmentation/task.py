@@ -8,7 +8,6 @@ from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 
 from segmentation.classes import Classes
-from segmentation.errors import UserError
 from segmentation.functional import Decision, resize
 from segmentation.metrics import Tally
 from segmentation.models import Segmenter
@@ -25,7 +24,6 @@ class SegmentationTask(LightningModule):
     adds `aux_weight` times its own. `optimizer` gets the model, `schedulers` the optimizer with
     `total_steps` and `epochs`: both come late because only the trainer knows the run's length.
     `describe` gives the plain data that make a checkpoint self-contained.
-    Raises `UserError` for a negative `aux_weight`.
 
     Logs `{split}/loss` and the scores of `metrics.scores` for train, val and test, from counts over the
     whole epoch. Validation and test judge every image at its mask's own size and weigh it by its valid
@@ -45,8 +43,6 @@ class SegmentationTask(LightningModule):
         describe: Callable[[], dict[str, Any]] = dict,
     ) -> None:
         super().__init__()
-        if aux_weight < 0:
-            raise UserError(f"head.aux_weight={aux_weight} is not right: give 0 or more.")
         self.model = model
         self.loss = loss
         self.classes = classes

@@ -1,6 +1,7 @@
 """A training run from config to report: `train.py` calls this."""
 
 import logging
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,8 @@ from segmentation.task import SegmentationTask
 
 log = logging.getLogger(__name__)
 
+_INTERRUPTED = 130  # what a shell expects of a process that Ctrl-C ended
+
 Config = Mapping[str, Any]
 
 
@@ -40,24 +43,27 @@ def train(config: Config, source: Source, folder: Path) -> float:
     data = build.build_data(settings, source)
     history = History(folder / "metrics.csv")
     trainer = build.build_trainer(settings, folder, source.classes, history)
+    last = _take_up(task, history, folder) if settings.resume else None
+    if last is None and (folder / "checkpoints").exists():
+        raise UserError(
+            f"{folder} already holds a run: go on with resume={folder}, or give another hydra.run.dir."
+        )
     _keep_inputs(config, source, folder)
     _announce(source, task, trainer)
 
-    _fit(trainer, task, data, history, folder if settings.resume else None)
-    _test(trainer, task, data, folder)
+    _fit(trainer, task, data, folder, last)
+    about = _test(trainer, task, data, folder / "checkpoints" / "best.ckpt")
+    epoch = about["epoch"] + 1
     tested = {f"test/{name}": value for name, value in task.test_tally.scores().items()}
-    metrics = _best_epoch(history, config) | tested
+    seen = {name: value for name, value in history.row(epoch).items() if name.startswith(("train/", "val/"))}
+    metrics = seen | tested
     classes = per_class(task.test_tally.confusion.compute(), source.classes.names)
-    about = checkpoint.read(folder / "checkpoints" / "best.ckpt")
     report = {
         "metrics": metrics,
         "per_class": classes,
-        "protocol": {
-            **about["segmentation"]["protocol"],
-            "checkpoint": f"best.ckpt, epoch {about['epoch'] + 1}",
-        },
+        "protocol": {**about["segmentation"]["protocol"], "checkpoint": f"best.ckpt, epoch {epoch}"},
         "model": {**task.model.description, "parameters": _parameters(task)},
-        "data": {**config["dataset"], "images": _lengths(source), "notes": list(source.notes)},
+        "data": {**settings.dataset, "images": _lengths(source), "notes": list(source.notes)},
         "environment": {"device": device_name(), "precision": trainer.precision, **versions()},
         "seconds": time.perf_counter() - start,
     }
@@ -67,34 +73,37 @@ def train(config: Config, source: Source, folder: Path) -> float:
     return metrics["val/miou"]
 
 
-def _fit(trainer: Trainer, task: SegmentationTask, data: Any, history: History, resumed: Path | None) -> None:
-    last = None
-    if resumed is not None:
-        last = resumed / "checkpoints" / "last.ckpt"
-        contents = checkpoint.read(last)
-        if contents["segmentation"].get("model") != task.model.description:
-            raise UserError(
-                f"{last} holds another model than its run's config describes: it cannot be resumed."
-            )
-        epoch = contents["epoch"] + 1
-        history.forget_after(epoch)
-        log.info("resuming after epoch %d", epoch)
+def _take_up(task: SegmentationTask, history: History, folder: Path) -> Path:
+    last = folder / "checkpoints" / "last.ckpt"
+    contents = checkpoint.read(last)
+    if contents["segmentation"].get("model") != task.model.description:
+        raise UserError(f"{last} holds another model than its run's config describes: it cannot be resumed.")
+    epoch = contents["epoch"] + 1
+    history.go_on_after(epoch)
+    log.info("resuming after epoch %d", epoch)
+    return last
+
+
+def _fit(trainer: Trainer, task: SegmentationTask, data: Any, folder: Path, last: Path | None) -> None:
     try:
         trainer.fit(task, datamodule=data, ckpt_path=last, weights_only=True)
     except MisconfigurationException as error:
         raise UserError(f"trainer: {str(error).splitlines()[0]}") from error
+    except (KeyboardInterrupt, SystemExit):
+        log.info("interrupted: resume=%s goes on after the last whole epoch", folder)
+        sys.exit(_INTERRUPTED)
 
 
-def _test(trainer: Trainer, task: SegmentationTask, data: Any, folder: Path) -> None:
-    contents = checkpoint.read(folder / "checkpoints" / "best.ckpt")
+def _test(trainer: Trainer, task: SegmentationTask, data: Any, best: Path) -> dict[str, Any]:
+    if not best.is_file():
+        raise UserError(
+            "The run ended before its first validation, so there is no best checkpoint: give it more"
+            " trainer.max_epochs, max_steps or max_time, or a smaller check_val_every_n_epoch."
+        )
+    contents = checkpoint.read(best)
     task.model.load_state_dict(checkpoint.model_weights(contents))
     trainer.test(task, datamodule=data, verbose=False)
-
-
-def _best_epoch(history: History, config: Config) -> dict[str, float]:
-    best = config["callbacks"]["best"]
-    row = history.best(best["monitor"], best["mode"])
-    return {name: value for name, value in row.items() if name.startswith(("train/", "val/"))}
+    return contents
 
 
 def _keep_inputs(config: Config, source: Source, folder: Path) -> None:

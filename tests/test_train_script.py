@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -119,6 +120,42 @@ def test_resume_goes_on_in_the_same_folder(tmp_path: Path) -> None:
     # The third epoch sees what it would have seen, but for dropout's own stream of numbers.
     assert float(after[2]["train/loss"]) == pytest.approx(float(rows(whole)[2]["train/loss"]), rel=0.1)
     assert read(parts / "checkpoints" / "last.ckpt")["epoch"] == 2
+
+
+def test_a_refused_resume_changes_nothing_and_a_moved_run_goes_on(
+    finished: tuple[Path, Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "moved"
+    shutil.copytree(finished[0], folder)
+    before = {path: path.read_bytes() for path in folder.rglob("*.yaml")}
+    done = run(f"resume={folder}", "backbone=resnet18")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert {path: path.read_bytes() for path in folder.rglob("*.yaml")} == before
+
+    best = read(folder / "checkpoints" / "best.ckpt")["epoch"] + 1
+    # So slow that nothing can get better: the best epoch of before must stay the best.
+    done = run(f"resume={folder}", "trainer.max_epochs=3", "optimizer.lr=1e-12")
+    assert (done.returncode, done.stderr) == (0, "")
+    report = json.loads((folder / "report.json").read_text())
+    scores_by_epoch = {int(row["epoch"]): float(row["val/miou"]) for row in rows(folder)}
+    now = read(folder / "checkpoints" / "best.ckpt")["epoch"] + 1
+    assert now == best or scores_by_epoch[now] > scores_by_epoch[best]
+    assert report["metrics"]["val/miou"] == scores_by_epoch[now]
+    assert report["protocol"]["checkpoint"] == f"best.ckpt, epoch {now}"
+
+
+def test_a_run_is_not_written_over_another(finished: tuple[Path, Any]) -> None:
+    done = run(*SMALL, f"hydra.run.dir='{finished[0]}'")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert "already holds a run" in done.stderr
+
+
+def test_a_run_without_validation_says_so(tmp_path: Path) -> None:
+    done = run(
+        *SMALL, "trainer.max_epochs=1", "trainer.check_val_every_n_epoch=5", f"hydra.run.dir={tmp_path}"
+    )
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert "before its first validation" in done.stderr
 
 
 class Canary:

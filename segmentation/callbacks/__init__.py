@@ -1,7 +1,6 @@
 """What happens around the training: stopping, checkpoints, averages, pictures, history."""
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,9 +10,9 @@ from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import (
     EarlyStopping,
     EMAWeightAveraging,
-    ModelCheckpoint,
 )
 
+from segmentation.callbacks.checkpoints import RunCheckpoint
 from segmentation.callbacks.curves import Curves
 from segmentation.callbacks.freeze import FreezeBackbone
 from segmentation.callbacks.grid import PredictionGrid
@@ -91,12 +90,11 @@ def _early_stopping(
 
 def _checkpoints(*, folder: Path, metrics: list[str], monitor: str, mode: Mode) -> list[Callback]:
     _check_metric("callbacks.best.monitor", monitor, metrics)
-    always = partial(ModelCheckpoint, folder, enable_version_counter=False, auto_insert_metric_name=False)
     return [
-        always(filename="best", monitor=monitor, mode=mode, save_on_train_epoch_end=False),
-        always(filename="best_loss", monitor="val/loss", mode="min", save_on_train_epoch_end=False),
+        RunCheckpoint(folder, "best", monitor=monitor, mode=mode, save_on_train_epoch_end=False),
+        RunCheckpoint(folder, "best_loss", monitor="val/loss", mode="min", save_on_train_epoch_end=False),
         # At the very end of an epoch, so that a resumed run starts the next one and repeats nothing.
-        always(filename="last", save_on_train_epoch_end=True),
+        RunCheckpoint(folder, "last", save_on_train_epoch_end=True),
     ]
 
 

@@ -2,7 +2,6 @@
 
 import csv
 import logging
-import math
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ class History(Logger):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
-        self._rows: dict[int, Row] = {int(row["epoch"]): row for row in read_history(path)}
+        self._rows: dict[int, Row] = {}
 
     @property
     def name(self) -> str:
@@ -54,15 +53,14 @@ class History(Logger):
             self._write()
             log.info(_line(row))
 
-    def forget_after(self, epoch: int) -> None:
-        """Drops the rows after `epoch`: a resumed run will write them again."""
-        self._rows = {number: row for number, row in self._rows.items() if number <= epoch}
+    def go_on_after(self, epoch: int) -> None:
+        """Takes up the file's rows up to `epoch`; those after it a resumed run will write again."""
+        rows = {int(row["epoch"]): row for row in read_history(self.path)}
+        self._rows = {number: row for number, row in rows.items() if number <= epoch}
 
-    def best(self, metric: str, mode: str) -> Row:
-        """The row with the highest ("max") or lowest ("min") `metric`; empty if none holds it."""
-        rows = [row for row in self._rows.values() if not math.isnan(row.get(metric, math.nan))]
-        choose = max if mode == "max" else min
-        return choose(rows, key=lambda row: row[metric]) if rows else {}
+    def row(self, epoch: int) -> Row:
+        """What was measured in `epoch`."""
+        return self._rows[epoch]
 
     def _write(self) -> None:
         rows = [self._rows[epoch] for epoch in sorted(self._rows)]

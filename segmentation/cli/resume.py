@@ -13,10 +13,12 @@ _KEY = "resume="
 def resumed(arguments: Sequence[str]) -> list[str]:
     """Command line arguments -> the same, with those of the run that `resume=RUN` names before them.
 
-    Raises `UserError` where RUN is no run folder or has no checkpoint to go on from.
+    What is typed beside it holds for this time only. Raises `UserError` where RUN is no run folder or has no
+    checkpoint to go on from, and where a new run would be written over an old one.
     """
-    runs = [argument.removeprefix(_KEY) for argument in arguments if argument.startswith(_KEY)]
+    runs = [argument.lstrip("+").removeprefix(_KEY) for argument in arguments if _is_resume(argument)]
     if not runs or runs[-1] in ("", "null"):
+        _refuse_used_folder(arguments)
         return list(arguments)
     folder = Path(runs[-1].strip("'\"")).expanduser().resolve()
     overrides = folder / ".hydra" / "overrides.yaml"
@@ -34,9 +36,25 @@ def resumed(arguments: Sequence[str]) -> list[str]:
         earlier = None
     if not isinstance(earlier, list) or not all(isinstance(override, str) for override in earlier):
         raise UserError(f"{overrides} is damaged: it should be a list of overrides.")
-    kept = [override for override in earlier if not override.startswith(_KEY)]
-    typed = [argument for argument in arguments if not argument.startswith(_KEY)]
-    return [*kept, *typed, f"{_KEY}{_quoted(folder)}", f"hydra.run.dir={_quoted(folder)}"]
+    kept = [override for override in earlier if not _is_resume(override)]
+    typed = [argument for argument in arguments if not _is_resume(argument)]
+    # The run keeps its own .hydra: a mistyped resume must not change what the run is.
+    there = [f"{_KEY}{_quoted(folder)}", f"hydra.run.dir={_quoted(folder)}", "hydra.output_subdir=null"]
+    return [*kept, *typed, *there]
+
+
+def _is_resume(argument: str) -> bool:
+    return argument.lstrip("+").startswith(_KEY)
+
+
+def _refuse_used_folder(arguments: Sequence[str]) -> None:
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        folder = Path(value.strip("'\""))
+        if key == "hydra.run.dir" and (folder / "checkpoints").exists():
+            raise UserError(
+                f"{folder} already holds a run: go on with resume={folder}, or give another folder."
+            )
 
 
 def _quoted(path: Path) -> str:

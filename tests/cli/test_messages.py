@@ -35,10 +35,12 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         ("backbone=resnet18,resnet34", "--multirun"),
         ("resume=nowhere", "no run folder"),
         ("+data.size=3", "data.size"),
+        ("loss=null", "cannot be null"),
+        ("hydra.run.dir=/proc/nope", "/proc/nope"),
     ],
 )
 def test_wrong_options(argument: str, words: str, tmp_path: Path) -> None:
-    done = run(argument, f"hydra.run.dir={tmp_path}")
+    done = run(f"hydra.run.dir={tmp_path}", argument)
     assert done.returncode == 2
     assert words in done.stderr
     assert done.stderr.startswith("error: ")
@@ -78,7 +80,11 @@ def test_resume_repeats_the_overrides_in_the_same_folder(tmp_path: Path) -> None
         "trainer.max_epochs=9",
         f"resume='{folder}'",
         f"hydra.run.dir='{folder}'",
+        "hydra.output_subdir=null",
     ]
+    assert resumed([f"+resume={folder}"]) == resumed([f"resume={folder}"])
+    with pytest.raises(UserError, match="already holds a run"):
+        resumed([f"hydra.run.dir='{folder}'"])
 
 
 @pytest.mark.parametrize("text", ["{a: 1}", "- [1]", "- ]["])

@@ -1,0 +1,26 @@
+"""Which states of a run are kept."""
+
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+
+class RunCheckpoint(ModelCheckpoint):
+    """Lightning's callback for one file of fixed name, which also goes on in a run folder that was moved."""
+
+    def __init__(self, folder: Path, filename: str, **options: Any) -> None:
+        super().__init__(
+            folder, filename, enable_version_counter=False, auto_insert_metric_name=False, **options
+        )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The earlier state, its paths brought to this folder: elsewhere the best score would be forgotten."""
+        moved = dict(state_dict, dirpath=self.dirpath)
+        for name in ("best_model_path", "kth_best_model_path", "last_model_path"):
+            moved[name] = self._here(moved[name])
+        moved["best_k_models"] = {self._here(path): score for path, score in moved["best_k_models"].items()}
+        super().load_state_dict(moved)
+
+    def _here(self, path: str) -> str:
+        return str(Path(str(self.dirpath)) / Path(path).name) if path else path

@@ -1,0 +1,72 @@
+"""What a run leaves for people to look at: rows, curves, pictures."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segmentation.callbacks.curves import draw_curves
+from segmentation.callbacks.history import History, read_history
+from segmentation.classes import IGNORE_COLOUR, Classes
+from segmentation.pictures import colourise, legend, side_by_side
+
+THREE = Classes(("ground", "a rather long name", "tree"), ((1, 2, 3), (200, 0, 0), (0, 200, 0)))
+
+
+def log_epochs(history: History, epochs: range, value: float) -> None:
+    for epoch in epochs:
+        history.log_metrics({"val/miou": value, "val/loss": math.nan, "epoch": epoch}, step=epoch)
+        history.log_metrics({"learning_rate/head": 0.1}, step=epoch)
+        history.log_metrics({"train/loss": 1.0 / (epoch + 1), "epoch": epoch}, step=epoch)
+        history.log_metrics({"test/loss": 9.0, "epoch": epoch}, step=epoch)
+
+
+def test_an_epoch_is_a_row_and_a_resumed_run_takes_them_up(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    log_epochs(History(path), range(3), 0.1)
+    assert [row["epoch"] for row in read_history(path)] == [1, 2, 3]
+    assert "test/loss" not in read_history(path)[0]
+
+    resumed = History(path)
+    resumed.go_on_after(2)
+    log_epochs(resumed, range(2, 4), 0.7)
+    assert [row["val/miou"] for row in read_history(path)] == [0.1, 0.1, 0.7, 0.7]
+    assert resumed.row(3)["train/loss"] == pytest.approx(1 / 3)
+
+
+def test_a_new_history_does_not_read_an_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    log_epochs(History(path), range(5), 0.1)
+    log_epochs(History(path), range(2), 0.2)
+    assert [row["val/miou"] for row in read_history(path)] == [0.2, 0.2]
+
+
+def test_curves_are_drawn_from_the_history(tmp_path: Path) -> None:
+    picture = tmp_path / "curves.png"
+    draw_curves(tmp_path / "metrics.csv", picture)
+    assert not picture.exists()
+    log_epochs(History(tmp_path / "metrics.csv"), range(3), 0.5)
+    draw_curves(tmp_path / "metrics.csv", picture)
+    pixels = np.asarray(Image.open(picture).convert("RGB")).reshape(-1, 3)
+    for colour in ((0x44, 0x77, 0xAA), (0xCC, 0x66, 0x77)):  # train and val
+        assert (np.abs(pixels.astype(int) - colour).max(axis=1) < 8).sum() > 20
+
+
+def test_labels_take_their_colours_and_ignore_its_own() -> None:
+    mask = np.array([[0, 1, 2, 255]], np.uint8)
+    assert colourise(mask, THREE).tolist() == [[[1, 2, 3], [200, 0, 0], [0, 200, 0], list(IGNORE_COLOUR)]]
+
+
+@pytest.mark.parametrize("shape", [(40, 60), (60, 40), (1, 1)])
+def test_a_page_shows_image_truth_and_prediction(shape: tuple[int, int]) -> None:
+    image = np.full((*shape, 3), 77, np.uint8)
+    truth, prediction = np.full(shape, 1, np.uint8), np.full(shape, 2, np.uint8)
+    page = np.asarray(side_by_side([(image, truth, prediction)] * 2, THREE, height=48))
+    present = {tuple(colour) for colour in page.reshape(-1, 3).tolist()}
+    assert {(77, 77, 77), (200, 0, 0), (0, 200, 0), (1, 2, 3), IGNORE_COLOUR} <= present
+
+
+def test_a_narrow_legend_wraps() -> None:
+    assert legend(THREE, width=120).height > legend(THREE, width=900).height

@@ -50,5 +50,6 @@ def draw_curves(history: Path, picture: Path) -> None:
         if name != "loss":
             axes.set_ylim(0, 1)
         axes.grid(alpha=0.3)
-        axes.legend()
+        if axes.lines:
+            axes.legend()
     FigureCanvasAgg(figure).print_png(picture)

@@ -68,7 +68,8 @@ def build_model(settings: Settings, classes: Classes) -> Segmenter:
         outputs=classes.outputs,
         output_stride=settings.output_stride,
     )
-    log.info("%s", load_weights(model, settings.weights))
+    if settings.resume is None:  # else its checkpoint fills the model: nothing need be fetched again
+        log.info("%s", load_weights(model, settings.weights))
     return model.to(memory_format=torch.channels_last) if settings.channels_last else model
 
 

@@ -90,7 +90,10 @@ def _fit(trainer: Trainer, task: SegmentationTask, data: Any, folder: Path, last
     except MisconfigurationException as error:
         raise UserError(f"trainer: {str(error).splitlines()[0]}") from error
     except (KeyboardInterrupt, SystemExit):
-        log.info("interrupted: resume=%s goes on after the last whole epoch", folder)
+        if (folder / "checkpoints" / "last.ckpt").exists():
+            log.info("interrupted: resume=%s goes on after the last whole epoch", folder)
+        else:
+            log.info("interrupted before the first epoch was whole: there is nothing to resume")
         sys.exit(_INTERRUPTED)
 
 

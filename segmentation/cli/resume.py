@@ -36,6 +36,8 @@ def resumed(arguments: Sequence[str]) -> list[str]:
         earlier = None
     if not isinstance(earlier, list) or not all(isinstance(override, str) for override in earlier):
         raise UserError(f"{overrides} is damaged: it should be a list of overrides.")
+    for override in earlier:
+        _refuse_foreign(override, overrides)
     kept = [override for override in earlier if not _is_resume(override)]
     typed = [argument for argument in arguments if not _is_resume(argument)]
     # The run keeps its own .hydra: a mistyped resume must not change what the run is.
@@ -45,6 +47,13 @@ def resumed(arguments: Sequence[str]) -> list[str]:
 
 def _is_resume(argument: str) -> bool:
     return argument.lstrip("+").startswith(_KEY)
+
+
+def _refuse_foreign(override: str, source: Path) -> None:
+    # Hydra's own settings name classes and functions that it calls, and a flag can bring a whole config folder:
+    # neither is ever among the overrides of a run, so here it is somebody's attempt to run code.
+    if override.startswith("-") or "hydra" in override.partition("=")[0].lower():
+        raise UserError(f"{source} holds '{override[:60]}', which is no option of a run: it was not resumed.")
 
 
 def _refuse_used_folder(arguments: Sequence[str]) -> None:

@@ -1,5 +1,6 @@
 """A mistake on the command line ends in one short line and exit status 2."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -95,3 +96,27 @@ def test_damaged_overrides_are_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "checkpoints" / "last.ckpt").touch()
     with pytest.raises(UserError, match="damaged"):
         resumed([f"resume={tmp_path}"])
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "+hydra.callbacks.x={_target_: os.system, command: touch CANARY}",
+        "hydra/launcher=foreign",
+        "++hydra.job_logging.handlers.console.class=os.system",
+        "+loss@hydra.callbacks.x=focal",
+        "--config-dir=/tmp",
+        "-m",
+    ],
+)
+def test_a_strangers_run_folder_runs_nothing(tmp_path: Path, override: str) -> None:
+    canary = tmp_path / "canary"
+    (tmp_path / ".hydra").mkdir()
+    text = override.replace("CANARY", str(canary))
+    (tmp_path / ".hydra" / "overrides.yaml").write_text(json.dumps([text]))
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
+    done = run(f"resume={tmp_path}")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert "no option of a run" in done.stderr
+    assert not canary.exists()

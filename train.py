@@ -17,8 +17,10 @@ def main(config: Mapping[str, Any], folder: Path) -> float:
       python train.py resume=outputs/shapes_resnet18/DATE_TIME    go on where a run stopped
     """
     from segmentation.data import open_source
+    from segmentation.settings import read_settings
 
-    source = open_source(**config["dataset"])
+    settings = read_settings(config)
+    source = open_source(settings.data.channels, **settings.dataset)
     # After the data: torch and Lightning take seconds that a wrong path should not cost.
     from segmentation.training import train
 

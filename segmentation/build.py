@@ -19,11 +19,11 @@ from segmentation.data.datamodule import SegmentationData
 from segmentation.data.source import Source
 from segmentation.errors import UserError
 from segmentation.losses import create_loss
-from segmentation.models import Segmenter, create_segmenter, load_weights, pretrained_rates
+from segmentation.models import Segmenter, create_segmenter, load_weights, pretrained_options
 from segmentation.optim import create_optimizer, create_schedulers
 from segmentation.options import call, checked
 from segmentation.report import protocol
-from segmentation.settings import Auxiliary, Section, Settings
+from segmentation.settings import Auxiliary, ModelSettings, Section, Settings
 from segmentation.task import SegmentationTask
 
 THRESHOLD = 0.5
@@ -40,25 +40,22 @@ log = logging.getLogger(__name__)
 def build_data(settings: Settings, source: Source) -> SegmentationData:
     """Loaders over the source, augmented as configured.
 
-    Raises `UserError` for an augmentation that is not possible and a size that leaves the model one cell.
+    Raises `UserError` for an augmentation that is not possible.
     """
-    if min(settings.data.size) <= settings.output_stride:
-        raise UserError(
-            f"data.size={list(settings.data.size)} leaves one cell of features at "
-            f"output_stride={settings.output_stride}: give a larger size."
-        )
     transform = call("augmentation", training_transform, **settings.data.input, **settings.augmentation)
     return SegmentationData(source, transform, settings.data, seed=settings.seed)
 
 
-def build_model(settings: Settings, classes: Classes) -> Segmenter:
-    """The segmenter with its first weights, and a line in the log that says where they came from."""
-    backbone = dict(settings.backbone)
+def build_model(settings: ModelSettings, classes: Classes, weights: str = "none") -> Segmenter:
+    """The segmenter, untrained, as it must be built for the `weights` that will be loaded.
+
+    Raises `UserError` for parts that do not fit each other and a size that leaves the model one cell.
+    """
     auxiliary, head = _split_head(settings.head)
+    output_stride = None if settings.output_stride == "auto" else settings.output_stride
+    backbone, head = pretrained_options(dict(settings.backbone), head, weights, output_stride)
     if backbone.get("norm_momentum") == "auto":
-        backbone["norm_momentum"] = 0.1 if settings.weights == "none" else None
-    if head.get("rates", 0) is None:
-        head["rates"] = pretrained_rates(backbone.get("name", ""), settings.weights, settings.output_stride)
+        backbone["norm_momentum"] = 0.1 if weights == "none" else None
     model = call(
         "model",
         create_segmenter,
@@ -66,17 +63,23 @@ def build_model(settings: Settings, classes: Classes) -> Segmenter:
         aux=auxiliary.aux,
         head=head,
         outputs=classes.outputs,
-        output_stride=settings.output_stride,
+        output_stride=output_stride,
+        channels=settings.data.channels,
     )
-    if settings.resume is None:  # else its checkpoint fills the model: nothing need be fetched again
-        log.info("%s", load_weights(model, settings.weights))
+    if min(settings.data.size) <= model.output_stride:
+        raise UserError(
+            f"data.size={list(settings.data.size)} leaves one cell of features at "
+            f"output_stride={model.output_stride}: give a larger size."
+        )
     return model.to(memory_format=torch.channels_last) if settings.channels_last else model
 
 
 def build_task(settings: Settings, source: Source) -> SegmentationTask:
-    """The model with its loss, optimizer and schedules, and what its checkpoints say of it."""
+    """The model with its first weights, loss, optimizer and schedules, and what its checkpoints say of it."""
     classes, about = source.classes, settings.data.input
-    model = build_model(settings, classes)
+    model = build_model(settings, classes, settings.weights)
+    if settings.resume is None:  # else its checkpoint fills the model: nothing need be fetched again
+        log.info("%s", load_weights(model, settings.weights))
     loss, loss_options = _named("loss", settings.loss)
     optimizer, optimizer_options = _named("optimizer", settings.optimizer)
     scheduler, scheduler_options = _named("scheduler", settings.scheduler)
@@ -89,7 +92,15 @@ def build_task(settings: Settings, source: Source) -> SegmentationTask:
         schedulers=partial(create_schedulers, scheduler, **scheduler_options),
         aux_weight=_split_head(settings.head)[0].aux_weight,
         threshold=THRESHOLD,
-        describe=partial(describe, model, classes, threshold=THRESHOLD, protocol=rules, **about),
+        describe=partial(
+            describe,
+            model,
+            classes,
+            threshold=THRESHOLD,
+            protocol=rules,
+            dataset=settings.dataset,
+            **about,
+        ),
     )
 
 

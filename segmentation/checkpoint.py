@@ -27,6 +27,12 @@ class Trained:
     size: tuple[int, int]
     resize: bool
     protocol: dict[str, Any]
+    dataset: dict[str, Any]
+
+    @property
+    def channels(self) -> int:
+        """Bands of the images that the model takes."""
+        return self.model.mean.shape[1]
 
 
 def describe(
@@ -37,6 +43,7 @@ def describe(
     size: tuple[int, int],
     resize: bool,
     protocol: Mapping[str, Any],
+    dataset: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Plain data (strings, numbers, lists, dicts) from which `load` builds the model again."""
     return {
@@ -45,6 +52,7 @@ def describe(
         "threshold": threshold,
         "input": {"size": list(size), "resize": resize},
         "protocol": dict(protocol),
+        "dataset": dict(dataset),
         "versions": versions(),
     }
 
@@ -88,6 +96,7 @@ def load(path: Path) -> Trained:
             (height, width),
             bool(about["input"]["resize"]),
             dict(about["protocol"]),
+            dict(about["dataset"]),
         )
     except UserError as error:
         raise UserError(f"{path}: {error}") from error

@@ -21,16 +21,22 @@ def colourise(mask_HW: np.ndarray, classes: Classes) -> np.ndarray:
     return table[mask_HW]
 
 
+def as_rgb(image_HWC: np.ndarray) -> np.ndarray:
+    """uint8 (H, W, 3): the first three channels, or the first of one or two as grey."""
+    return np.repeat(image_HWC[:, :, :1], 3, axis=2) if image_HWC.shape[2] < 3 else image_HWC[:, :, :3]
+
+
 def side_by_side(
     rows: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], classes: Classes, *, height: int = 192
 ) -> Image.Image:
     """A page of image | truth | prediction, a row each, with headings above and the class legend below.
 
-    Each row holds an image uint8 (H, W, 3) and two masks uint8 (H, W); all are drawn `height` pixels high.
+    Each row holds an image uint8 (H, W, C), shown `as_rgb`, and two masks uint8 (H, W); all are drawn `height`
+    pixels high.
     """
     strips = [
         (
-            _scaled(image, height, Image.Resampling.BILINEAR),
+            _scaled(as_rgb(image), height, Image.Resampling.BILINEAR),
             _scaled(colourise(truth, classes), height, Image.Resampling.NEAREST),
             _scaled(colourise(prediction, classes), height, Image.Resampling.NEAREST),
         )

@@ -13,12 +13,19 @@ Section = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataSettings:
+class ImageSettings:
+    """The images that a model sees."""
+
+    channels: Annotated[int, Field(ge=1, le=128)] = 3  # OpenCV 5 augments no more than 128
+    size: tuple[Side, Side]
+    batch_size: Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings(ImageSettings):
     """How images become batches: `conf/train.yaml` says what each is for."""
 
-    size: tuple[Side, Side]
     resize: bool
-    batch_size: Annotated[int, Field(ge=1)]
     workers: Annotated[int, Field(ge=0)] | Literal["auto"]
 
     @property
@@ -36,23 +43,33 @@ class Auxiliary:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """A composed config; the groups' sections are held against the things that they are for when these are built."""
+class ModelSettings:
+    """A composed config, as far as a model to train is made of it.
+
+    The groups' sections are held against the things that they are for when these are built.
+    """
+
+    output_stride: int | Literal["auto"]
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+    channels_last: bool
+    data: ImageSettings
+    backbone: Section
+    head: Section
+    loss: Section
+    optimizer: Section
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(ModelSettings):
+    """A composed config of a training run."""
 
     name: str
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     weights: str
-    output_stride: int
-    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
-    channels_last: bool
     resume: str | None
     data: DataSettings
-    backbone: Section
-    head: Section
     dataset: Section
     augmentation: Section
-    loss: Section
-    optimizer: Section
     scheduler: Section
     trainer: Section
     callbacks: Section

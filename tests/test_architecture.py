@@ -14,9 +14,9 @@ FLOORS = (
     {"sample", "classes", "functional", "errors", "options", "settings", "environment", "quiet"},
     {"data", "models", "losses", "metrics", "optim", "pictures"},
     {"task", "checkpoint", "report"},
-    {"callbacks"},
+    {"callbacks", "inference"},
     {"build"},
-    {"training", "cli"},
+    {"training", "evaluation", "prediction", "benchmark", "cli"},
 )
 HYDRA = {"hydra", "omegaconf"}
 

@@ -46,7 +46,7 @@ class Listed:
 def make_task(
     classes: Classes = FIVE,
     *,
-    backbone: str = "mobilenetv3_small",
+    backbone: str = "mobilenet_v3_small",
     scheduler: str = "constant",
     aux: bool = False,
     loss: str = "ce_dice",

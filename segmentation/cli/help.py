@@ -29,7 +29,8 @@ def help_text(script: str, about: str, conf: Path, config_name: str) -> str:
             *_options(lines),
             "",
             "More: -m runs every combination of comma-separated values; --cfg job shows the composed config;",
-            "      --hydra-help lists Hydra's own flags; trainer.KEY=VALUE takes Lightning's own names.",
+            "      --hydra-help lists Hydra's own flags"
+            + ("; trainer.KEY=VALUE takes Lightning's own names." if "trainer" in groups else "."),
         ]
     )
 

@@ -11,14 +11,20 @@ from segmentation.cli.help import help_text
 
 CONF = Path(__file__).parents[2] / "conf"
 
+_INTERRUPTED = 130  # what a shell expects of a process that Ctrl-C ended
+
 Job = Callable[[Mapping[str, Any], Path], float]
+Gather = Callable[[Path], str]
 
 
-def script(config_name: str) -> Callable[[Job], Callable[[], None]]:
+def script(config_name: str, gather: Gather | None = None) -> Callable[[Job], Callable[[], None]]:
     """Makes `job(config, folder) -> float` a command over `conf/<config_name>.yaml`.
 
-    The job gets its config as plain data and the folder of its run. A mistake of the user's ends in one
-    message on stderr and exit status 2; `HYDRA_FULL_ERROR=1` shows the traceback instead.
+    The job gets its config as plain data and the folder of its run. `gather(folder) -> text` is called after
+    every job with the folder that holds all results, the run's own or the sweep's; its last text is printed.
+
+    A mistake of the user's ends in one message on stderr and exit status 2; `HYDRA_FULL_ERROR=1` shows the
+    traceback instead. In a sweep the other jobs go on, and the failed ones are listed at the end.
     """
 
     def decorate(job: Job) -> Callable[[], None]:
@@ -29,7 +35,9 @@ def script(config_name: str) -> Callable[[Job], Callable[[], None]]:
                 return
             full_error = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"
             try:
-                _run(job, config_name, quiet=not full_error)
+                _run(job, gather, config_name, quiet=not full_error)
+            except KeyboardInterrupt:
+                sys.exit(_INTERRUPTED)
             except Exception as error:
                 # Imported here: the messages know Hydra, and the help above should not wait for it.
                 from segmentation.cli.messages import explain
@@ -50,26 +58,26 @@ def stop(message: str) -> NoReturn:
     sys.exit(2)
 
 
-def _run(job: Job, config_name: str, *, quiet: bool) -> None:
+def _run(job: Job, gather: Gather | None, config_name: str, *, quiet: bool) -> None:
     import hydra
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
     from omegaconf import DictConfig, OmegaConf
 
+    from segmentation.cli.foreign import refuse_training_options, training_keys
+    from segmentation.cli.jobs import Jobs
     from segmentation.cli.messages import explain
     from segmentation.cli.resume import resumed
 
+    foreign = training_keys(CONF, config_name)
+    jobs = Jobs(job, gather, quiet=quiet)
+
     @functools.wraps(job)
     def task(composed: DictConfig) -> float:
-        hydra_config = HydraConfig.get()
         try:
-            config = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-            assert isinstance(config, dict)
-            return job(
-                {str(key): value for key, value in config.items()}, Path(hydra_config.runtime.output_dir)
-            )
+            # The files of conf/dataset bring values for training, which a checkpoint has already.
+            own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key not in foreign])
+            return jobs(own)
         except Exception as error:
-            message = explain(error) if quiet and hydra_config.mode is RunMode.RUN else None
+            message = explain(error) if quiet and not jobs.sweeping else None
             if message is None:
                 raise
             # Hydra would print the overrides above an exception that passes through it.
@@ -77,5 +85,11 @@ def _run(job: Job, config_name: str, *, quiet: bool) -> None:
 
     # Hydra would print its own report of a wrong override and end with exit status 1; so it hands it to us.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    refuse_training_options(sys.argv[1:], CONF, config_name)
     sys.argv[1:] = resumed(sys.argv[1:])
-    hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(task)()
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(task)()
+    finally:
+        jobs.tell()
+    if jobs.status:
+        sys.exit(jobs.status)

@@ -21,16 +21,16 @@ SOURCES: dict[str, Callable[..., Source]] = {
 __all__ = ["SOURCES", "Source", "create_source", "open_source"]
 
 
-def create_source(name: str, **options: Any) -> Source:
-    """The data set of `SOURCES` with this name, built with these options.
+def create_source(channels: int = 3, /, *, name: str, **options: Any) -> Source:
+    """The data set of `SOURCES` with this name and these options, its images of `channels` bands.
 
     Raises `UserError` for a name or an option that does not exist and for data that cannot be used.
     """
-    return create("dataset", SOURCES, name, **options)
+    return create("dataset", SOURCES, name, channels, **options)
 
 
-def open_source(name: str, **options: Any) -> Source:
+def open_source(channels: int = 3, /, *, name: str, **options: Any) -> Source:
     """`create_source`, and a look at samples of every split: what a run should start from."""
-    source = create_source(name, **options)
+    source = create_source(channels, name=name, **options)
     check(source)
     return source

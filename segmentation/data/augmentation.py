@@ -1,12 +1,13 @@
 """Image and mask, changed together: the one file that knows albumentations.
 
 Masks are resampled by nearest neighbour and whatever comes from outside the picture is ignore, so that
-no augmentation invents a label.
+no augmentation invents a label. Images have 1 to 128 channels and keep their last axis.
 """
 
 import os
 import random
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +44,8 @@ def training_transform(
     With `resize` the whole image is first brought to `size`, else its own resolution is kept. Then it is
     zoomed by a factor out of `scale` (low, high), turned by up to `rotate` degrees, padded with ignore and
     cropped. `flip`, `vertical_flip`, `colour`, `blur`, `noise` and `dropout` are probabilities 0..1; what
-    dropout covers is ignored.
+    dropout covers is ignored. `colour` changes brightness, contrast, saturation and hue of RGB; of any other
+    number of channels brightness and contrast, of all channels alike.
 
     Raises `UserError` for a probability outside 0..1, a scale that is not 0 < low <= high or a rotation
     outside 0..180.
@@ -71,7 +73,7 @@ def training_transform(
             A.RandomCrop(height, width),
             A.HorizontalFlip(p=flip),
             A.VerticalFlip(p=vertical_flip),
-            A.ColorJitter((0.7, 1.3), (0.7, 1.3), (0.7, 1.3), (-0.05, 0.05), p=colour),
+            _Colour((0.7, 1.3), (0.7, 1.3), (0.7, 1.3), (-0.05, 0.05), p=colour),
             A.GaussianBlur(sigma_limit=(0.3, 1.5), p=blur),
             A.GaussNoise(std_range=(0.01, 0.05), p=noise),
             A.CoarseDropout((1, 4), (0.05, 0.2), (0.05, 0.2), fill=_FILL, fill_mask=IGNORE_INDEX, p=dropout),
@@ -92,6 +94,27 @@ def evaluation_transform(*, size: tuple[int, int], resize: bool) -> Transform:
 def _resize(size: tuple[int, int]) -> A.Resize:
     # Averaging over areas when it shrinks: plain bilinear would skip pixels of a large photograph.
     return A.Resize(*size, area_for_downscale="image")
+
+
+class _Colour(A.ColorJitter):
+    """Albumentations' colours for RGB; other bands have no hue, and get one curve for all of them."""
+
+    def apply(
+        self,
+        img: np.ndarray,
+        brightness: float,
+        contrast: float,
+        saturation: float,
+        hue: float,
+        order: list[int],
+        **params: Any,
+    ) -> np.ndarray:
+        if img.shape[2] == 3:
+            return super().apply(img, brightness, contrast, saturation, hue, order, **params)
+        # As for RGB, brightness scales about black and contrast about the mean.
+        middle = img.mean()
+        curve = brightness * (middle + contrast * (np.arange(256) - middle))
+        return cv2.LUT(img, np.rint(curve).clip(0, 255).astype(np.uint8)).reshape(img.shape)
 
 
 class _Seeded:

@@ -17,6 +17,7 @@ _EXPECTED = "images/ and masks/, or {train,val,test}/{images,masks}, or {train,v
 
 
 def binary(
+    channels: int = 3,
     *,
     root: Path,
     split: Path | None = None,
@@ -30,6 +31,7 @@ def binary(
     Undivided data is split as the file `split` (columns name, split) says, else by `seed` and `fractions`
     (train, val, test). Mask values above `threshold` (0..254) are foreground; "auto" is 0 for masks of 0/1
     and 127 for 0/255, found out once for the data set. The mask value `ignore` (0..255) counts nowhere.
+    Images are read with `channels` bands.
 
     Raises `UserError` for another layout, images or masks without partner, a `split` for data that is divided
     already, and options out of range.
@@ -52,9 +54,8 @@ def binary(
         parts, notes = read_presplit(root, suffix=suffix)
     decoder = find_threshold(parts["train"], ignore) if threshold == "auto" else BinaryMask(threshold, ignore)
     classes = Classes(("background", "foreground"), binary=True)
-    return Source(
-        classes, **{name: PairDataset(pairs, decoder) for name, pairs in parts.items()}, notes=notes
-    )
+    data = {name: PairDataset(pairs, decoder, channels) for name, pairs in parts.items()}
+    return Source(classes, **data, notes=notes, channels=channels)
 
 
 def _find_layout(root: Path) -> str | None:

@@ -8,8 +8,8 @@ from PIL import Image, ImageChops
 
 from segmentation.data.checks import LOOKS, spread
 from segmentation.data.files import Pairs
-from segmentation.data.images import WIDE_MODES, open_picture, present_values, read_integers
 from segmentation.data.masks import is_lossy
+from segmentation.data.opening import WIDE_MODES, open_picture, present_values, read_integers
 from segmentation.errors import UserError
 from segmentation.sample import IGNORE_INDEX
 

@@ -1,6 +1,6 @@
 """A look at a data set before a run spends time on it."""
 
-from segmentation.data.images import present_values
+from segmentation.data.opening import present_values
 from segmentation.data.source import Samples, Source
 from segmentation.errors import UserError
 from segmentation.sample import IGNORE_INDEX
@@ -12,8 +12,9 @@ LOOKS = 16
 def check(source: Source) -> None:
     """Reads samples spread over each split, so that what is wrong with the data shows before the first step.
 
-    The data sets check each file as they read it, now as later. Beyond that, raises `UserError` for an empty
-    split, for a split whose masks are ignored entirely, and for masks of 0/255 in data of several classes.
+    The data sets check each file as they read it, its number of bands included, now as later. Beyond that,
+    raises `UserError` for an empty split, for a split whose masks are ignored entirely, and for masks of 0/255
+    in data of several classes.
     """
     looked_at: list[Samples] = []
     for split, samples in source.splits().items():

@@ -9,6 +9,8 @@ from pathlib import Path
 from segmentation.errors import UserError
 
 ENDINGS = frozenset({"jpg", "jpeg", "png", "bmp", "tif", "tiff", "webp"})
+IMAGE_ENDINGS = ENDINGS | {"npy"}
+"""Of images, which may have any number of bands; masks are pictures."""
 
 Listing = dict[str, str]
 """Stem -> file name."""
@@ -54,8 +56,8 @@ class Pairs:
         }
 
 
-def list_files(folder: Path, expected: str) -> Listing:
-    """The pictures in a folder by stem; hidden files and unknown endings are left out, links are followed.
+def list_files(folder: Path, expected: str, endings: Collection[str] = ENDINGS) -> Listing:
+    """The pictures in a folder by stem; hidden files and other `endings` are left out, links are followed.
 
     `expected` describes the right layout in the message of the `UserError` that is raised where there is no
     such folder, it holds no picture, or two of its files share a stem.
@@ -65,14 +67,14 @@ def list_files(folder: Path, expected: str) -> Listing:
     files: Listing = {}
     for name in _scan(folder):
         stem, _, ending = name.rpartition(".")
-        if not stem or ending.lower() not in ENDINGS:
+        if not stem or ending.lower() not in endings:
             continue
         if stem in files:
             both = " and ".join(sorted((files[stem], name)))
             raise UserError(f"{folder} holds {both}, which share a name: keep one of them.")
         files[stem] = name
     if not files:
-        raise UserError(f"{folder} holds no pictures ({' '.join(sorted(ENDINGS))}). Expected: {expected}.")
+        raise UserError(f"{folder} holds no pictures ({' '.join(sorted(endings))}). Expected: {expected}.")
     return files
 
 
@@ -81,7 +83,8 @@ def pair_folders(images: Path, masks: Path, expected: str) -> Pairs:
 
     Raises `UserError` where `list_files` does and where an image or a mask is left without partner.
     """
-    image_files, mask_files = list_files(images, expected), list_files(masks, expected)
+    image_files = list_files(images, expected, IMAGE_ENDINGS)
+    mask_files = list_files(masks, expected)
     _check_partners("image", images, image_files, "mask", masks, mask_files)
     _check_partners("mask", masks, mask_files, "image", images, image_files)
     names = sorted(image_files)

@@ -13,13 +13,14 @@ from segmentation.errors import UserError
 
 
 def folder(
+    channels: int = 3,
     *,
     root: Path,
     classes: Path | None = None,
     names: list[Any] | dict[Any, Any] | None = None,
     ignore: Sequence[Any] = (),
 ) -> Source:
-    """`root` holds train, val and possibly test, each with images and masks.
+    """`root` holds train, val and possibly test, each with images, read with `channels` bands, and masks.
 
     The classes stand in the file `classes` (default: classes.yaml in `root`) under names, colours and ignore,
     or in the options: `names` is a list or a mapping of names to [R, G, B], `ignore` lists further labels
@@ -40,5 +41,5 @@ def folder(
         ColourMask(legend.classes, legend.ignored_colours) if legend.coloured else None,
     )
     parts, notes = read_presplit(root)
-    data = {split: PairDataset(pairs, decoder) for split, pairs in parts.items()}
-    return Source(legend.classes, **data, notes=notes)
+    data = {split: PairDataset(pairs, decoder, channels) for split, pairs in parts.items()}
+    return Source(legend.classes, **data, notes=notes, channels=channels)

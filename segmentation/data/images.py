@@ -1,100 +1,73 @@
-"""Picture files -> arrays, whatever mode they were saved in."""
+"""Picture files -> arrays of 8 bits, whatever mode they were saved in."""
 
-import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
+from segmentation.data.bands import is_tiff, read_array, read_tiff, to_bytes
+from segmentation.data.opening import WIDE_MODES, UnreadableError, open_picture, read_integers, unreadable
 from segmentation.errors import UserError
 
-MAX_PIXELS = 2**30
-"""The largest picture that is opened: 32768 x 32768, 3 GiB once decoded. Aerial images reach hundreds of
-megapixels, which Pillow's own guard against decompression bombs (179) would refuse."""
 
-# Pillow knows its limit only as a global; `open_picture` holds every header against ours instead.
-Image.MAX_IMAGE_PIXELS = None
+def read_image(path: Path, channels: int = 3) -> np.ndarray:
+    """The picture as uint8 (H, W, `channels`), turned as its EXIF orientation says.
 
-WIDE_MODES = frozenset({"I;16", "I;16B", "I;16L", "I"})
-"""Pillow's names for grey with more than 8 bits."""
+    For three channels grey, palette and CMYK pictures become RGB; for one, all become grey by their luminance
+    (ITU-R 601); alpha is dropped in both, not blended. Any other number is taken from files that hold so many
+    bands, in their order: grey with alpha, RGBA, TIFF and arrays in .npy, (H, W, bands). 16 bits are scaled
+    from 0..65535 to 0..255.
 
-
-def read_image(path: Path) -> np.ndarray:
-    """The picture as uint8 (H, W, 3), turned as its EXIF orientation says.
-
-    Grey, palette and CMYK pictures become RGB and alpha is dropped, not blended. 16-bit grey is scaled from
-    0..65535 to 0..255. Raises `UserError` for a file that `open_picture` refuses, for floating-point pixels
-    and for integers beyond 16 bits.
+    Raises `UserError` for a file that `open_picture`, `read_tiff` or `read_array` refuses, with another number
+    of bands, with floating-point pixels or with integers beyond 16 bits.
     """
-    picture = open_picture(path)
+    if path.suffix.lower() == ".npy":
+        return _fit(read_array(path), channels, path)
+    try:
+        picture = open_picture(path, every_band=True)
+    except UnreadableError:
+        if not is_tiff(path):
+            raise
+        return _fit(read_tiff(path, alpha=channels not in (1, 3)), channels, path)
     if picture.mode == "F":
         raise UserError(
             f"{path} holds floating-point pixels, whose range is unknown: save it with 8 or 16 bits."
         )
     if picture.mode in WIDE_MODES:
         # Pillow's own conversion clips everything above 255.
-        values = read_integers(picture, path).astype(np.uint32)
-        grey = ((values + 128) // 257).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
+        return _fit(to_bytes(read_integers(picture, path))[:, :, None], channels, path)
+    if channels not in (1, 3):
+        return _fit(_bands(picture, path), channels, path)
     if picture.mode == "P":
         picture = picture.convert("RGBA")  # straight to RGB warns where the palette has transparent colours
     try:
-        return np.array(picture.convert("RGB"))
+        picture = picture.convert("RGB")
     except ValueError as error:
-        raise _unreadable(path, f"its colours are {picture.mode}") from error
+        raise unreadable(path, f"its colours are {picture.mode}") from error
+    return np.array(picture) if channels == 3 else np.array(picture.convert("L"))[:, :, None]
 
 
-def open_picture(path: Path) -> Image.Image:
-    """The decoded picture in the mode it was saved in, turned as its EXIF orientation says.
-
-    Raises `UserError` for a file that is missing, empty, damaged, no picture, or larger than `MAX_PIXELS`.
-    """
-    try:
-        # Nothing that Pillow warns of (odd metadata) changes a pixel or is the user's to mend.
-        with warnings.catch_warnings(action="ignore"), Image.open(path) as picture:
-            width, height = picture.size
-            if width * height > MAX_PIXELS:
-                raise UserError(
-                    f"{path} has {width}x{height} pixels, more than {MAX_PIXELS}: cut it into tiles."
-                )
-            picture.load()
-            # In place, lest every picture is copied for the few that must be turned.
-            ImageOps.exif_transpose(picture, in_place=True)
-            return picture
-    except UserError:
-        raise
-    except FileNotFoundError as error:
-        raise _unreadable(path, "there is no such file") from error
-    except Image.UnidentifiedImageError as error:
-        empty = path.stat().st_size == 0
-        raise _unreadable(
-            path, "it is empty (0 bytes)" if empty else "it is damaged or no picture"
-        ) from error
-    except Exception as error:  # decoders raise many kinds; all mean that this file is damaged
-        cause = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
-        raise _unreadable(path, cause) from error
+def _bands(picture: Image.Image, path: Path) -> np.ndarray:
+    """uint8 (H, W, bands) as the file holds them; a palette counts as the colours that it stands for."""
+    if picture.mode == "P":
+        picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
+    elif picture.mode == "1":
+        picture = picture.convert("L")
+    if picture.mode not in ("L", "LA", "RGB", "RGBA"):
+        # Four inks are not four bands of light.
+        raise UserError(f"{path} is {picture.mode}: save it as RGB or RGBA, or as TIFF with the bands.")
+    return np.array(picture).reshape(picture.height, picture.width, -1)
 
 
-def read_integers(picture: Image.Image, path: Path) -> np.ndarray:
-    """The values of a grey or palette picture of up to 16 bits: (H, W), uint16 for `WIDE_MODES`, else uint8.
-
-    Raises `UserError` for values outside 0..65535, which 32-bit files may hold.
-    """
-    values = np.array(picture)
-    if values.dtype == np.int32:
-        low, high = int(values.min()), int(values.max())
-        if low < 0 or high > 65535:
-            raise UserError(f"{path} holds values {low}..{high}: save it with 8 or 16 bits.")
-    return values.astype(np.uint16 if picture.mode in WIDE_MODES else np.uint8, copy=False)
-
-
-def present_values(values: np.ndarray) -> list[int]:
-    """The different values in a uint8 or uint16 array, sorted."""
-    if values.dtype == np.uint8:
-        # Pillow counts bytes in place; numpy would first sort them or widen each to eight.
-        return [value for value, count in enumerate(Image.fromarray(values).histogram()) if count]
-    return [int(value) for value in np.unique(values)]
-
-
-def _unreadable(path: Path, cause: str) -> UserError:
-    return UserError(f"{path} cannot be read: {cause}. Repair it, or remove it with its partner.")
+def _fit(values_HWC: np.ndarray, channels: int, path: Path) -> np.ndarray:
+    found = values_HWC.shape[2]
+    if found == channels:
+        return values_HWC
+    if (found, channels) == (1, 3):
+        return np.repeat(values_HWC, 3, axis=2)
+    if (found, channels) == (3, 1):
+        return np.array(Image.fromarray(values_HWC).convert("L"))[:, :, None]
+    raise UserError(
+        f"{path} holds {found} bands, but the model takes {channels}: train with data.channels={found}, "
+        f"or save it with {channels}."
+    )

@@ -11,7 +11,7 @@ from PIL import Image
 
 from segmentation.classes import Classes, Colour
 from segmentation.data.files import first_of
-from segmentation.data.images import WIDE_MODES, open_picture, present_values, read_integers
+from segmentation.data.opening import WIDE_MODES, open_picture, present_values, read_integers
 from segmentation.errors import UserError
 from segmentation.sample import IGNORE_INDEX
 

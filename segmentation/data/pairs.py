@@ -12,10 +12,11 @@ from segmentation.sample import Sample
 
 @dataclass(frozen=True)
 class PairDataset:
-    """Reads the image and the mask of a pair each time it is asked, and checks them as it does."""
+    """Reads the image, of `channels` bands, and the mask of a pair each time it is asked, and checks them."""
 
     pairs: Pairs
     decoder: MaskDecoder
+    channels: int = 3
 
     @property
     def names(self) -> Sequence[str]:
@@ -28,7 +29,7 @@ class PairDataset:
     def __getitem__(self, index: int) -> Sample:
         """Raises `UserError` for files that cannot be read, labels of no class and sizes that differ."""
         image_path, mask_path = self.pairs.image_path(index), self.pairs.mask_path(index)
-        image, mask = read_image(image_path), self.decoder.decode(mask_path)
+        image, mask = read_image(image_path, self.channels), self.decoder.decode(mask_path)
         (height, width), (mask_height, mask_width) = image.shape[:2], mask.shape
         if (height, width) != (mask_height, mask_width):
             swapped = (height, width) == (mask_width, mask_height)

@@ -2,7 +2,7 @@
 
 Classes differ by outline alone: they share their colours, textures and areas. Later shapes cover earlier
 ones, ground and shapes have the same textures, and noise lies on top: a shifted mask, a wrong loss or a broken
-evaluation shows in the scores.
+evaluation shows in the scores. Bands beyond red, green and blue show where a shape is, but not of which class.
 """
 
 from dataclasses import dataclass
@@ -57,23 +57,35 @@ def _vivid(random: np.random.Generator) -> np.ndarray:
 
 
 def _texture(random: np.random.Generator, colour: np.ndarray, size: int) -> np.ndarray:
-    """The colour with soft blotches and stripes, float32 (H, W, 3) around 0..255."""
-    blotches = 16 * random.standard_normal((size // 12, size // 12, 3), np.float32)
+    """The colour, of any number C of bands, with soft blotches and stripes: float32 (H, W, C) around 0..255."""
+    blotches = 16 * random.standard_normal((size // 12, size // 12, len(colour)), np.float32)
     rows, columns = (axis.astype(np.float32) for axis in np.ogrid[:size, :size])
     direction, pitch = random.uniform(0, np.pi), 2 * np.pi / random.uniform(4, 16)
     across = np.array([np.cos(direction) * pitch, np.sin(direction) * pitch], np.float32)
     stripes = np.sin(rows * across[0] + columns * across[1])
-    soft = cv2.resize(blotches, (size, size), interpolation=cv2.INTER_LINEAR)
+    soft = cv2.resize(blotches, (size, size), interpolation=cv2.INTER_LINEAR).reshape(size, size, -1)
     return colour + soft + np.float32(random.uniform(0, 14)) * stripes[..., None]
+
+
+def _more_bands(random: np.random.Generator, shape_HW: np.ndarray, count: int) -> np.ndarray:
+    """float32 (H, W, `count`): shapes are bright and ground is dark, each with a texture and noise."""
+    size = len(shape_HW)
+    dark, bright = (random.uniform(*levels, count).astype(np.float32) for levels in ((30, 90), (150, 220)))
+    bands = np.where(shape_HW[:, :, None], _texture(random, bright, size), _texture(random, dark, size))
+    return bands + 8 * random.standard_normal(bands.shape, np.float32)
 
 
 @dataclass(frozen=True)
 class Shapes:
-    """`length` images of `size` x `size` pixels; item i is the same for the same `stream` of seeds."""
+    """`length` images of `size` x `size` pixels; item i is the same for the same `stream` of seeds.
+
+    One or two `channels` start with the grey of the colours that three start with; the rest are `_more_bands`.
+    """
 
     length: int
     size: int
     stream: tuple[int, ...]
+    channels: int = 3
     only: int | None = None  # the one class that is foreground in the binary variant
 
     @property
@@ -101,17 +113,38 @@ class Shapes:
             image[inside] = _texture(random, _vivid(random), self.size)[inside]
             mask[inside] = label
         image += 8 * random.standard_normal(image.shape, np.float32)
+        if self.channels != 3:
+            image = self._bands(image, mask > 0, index)
         if self.only is not None:
             mask = (mask == self.only).astype(np.uint8)
         return {"image": image.clip(0, 255).astype(np.uint8), "mask": mask, "name": f"{index:05d}"}
 
+    def _bands(self, image_HWC: np.ndarray, shape_HW: np.ndarray, index: int) -> np.ndarray:
+        """float32 (H, W, 3) -> (H, W, `channels`)."""
+        if self.channels < 3:
+            image_HWC = image_HWC @ np.array([[0.299], [0.587], [0.114]], np.float32)
+        if self.channels == 1:
+            return image_HWC
+        # A stream of their own: the colours are the same with any number of bands.
+        random = np.random.default_rng((*self.stream, index, 1))
+        more = _more_bands(random, shape_HW, self.channels - image_HWC.shape[2])
+        return np.concatenate((image_HWC, more), axis=2)
+
 
 def shapes(
-    *, size: int = 64, train: int = 1800, val: int = 128, test: int = 256, seed: int = 0, binary: bool = False
+    channels: int = 3,
+    *,
+    size: int = 64,
+    train: int = 1800,
+    val: int = 128,
+    test: int = 256,
+    seed: int = 0,
+    binary: bool = False,
 ) -> Source:
     """Four classes, or with `binary` discs against everything else, other shapes included.
 
-    `size` is the side of an image in pixels, `train`, `val` and `test` are numbers of images.
+    `size` is the side of an image in pixels, `train`, `val` and `test` are numbers of images; `channels` are
+    grey, grey and one band more, RGB, RGB and one band more, and so on.
     Raises `UserError` for a size below 48 pixels, an empty split or a negative seed.
     """
     if size < 48:
@@ -124,7 +157,7 @@ def shapes(
             raise UserError(f"dataset.{name}={length} leaves the split without images: give at least 1.")
     classes = Classes(("background", "disc"), PALETTE[:2], binary=True) if binary else Classes(NAMES, PALETTE)
     parts = {
-        name: Shapes(length, size, (seed, number), 1 if binary else None)
+        name: Shapes(length, size, (seed, number), channels, 1 if binary else None)
         for number, (name, length) in enumerate(lengths.items())
     }
-    return Source(classes, parts["train"], parts["val"], parts["test"])
+    return Source(classes, parts["train"], parts["val"], parts["test"], channels=channels)

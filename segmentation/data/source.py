@@ -25,13 +25,14 @@ class Samples(Protocol):
 
 @dataclass(frozen=True)
 class Source:
-    """A data set; `notes` are whole sentences for the log and the report."""
+    """A data set of images with `channels` bands; `notes` are whole sentences for the log and the report."""
 
     classes: Classes
     train: Samples
     val: Samples
     test: Samples
     notes: tuple[str, ...] = ()
+    channels: int = 3
 
     def splits(self) -> dict[str, Samples]:
         """train, val and test by name."""

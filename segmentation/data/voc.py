@@ -34,11 +34,18 @@ _FOUR = "train_images, train_labels, valid_images, valid_labels"
 _EXPECTED = f"{_DEVKIT}; or {_FOUR}"
 
 
-def voc(*, root: Path, train_list: Literal["train", "trainval"] = "train", download: bool = False) -> Source:
+def voc(
+    channels: int = 3,
+    *,
+    root: Path,
+    train_list: Literal["train", "trainval"] = "train",
+    download: bool = False,
+) -> Source:
     """21 classes; the borders (255, or their colour in RGB masks) are ignored; val serves as test.
 
     `root` holds the devkit's JPEGImages, directly or in [VOCdevkit/]VOC2012, or the four folders. With
-    `download` an archive of 2 GB is fetched into `root` first, unless the data is there.
+    `download` an archive of 2 GB is fetched into `root` first, unless the data is there. Images are read with
+    `channels` bands.
 
     Raises `UserError` for another layout, for a listed name without image or mask, for `train_list=trainval`
     without the devkit's lists, and where the download fails.
@@ -63,10 +70,9 @@ def voc(*, root: Path, train_list: Literal["train", "trainval"] = "train", downl
         }
     classes = Classes(NAMES)
     decoder = LabelMask(IndexMask(classes), ColourMask(classes, (IGNORE_COLOUR,)))
-    train, val = (PairDataset(parts[split], decoder) for split in ("train", "val"))
-    return Source(
-        classes, train, val, val, (_NO_TEST, _TRAINVAL) if train_list == "trainval" else (_NO_TEST,)
-    )
+    train, val = (PairDataset(parts[split], decoder, channels) for split in ("train", "val"))
+    notes = (_NO_TEST, _TRAINVAL) if train_list == "trainval" else (_NO_TEST,)
+    return Source(classes, train, val, val, notes, channels)
 
 
 def _find_tree(root: Path) -> Path | None:

@@ -1,23 +1,21 @@
 """The whole model: raw pixels in, logits at the input's size out."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from segmentation.errors import UserError
 from segmentation.functional import resize
-from segmentation.models.backbone import Backbone, create_backbone
-from segmentation.models.deeplabv3 import DeepLabV3Head
-from segmentation.models.fcn import FCNHead
-from segmentation.options import call, create
+from segmentation.models.backbones import STRIDES, Backbone, create_backbone
+from segmentation.models.channels import in_turn
+from segmentation.models.heads import HEADS, FCNHead
+from segmentation.options import create
 
-HEADS: Mapping[str, type[nn.Module]] = {"deeplabv3": DeepLabV3Head}
-
-# ImageNet's, in raw pixels: what torchvision's weights were trained with.
-_MEAN = (123.675, 116.28, 103.53)
-_STD = (58.395, 57.12, 57.375)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Segmenter(nn.Module):
@@ -38,8 +36,25 @@ class Segmenter(nn.Module):
         self.head = head
         self.aux_head = aux_head
         self.description = description
-        self.register_buffer("mean", torch.tensor(_MEAN).reshape(1, -1, 1, 1))
-        self.register_buffer("std", torch.tensor(_STD).reshape(1, -1, 1, 1))
+        for name in ("mean", "std"):
+            self.register_buffer(name, torch.empty(1, description["channels"], 1, 1))
+        self.normalise_by(IMAGENET_MEAN, IMAGENET_STD)
+
+    @property
+    def output_stride(self) -> int:
+        """Pixels of the image to a cell of the last features."""
+        return self.backbone.strides[max(STRIDES)]
+
+    def normalise_by(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Takes the mean and standard deviation of the channels, for pixels of 0..1, over from weights.
+
+        For another number of channels they are taken in turn; one channel gets their mean.
+        """
+        for buffer, values in ((self.mean, mean), (self.std, std)):
+            given = 255 * torch.tensor(values, dtype=torch.float32)
+            count = buffer.numel()
+            fitted = given.mean()[None] if count == 1 else in_turn(given, count)
+            buffer.copy_(fitted.reshape(buffer.shape))
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
         """Raw pixels 0..255 (uint8 or float) of any height and width -> float32 logits (B, K, H, W)."""
@@ -67,39 +82,33 @@ def create_segmenter(
     *,
     backbone: dict[str, Any],
     head: dict[str, Any],
-    outputs: int,
-    output_stride: int = 16,
+    outputs: Annotated[int, Field(ge=1, le=255)],
+    output_stride: int | None = None,
+    channels: Annotated[int, Field(ge=1)] = 3,
     aux: bool = False,
 ) -> Segmenter:
-    """An untrained model from plain data; names are looked up in `BACKBONES` and `HEADS`.
+    """An untrained model from plain data; names are looked up in our tables.
 
-    `backbone` and `head` hold a `name` and that part's own options; `outputs` is the number of logits
-    (1..255); `aux` adds an FCN head on the stride-16 features.
+    `backbone` and `head` hold a `name` and that part's own options, the backbone's a `source` too; `outputs`
+    is the number of logits; `output_stride` None takes 16 where the backbone can; `channels` are the
+    image's; `aux` adds an FCN head on the features of nominal stride 16.
 
     Raises `UserError` for whatever of it is not possible.
     """
-    if not 1 <= outputs <= 255:
-        raise UserError(f"{outputs} outputs: between 1 and 255 are possible.")
-    _refuse("backbone", backbone, "output_stride")
-    _refuse("head", head, "channels", "strides", "outputs")
-    trunk = call("backbone", create_backbone, output_stride=output_stride, **backbone)
+    trunk = create_backbone(backbone, output_stride=output_stride, in_channels=channels)
+    shape: dict[str, Any] = {"channels": trunk.channels, "strides": trunk.strides, "outputs": outputs}
     options = dict(head)
-    name = options.pop("name", "")
-    top = create(
-        "head", HEADS, name, channels=trunk.channels, strides=trunk.strides, outputs=outputs, **options
-    )
-    aux_head = FCNHead(channels=trunk.channels, outputs=outputs) if aux else None
+    for ours in shape:
+        if ours in options:
+            raise UserError(f"There is no option 'head.{ours}': the model sets it.")
+    top = create("head", HEADS, options.pop("name", ""), **shape, **options)
+    aux_head = FCNHead(16, **shape) if aux else None
     description = {
         "backbone": dict(backbone),
         "head": dict(head),
         "outputs": outputs,
-        "output_stride": output_stride,
+        "output_stride": trunk.strides[max(STRIDES)],
+        "channels": channels,
         "aux": aux,
     }
     return Segmenter(trunk, top, aux_head, description)
-
-
-def _refuse(group: str, options: Mapping[str, Any], *ours: str) -> None:
-    for option in ours:
-        if option in options:
-            raise UserError(f"There is no option '{group}.{option}': the model sets it.")

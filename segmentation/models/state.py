@@ -1,15 +1,16 @@
 """From somebody's state dict to our tensors: reading a file, naming its keys, filling a model."""
 
 import warnings
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from segmentation.errors import UserError
+from segmentation.models.channels import adapt_filters, in_turn
 from segmentation.models.segmenter import Segmenter
 
 _WRAPPERS = ("module.", "_orig_mod.", "model.")  # left in the keys by DDP, torch.compile and Lightning
@@ -18,11 +19,15 @@ _HEADS = {"classifier.": "head.", "aux_classifier.": "aux_head."}  # torchvision
 
 @dataclass(frozen=True)
 class WeightsReport:
-    """What was loaded from where; `skipped` gives the reason for each key that the model did not take."""
+    """What was loaded from where; `skipped` gives the reason for each key that the model did not take.
+
+    `adapted` are the keys, among the loaded ones, that were made for another number of channels.
+    """
 
     source: str
     loaded: int = 0
     skipped: Mapping[str, str] = field(default_factory=dict)
+    adapted: Sequence[str] = ()
 
     def __str__(self) -> str:
         if not self.loaded:
@@ -32,7 +37,8 @@ class WeightsReport:
             f"; skipped, {reason}: {', '.join(key for key, why in self.skipped.items() if why == reason)}"
             for reason in reasons
         )
-        return f"weights: {self.loaded} tensors of {self.source}{''.join(skipped)}"
+        adapted = f"; adapted to the number of channels: {', '.join(self.adapted)}" if self.adapted else ""
+        return f"weights: {self.loaded} tensors of {self.source}{adapted}{''.join(skipped)}"
 
 
 def read_state(path: Path) -> Mapping[str, Any]:
@@ -66,11 +72,11 @@ def fill(model: Segmenter, state: Mapping[str, Any], source: str) -> WeightsRepo
     Raises `UserError` where the backbone's tensors are not those of the model.
     """
     own = model.state_dict()
-    given = {name: (key, value) for key, name, value in _named(state)}
-    known = {name: value for name, (_, value) in given.items() if name in own}
+    given = {name: (key, value) for key, name, value in _named(model, state)}
+    fitted = {name: _fitted(model, name, value) for name, (_, value) in given.items() if name in own}
     # A layer is taken as a whole: beside a fresh weight, a bias made for another one would be noise.
-    changed = {_layer(name) for name, value in known.items() if value.shape != own[name].shape}
-    fitting = {name: value for name, value in known.items() if _layer(name) not in changed}
+    changed = {_layer(name) for name, value in fitted.items() if value.shape != own[name].shape}
+    fitting = {name: value for name, value in fitted.items() if _layer(name) not in changed}
     _require_backbone(model, given.keys(), fitting.keys(), source)
     model.load_state_dict(fitting, strict=False)
     skipped = {
@@ -78,14 +84,30 @@ def fill(model: Segmenter, state: Mapping[str, Any], source: str) -> WeightsRepo
         for name, (key, _) in given.items()
         if name not in fitting
     }
-    return WeightsReport(source, len(fitting), skipped)
+    adapted = [given[name][0] for name, value in fitting.items() if value is not given[name][1]]
+    return WeightsReport(source, len(fitting), skipped, adapted)
+
+
+def _fitted(model: Segmenter, name: str, value: Tensor) -> Tensor:
+    """The tensor for the model's number of channels, where it is one that depends on it."""
+    channels = model.mean.shape[1]
+    if value.ndim != 4 or value.shape[1] == channels:
+        return value
+    if name in ("mean", "std"):
+        return value.mean(1, keepdim=True) if channels == 1 else in_turn(value, channels, dim=1)
+    return adapt_filters(value, channels) if name == _first_filters(model) else value
+
+
+def _first_filters(model: Segmenter) -> str:
+    modules = model.backbone.named_modules(prefix="backbone")
+    return next(f"{name}.weight" for name, module in modules if isinstance(module, nn.Conv2d))
 
 
 def _require_backbone(model: Segmenter, given: Set[str], fitting: Set[str], source: str) -> None:
     own = {name for name in model.state_dict() if name.startswith("backbone.")}
     # The counters are younger than many files.
     missing = [name for name in own - fitting if not name.endswith("num_batches_tracked")]
-    blocks = tuple(f"backbone.{block}." for block in model.backbone)  # what comes after them classifies
+    blocks = tuple(f"backbone.{block}." for block in model.backbone.blocks())
     foreign = [name for name in given - own if name.startswith(blocks)]
     if missing or foreign:
         name = model.description["backbone"]["name"]
@@ -95,13 +117,13 @@ def _require_backbone(model: Segmenter, given: Set[str], fitting: Set[str], sour
         )
 
 
-def _named(state: Mapping[str, Any]) -> list[tuple[str, str, Tensor]]:
+def _named(model: Segmenter, state: Mapping[str, Any]) -> list[tuple[str, str, Tensor]]:
     """(key, our name, tensor) of each tensor; a file without "backbone." in it is a classifier's."""
     tensors = {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
     bare = {key: _unwrapped(key) for key in tensors}
-    whole = any(name.startswith("backbone.") for name in bare.values())
-    rename = _in_segmenter if whole else _in_backbone
-    return [(key, rename(bare[key]), value) for key, value in tensors.items()]
+    if any(name.startswith("backbone.") for name in bare.values()):
+        return [(key, _in_segmenter(bare[key]), value) for key, value in tensors.items()]
+    return [(key, f"backbone.{model.backbone.key(bare[key])}", value) for key, value in tensors.items()]
 
 
 def _unwrapped(key: str) -> str:
@@ -113,10 +135,6 @@ def _unwrapped(key: str) -> str:
 def _in_segmenter(name: str) -> str:
     prefix = next((prefix for prefix in _HEADS if name.startswith(prefix)), "")
     return _HEADS.get(prefix, "") + name.removeprefix(prefix)
-
-
-def _in_backbone(name: str) -> str:
-    return f"backbone.{name.removeprefix('features.')}"
 
 
 def _layer(name: str) -> str:

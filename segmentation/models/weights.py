@@ -1,7 +1,7 @@
 """Where the weights start: ImageNet's, COCO's, or a file's."""
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -9,78 +9,63 @@ from urllib.parse import urlparse
 
 import torch
 from torchvision.models import WeightsEnum, get_model_weights
-from torchvision.models.segmentation import (
-    DeepLabV3_MobileNet_V3_Large_Weights,
-    DeepLabV3_ResNet50_Weights,
-    DeepLabV3_ResNet101_Weights,
-)
 
-from segmentation.errors import UserError
-from segmentation.models.backbone import BACKBONES, STRIDES
+from segmentation.errors import UserError, closest
+from segmentation.models.backbones.timm import TimmBackbone
+from segmentation.models.coco import coco_weights
 from segmentation.models.segmenter import Segmenter
 from segmentation.models.state import WeightsReport, fill, read_state
 
-
-@dataclass(frozen=True)
-class CocoWeights:
-    """Torchvision's weights of a whole model, and the output stride that it was trained at."""
-
-    weights: WeightsEnum
-    output_stride: int
-
-
-COCO: Mapping[str, CocoWeights] = {
-    "resnet50": CocoWeights(DeepLabV3_ResNet50_Weights.DEFAULT, 8),
-    "resnet101": CocoWeights(DeepLabV3_ResNet101_Weights.DEFAULT, 8),
-    "mobilenetv3_large": CocoWeights(DeepLabV3_MobileNet_V3_Large_Weights.DEFAULT, 16),
-}
-_COCO_RATES = (12, 24, 36)  # torchvision's, at every output stride
+_ENUM = re.compile(r"[A-Z][A-Z0-9_]*")  # torchvision's way to name weights: IMAGENET1K_V2
 
 
 def load_weights(model: Segmenter, weights: str) -> WeightsReport:
-    """Fills `model` from `imagenet`, `coco`, a file, or with `none` leaves it as it is.
+    """Fills `model` from `imagenet`, torchvision's name of weights, `coco` or a file; `none` leaves it as it is.
 
-    A layer that the model does not have, or has for other classes, is skipped and reported. Published
-    weights bring the mean and std that they were trained with.
+    A layer that the model does not have, or has for other classes, is skipped and reported; a first
+    convolution for other channels is adapted. Published weights bring the mean and std that they were
+    trained with.
 
     Raises `UserError` where there are no such weights, they cannot be fetched, or are of another backbone.
     """
     if weights == "none":
         return WeightsReport("none")
-    backbone = model.description["backbone"]["name"]
-    if weights == "imagenet":
-        chosen = get_model_weights(BACKBONES[backbone].torchvision).DEFAULT
-        return _load_published(model, chosen)
+    backbone, name = model.backbone, model.description["backbone"]["name"]
     if weights == "coco":
-        _require_coco(backbone)
-        return _load_published(model, COCO[backbone].weights)
+        return _load_published(model, coco_weights(model.description["head"]["name"], name).weights)
+    published = weights == "imagenet" or _ENUM.fullmatch(weights) is not None
+    if published and isinstance(backbone, TimmBackbone):
+        return _load_timm(model, backbone, weights)
+    if published:
+        return _load_published(model, _find(name, weights))
     return fill(model, read_state(Path(weights).expanduser()), weights)
 
 
-def pretrained_rates(backbone: str, weights: str, output_stride: int) -> list[int] | None:
-    """The head's rates for these weights: COCO's, reaching as many pixels; else None, for the head's own.
-
-    Raises `UserError` for `coco` where torchvision has no such weights.
-    """
-    if weights != "coco" or output_stride not in STRIDES:  # a wrong stride is the backbone's to refuse
-        return None
-    _require_coco(backbone)
-    return [rate * COCO[backbone].output_stride // output_stride for rate in _COCO_RATES]
-
-
-def _require_coco(backbone: str) -> None:
-    if backbone not in COCO:
-        raise UserError(
-            f"weights=coco does not exist for {backbone}, only for {', '.join(COCO)}. Take weights=imagenet."
-        )
+def _find(name: str, weights: str) -> WeightsEnum:
+    known = {each.name: each for each in get_model_weights(name)}
+    if weights == "imagenet":
+        default: WeightsEnum = get_model_weights(name).DEFAULT
+        return default
+    if weights not in known:
+        raise UserError(f"weights={weights} does not exist for {name}.{closest(weights, known)}")
+    return known[weights]
 
 
 def _load_published(model: Segmenter, weights: WeightsEnum) -> WeightsReport:
     report = fill(model, _fetch(weights), str(weights))
     preprocessing = weights.transforms()
-    model.mean.copy_(255 * torch.tensor(preprocessing.mean).reshape(model.mean.shape))
-    model.std.copy_(255 * torch.tensor(preprocessing.std).reshape(model.std.shape))
+    model.normalise_by(preprocessing.mean, preprocessing.std)
     return report
+
+
+def _load_timm(model: Segmenter, backbone: TimmBackbone, weights: str) -> WeightsReport:
+    if weights != "imagenet":
+        raise UserError(
+            f"weights={weights} is torchvision's: timm's are part of its names, such as backbone.name=resnet50.a1_in1k."
+        )
+    mean, std = backbone.load_pretrained()
+    model.normalise_by(mean, std)
+    return WeightsReport(f"timm's {backbone.name}", len(backbone.state_dict()))
 
 
 def _fetch(weights: WeightsEnum) -> Mapping[str, Any]:

@@ -52,6 +52,16 @@ def _resaved(pattern: str, values: Any, ending: str) -> Callable[[Path], object]
     return change
 
 
+def _array(path: str, values: np.ndarray) -> Callable[[Path], object]:
+    """The picture replaced by an array in numpy's own file."""
+
+    def change(root: Path) -> None:
+        (root / path).unlink()
+        np.save((root / path).with_suffix(".npy"), values)
+
+    return change
+
+
 def _replaced(path: str, content: str | bytes) -> Callable[[Path], object]:
     data = content.encode() if isinstance(content, str) else content
 
@@ -143,6 +153,16 @@ MALFORMED = [
         "image_float",
         _after(flat, _resaved("images/p0.png", np.zeros((8, 12), np.float32), ".tif")),
         ("p0.tif", "8 or 16 bits"),
+    ),
+    Malformed(
+        "image_float_array",
+        _after(flat, _array("images/p0.png", np.zeros((8, 12, 3), np.float32))),
+        ("p0.npy", "float32", "8 or 16 bits"),
+    ),
+    Malformed(
+        "image_with_other_bands",
+        _after(flat, _array("images/p0.png", np.zeros((8, 12, 5), np.uint8))),
+        ("p0.npy holds 5 bands", "takes 3", "data.channels=5"),
     ),
     Malformed(
         "sizes_differ",

@@ -111,7 +111,7 @@ def test_soft_edges_may_hold_one(tmp_path: Path) -> None:
 def test_folders(suffix: str, test: bool, tmp_path: Path) -> None:
     for number, split in enumerate(("train", "val", "test")[: 2 + test]):
         fill(tmp_path / f"{split}{suffix}", 2, start=10 * number)
-    source = create_source("binary", root=tmp_path)
+    source = create_source(name="binary", root=tmp_path)
     check(source)
     assert source.names() == {
         "train": ["p0", "p1"],
@@ -124,7 +124,7 @@ def test_folders(suffix: str, test: bool, tmp_path: Path) -> None:
 def test_same_names_in_two_folders_are_noted(tmp_path: Path) -> None:
     for split in ("train", "val"):
         fill(tmp_path / split, 5)
-    notes = create_source("binary", root=tmp_path).notes
+    notes = create_source(name="binary", root=tmp_path).notes
     assert any("5 file names occur in both train and val (p0, p1, p2, ...)" in note for note in notes)
 
 

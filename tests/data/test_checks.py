@@ -79,6 +79,6 @@ def test_0_and_255_are_suspicious_only_among_several_classes() -> None:
 
 @pytest.mark.parametrize("binary", [False, True])
 def test_the_built_in_data_is_good(binary: bool) -> None:
-    built_in = create_source("shapes", size=48, train=2, val=2, test=2, binary=binary)
+    built_in = create_source(name="shapes", size=48, train=2, val=2, test=2, binary=binary)
     check(built_in)
     assert built_in.names()["train"] == [built_in.train[index]["name"] for index in range(2)]

@@ -26,6 +26,11 @@ def test_known_endings_in_any_case_and_nothing_else(tmp_path: Path) -> None:
     assert list_files(tmp_path, "") == {"a": "a.JPG", "b": "b.Png", "c.d": "c.d.tiff", "e": "e.webp"}
 
 
+def test_arrays_are_images_and_no_masks(tmp_path: Path) -> None:
+    images, masks = touch(tmp_path / "images", "a.npy"), touch(tmp_path / "masks", "a.png", "b.npy")
+    assert pair_folders(images, masks, "").image_files == ("a.npy",)
+
+
 def test_links_are_followed_and_broken_ones_left_out(tmp_path: Path) -> None:
     real = touch(tmp_path / "real", "a.png")
     folder = touch(tmp_path / "images")

@@ -48,7 +48,7 @@ def test_there_are_many_and_they_differ() -> None:
 )
 def test_names_and_options(name: str, options: dict[str, Any], words: tuple[str, ...]) -> None:
     with pytest.raises(UserError) as caught:
-        create_source(name, **options)
+        create_source(name=name, **options)
     assert all(word in str(caught.value) for word in words), caught.value
 
 

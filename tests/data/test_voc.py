@@ -46,7 +46,7 @@ def test_editions_and_encodings(build: Any, coloured: bool, tmp_path: Path) -> N
 @pytest.mark.parametrize("above", ["", "VOC2012", "VOCdevkit/VOC2012"])
 def test_places_of_the_tree(above: str, tmp_path: Path) -> None:
     devkit(tmp_path / above)
-    assert len(create_source("voc", root=tmp_path).train) == 2
+    assert len(create_source(name="voc", root=tmp_path).train) == 2
 
 
 def test_images_without_mask_that_no_list_names(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def download(result: Any, root: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[
 
     server = Server(result)
     monkeypatch.setattr(torchvision.datasets, "VOCSegmentation", server)
-    return server, create_source("voc", root=root, download=True)
+    return server, create_source(name="voc", root=root, download=True)
 
 
 def test_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +116,7 @@ def test_reading_needs_no_torch(tmp_path: Path) -> None:
         "import sys\n"
         "from segmentation.data import create_source\n"
         "from segmentation.data.checks import check\n"
-        f"check(create_source('voc', root={str(tmp_path)!r}))\n"
+        f"check(create_source(name='voc', root={str(tmp_path)!r}))\n"
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -9,13 +9,23 @@ from segmentation.models import Segmenter, create_segmenter
 
 
 def made(
-    backbone: str, *, output_stride: int = 16, outputs: int = 3, aux: bool = False, **head: Any
+    backbone: str,
+    *,
+    head: str = "deeplabv3",
+    source: str = "torchvision",
+    output_stride: int | None = None,
+    outputs: int = 3,
+    channels: int = 3,
+    aux: bool = False,
+    **options: Any,
 ) -> Segmenter:
+    """`options` are the head's."""
     return create_segmenter(
-        backbone={"name": backbone},
-        head={"name": "deeplabv3", **head},
+        backbone={"source": source, "name": backbone},
+        head={"name": head, **options},
         outputs=outputs,
         output_stride=output_stride,
+        channels=channels,
         aux=aux,
     )
 

@@ -12,15 +12,16 @@ from made_models import assert_same, assert_seen, lively, made, pictures
 from torch import nn
 
 from segmentation.errors import UserError
-from segmentation.models import BACKBONES, Segmenter, create_segmenter
-from segmentation.models.deeplabv3 import ImagePooling, PooledBatchNorm
+from segmentation.models import Segmenter, create_segmenter
+from segmentation.models.heads.pyramid import ImagePooling, PooledBatchNorm
 from segmentation.options import call
 
 DESCRIPTION: dict[str, Any] = {
-    "backbone": {"name": "mobilenetv3_small", "norm_momentum": 0.1},
+    "backbone": {"source": "torchvision", "name": "mobilenet_v3_small", "norm_momentum": 0.1},
     "head": {"name": "deeplabv3", "rates": [2, 4, 6]},
     "outputs": 3,
     "output_stride": 8,
+    "channels": 3,
     "aux": True,
 }
 
@@ -29,21 +30,9 @@ DESCRIPTION: dict[str, Any] = {
 def model() -> Segmenter:
     """In evaluation mode; tests that change it copy it."""
     torch.manual_seed(0)
-    ready = made("mobilenetv3_small", aux=True)
+    ready = made("mobilenet_v3_small", aux=True)
     lively(ready, pictures(4, 3, 64, 64))
     return ready
-
-
-@pytest.mark.parametrize("backbone", BACKBONES)
-def test_a_batch_of_one_trains_every_parameter(backbone: str) -> None:
-    model = made(backbone, aux=True).train()
-    logits, auxiliary = model.with_auxiliary(pictures(1, 3, 64, 64))
-    assert auxiliary is not None
-    assert logits.shape == auxiliary.shape == (1, 3, 64, 64)
-    (logits.square().mean() + auxiliary.square().mean()).backward()
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.isfinite().all(), name
 
 
 def test_a_batch_of_one_leaves_the_poolings_statistics_alone() -> None:
@@ -68,7 +57,7 @@ def test_images_of_any_size_pass(model: Segmenter, height: int, width: int) -> N
     assert logits.isfinite().all()
 
 
-@pytest.mark.parametrize("backbone", ["resnet18", "mobilenetv3_large"])
+@pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v3_large"])
 @pytest.mark.parametrize("output_stride", [8, 32])
 @pytest.mark.parametrize("size", [(1, 1), (97, 131)])
 def test_odd_sizes_pass_at_every_stride(backbone: str, output_stride: int, size: tuple[int, int]) -> None:
@@ -108,7 +97,7 @@ def test_forward_is_the_first_of_both_heads(model: Segmenter) -> None:
     image = pictures(1, 3, 40, 56)
     with torch.no_grad():
         assert torch.equal(model(image), model.with_auxiliary(image)[0])
-        assert made("mobilenetv3_small").eval().with_auxiliary(image)[1] is None
+        assert made("mobilenet_v3_small").eval().with_auxiliary(image)[1] is None
 
 
 def test_logits_are_float32_under_autocast(model: Segmenter) -> None:
@@ -148,8 +137,7 @@ def test_export_takes_other_batches_and_sizes(model: Segmenter) -> None:
     [(8, None, 12), (16, None, 6), (32, None, 3), (16, [2, 5, 7], 2)],
 )
 def test_rates_follow_the_stride(output_stride: int, given_rates: list[int] | None, expected: int) -> None:
-    with torch.device("meta"):
-        model = made("mobilenetv3_small", output_stride=output_stride, rates=given_rates)
+    model = made("mobilenet_v3_small", output_stride=output_stride, rates=given_rates)
     dilations = [module.dilation[0] for module in model.head.modules() if isinstance(module, nn.Conv2d)]
     found = [dilation for dilation in dilations if dilation > 1]
     assert found == (given_rates or [expected, 2 * expected, 3 * expected])
@@ -187,8 +175,9 @@ def test_the_description_builds_the_same_model_again() -> None:
         ({"head": {"name": "deeplabv3", "rates": [6, 12]}}, "head.rates=[6, 12]"),
         ({"head": {"name": "deeplabv3", "rates": [0, 12, 18]}}, "head.rates=[0, 12, 18]"),
         ({"head": {"name": "deeplabv3", "rates": [6, 12, 10**9]}}, "three numbers"),
-        ({"outputs": 0}, "between 1 and 255"),
-        ({"outputs": 10**9}, "between 1 and 255"),
+        ({"outputs": 0}, "outputs=0"),
+        ({"outputs": 10**9}, "outputs=1000000000"),
+        ({"channels": 0}, "channels=0"),
         ({"outputs": "many"}, "outputs=many"),
         ({"outputs": [3]}, "outputs=[3]"),
         ({"output_stride": -5}, "output_stride=-5"),

@@ -37,14 +37,14 @@ LAYOUTS: dict[str, Callable[[State], Any]] = {
 
 @pytest.fixture(scope="module")
 def trained() -> Segmenter:
-    model = made("mobilenetv3_small", aux=True)
+    model = made("mobilenet_v3_small", aux=True)
     model.mean.fill_(100)
     return model
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_our_own_keys_in_every_wrapping(trained: Segmenter, layout: str, tmp_path: Path) -> None:
-    fresh = made("mobilenetv3_small", aux=True)
+    fresh = made("mobilenet_v3_small", aux=True)
     path = tmp_path / "weights.pth"
     torch.save(LAYOUTS[layout](trained.state_dict()), path)
     report = load_weights(fresh, str(path))
@@ -56,7 +56,7 @@ def test_our_own_keys_in_every_wrapping(trained: Segmenter, layout: str, tmp_pat
 
 @pytest.mark.parametrize("layout", ["plain", "ddp", "checkpoint"])
 @pytest.mark.parametrize(
-    ("backbone", "name"), [("resnet18", "resnet18"), ("mobilenetv3_small", "mobilenet_v3_small")]
+    ("backbone", "name"), [("resnet18", "resnet18"), ("mobilenet_v3_small", "mobilenet_v3_small")]
 )
 def test_a_classifiers_keys_fill_the_backbone(backbone: str, name: str, layout: str, tmp_path: Path) -> None:
     classifier = get_model(name, weights=None)

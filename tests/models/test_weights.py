@@ -14,8 +14,8 @@ from torchvision.models import Weights, get_model, get_model_weights
 from torchvision.transforms._presets import SemanticSegmentation
 
 from segmentation.errors import UserError
-from segmentation.models import Segmenter, load_weights, pretrained_rates
-from segmentation.models.weights import COCO, CocoWeights
+from segmentation.models import Segmenter, create_segmenter, load_weights, pretrained_options
+from segmentation.models.coco import COCO, CocoWeights
 
 FETCHED = get_model_weights("resnet18").DEFAULT
 
@@ -47,7 +47,7 @@ def same(model: Segmenter, before: dict[str, Tensor]) -> bool:
 
 
 def test_none_leaves_the_model_as_it_is() -> None:
-    model = made("mobilenetv3_small")
+    model = made("mobilenet_v3_small")
     before = kept(model, "")
     report = load_weights(model, "none")
     assert report.loaded == 0
@@ -73,8 +73,8 @@ def test_imagenet_fills_the_backbone_from_the_cache(cache: Path) -> None:
 def test_coco_fills_all_but_the_layers_of_other_shapes(cache: Path, outputs: int) -> None:
     # Torchvision's auxiliary head sits on another feature map here: 40 channels, ours 112.
     theirs = get_model("deeplabv3_mobilenet_v3_large", weights=None, weights_backbone=None, aux_loss=True)
-    torch.save(theirs.state_dict(), cache / name_of(COCO["mobilenetv3_large"].weights.url))
-    model = made("mobilenetv3_large", outputs=outputs, aux=True)
+    torch.save(theirs.state_dict(), cache / name_of(COCO["deeplabv3", "mobilenet_v3_large"].weights.url))
+    model = made("mobilenet_v3_large", outputs=outputs, aux=True)
     fresh = kept(model, "aux_head.") | (kept(model, "head.4.") if outputs == 3 else {})
     report = load_weights(model, "coco")
     assert same(model, fresh)
@@ -88,9 +88,9 @@ def test_coco_fills_all_but_the_layers_of_other_shapes(cache: Path, outputs: int
 
 
 def test_a_head_that_the_model_lacks_is_listed(cache: Path) -> None:
-    theirs = made("mobilenetv3_small", aux=True)
+    theirs = made("mobilenet_v3_small", aux=True)
     torch.save(theirs.state_dict(), cache / "all.pth")
-    report = load_weights(made("mobilenetv3_small"), str(cache / "all.pth"))
+    report = load_weights(made("mobilenet_v3_small"), str(cache / "all.pth"))
     assert set(report.skipped) == set(kept(theirs, "aux_head."))
     assert set(report.skipped.values()) == {"not in this model"}
 
@@ -98,22 +98,75 @@ def test_a_head_that_the_model_lacks_is_listed(cache: Path) -> None:
 @pytest.mark.parametrize("weights", ["imagenet", "coco"])
 def test_without_a_network_the_error_says_what_to_put_where(cache: Path, weights: str) -> None:
     published = get_model_weights("mobilenet_v3_large").DEFAULT if weights == "imagenet" else None
-    url = published.url if published else COCO["mobilenetv3_large"].weights.url
+    url = published.url if published else COCO["deeplabv3", "mobilenet_v3_large"].weights.url
     with pytest.raises(UserError) as caught:
-        load_weights(made("mobilenetv3_large"), weights)
+        load_weights(made("mobilenet_v3_large"), weights)
     for part in (url, str(cache / name_of(url)), "weights=none", "no route to host"):
         assert part in str(caught.value)
 
 
-@pytest.mark.parametrize("backbone", ["resnet18", "resnet34", "mobilenetv3_small"])
-def test_coco_is_refused_where_there_is_none(backbone: str) -> None:
+@pytest.mark.parametrize(
+    ("backbone", "head"),
+    [
+        ("resnet18", "deeplabv3"),
+        ("mobilenet_v3_small", "deeplabv3"),
+        ("resnet50", "fpn"),
+        ("resnet50", "lraspp"),
+    ],
+)
+def test_coco_is_refused_where_there_is_none(backbone: str, head: str) -> None:
+    sections = {"name": backbone}, {"name": head}
     refused: list[Callable[[], object]] = [
-        partial(load_weights, made(backbone), "coco"),
-        partial(pretrained_rates, backbone, "coco", 16),
+        partial(load_weights, made(backbone, head=head), "coco"),
+        partial(pretrained_options, *sections, "coco", 16),
     ]
     for call in refused:
-        with pytest.raises(UserError, match="resnet50, resnet101, mobilenetv3_large"):
+        with pytest.raises(UserError, match=f"for {head}.{backbone}, only for deeplabv3.resnet50,"):
             call()
+
+
+def test_named_weights_are_torchvisions(cache: Path) -> None:
+    chosen = get_model_weights("resnet50").IMAGENET1K_V1
+    classifier = get_model("resnet50", weights=None)
+    torch.save(classifier.state_dict(), cache / name_of(chosen.url))
+    model = made("resnet50")
+    report = load_weights(model, "IMAGENET1K_V1")
+    assert report.source == str(chosen)
+    assert same(model, {"backbone.conv1.weight": classifier.conv1.weight})
+    with pytest.raises(UserError, match="Did you mean 'IMAGENET1K_V2'"):
+        load_weights(model, "IMAGENET1K_V3")
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 6])
+def test_trained_filters_are_kept_for_other_channels(cache: Path, channels: int) -> None:
+    """What grey images said to the three filters, they say to the adapted ones."""
+    torch.save(get_model("resnet18", weights=None).state_dict(), cache / name_of(FETCHED.url))
+    reference, model = made("resnet18"), made("resnet18", channels=channels)
+    load_weights(reference, "imagenet")
+    report = load_weights(model, "imagenet")
+    assert report.adapted == ["conv1.weight"]
+    assert "adapted to the number of channels: conv1.weight" in str(report)
+    trained = reference.backbone.state_dict()["conv1.weight"]
+    found = model.backbone.state_dict()["conv1.weight"]
+    assert found.shape[1] == channels
+    if channels % 3 == 0 or channels == 1:
+        assert torch.allclose(found.sum(1), trained.sum(1), atol=1e-6)
+    for channel in range(channels if channels > 1 else 0):
+        assert torch.allclose(found[:, channel], trained[:, channel % 3] * 3 / channels)
+    expected = reference.mean.flatten()
+    for channel in range(channels):
+        value = expected.mean() if channels == 1 else expected[channel % 3]
+        assert torch.isclose(model.mean.flatten()[channel], value)
+
+
+def test_a_whole_model_for_other_channels_is_adapted(tmp_path: Path) -> None:
+    trained, model = made("mobilenet_v3_small"), made("mobilenet_v3_small", channels=4)
+    trained.mean.fill_(77)
+    torch.save(trained.state_dict(), tmp_path / "rgb.pth")
+    report = load_weights(model, str(tmp_path / "rgb.pth"))
+    assert sorted(report.adapted) == ["backbone.0.0.weight", "mean", "std"]
+    assert not report.skipped
+    assert torch.equal(model.mean.flatten(), torch.full((4,), 77.0))
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>404</html>", b"PK\x03\x04 cut off"])
@@ -131,16 +184,16 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Weights:
     monkeypatch.undo()
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
     path = tmp_path / "weights.pth"
-    torch.save(made("mobilenetv3_small").state_dict(), path)
+    torch.save(made("mobilenet_v3_small").state_dict(), path)
     path = path.rename(tmp_path / f"weights-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}.pth")
     transforms = partial(SemanticSegmentation, resize_size=520, mean=(0.5, 0.25, 0.75), std=(0.1, 0.2, 0.4))
     weights = Weights(path.as_uri(), transforms, {})
-    monkeypatch.setitem(COCO, "mobilenetv3_small", CocoWeights(weights, 16))
+    monkeypatch.setitem(COCO, ("deeplabv3", "mobilenet_v3_small"), CocoWeights(weights, 16))
     return weights
 
 
 def test_a_download_is_kept_and_brings_its_mean_and_std(published: Weights, cache: Path) -> None:
-    model = made("mobilenetv3_small")
+    model = made("mobilenet_v3_small")
     load_weights(model, "coco")
     assert (cache / name_of(published.url)).is_file()
     assert model.mean.flatten().tolist() == pytest.approx([127.5, 63.75, 191.25])
@@ -150,7 +203,7 @@ def test_a_download_is_kept_and_brings_its_mean_and_std(published: Weights, cach
 def test_a_download_with_another_hash_is_refused(published: Weights, cache: Path, tmp_path: Path) -> None:
     with (tmp_path / name_of(published.url)).open("ab") as file:
         file.write(b"tampered")
-    model = made("mobilenetv3_small")
+    model = made("mobilenet_v3_small")
     before = kept(model, "")
     with pytest.raises(UserError, match="hash") as caught:
         load_weights(model, "coco")
@@ -164,21 +217,35 @@ def test_a_download_with_another_hash_is_refused(published: Weights, cache: Path
     [
         ("resnet50", 8, [12, 24, 36]),
         ("resnet50", 16, [6, 12, 18]),
+        ("resnet50", None, [6, 12, 18]),
         ("resnet101", 32, [3, 6, 9]),
-        ("mobilenetv3_large", 8, [24, 48, 72]),
-        ("mobilenetv3_large", 16, [12, 24, 36]),
-        ("mobilenetv3_large", 32, [6, 12, 18]),
+        ("mobilenet_v3_large", 8, [24, 48, 72]),
+        ("mobilenet_v3_large", 16, [12, 24, 36]),
+        ("mobilenet_v3_large", 32, [6, 12, 18]),
     ],
 )
 def test_cocos_rates_reach_as_far_at_every_stride(
-    backbone: str, output_stride: int, rates: list[int]
+    backbone: str, output_stride: int | None, rates: list[int]
 ) -> None:
-    assert pretrained_rates(backbone, "coco", output_stride) == rates
-    assert pretrained_rates(backbone, "imagenet", output_stride) is None
+    sections = {"name": backbone}, {"name": "deeplabv3", "rates": None}
+    _, head = pretrained_options(*sections, "coco", output_stride)
+    assert head == {"name": "deeplabv3", "rates": rates}
+    assert pretrained_options(*sections, "imagenet", output_stride) == sections
+    chosen = {"name": backbone}, {"name": "deeplabv3", "rates": [1, 2, 3]}
+    assert pretrained_options(*chosen, "coco", output_stride) == chosen
+
+
+def test_cocos_lraspp_taps_where_torchvision_does() -> None:
+    head = {"name": "lraspp"}
+    backbone, _ = pretrained_options({"name": "mobilenet_v3_large", "taps": None}, head, "coco", 16)
+    assert backbone["taps"] == "first"
+    backbone, _ = pretrained_options({"name": "mobilenet_v3_large", "taps": None}, head, "imagenet", 16)
+    assert backbone["taps"] is None
 
 
 @pytest.mark.parametrize("output_stride", [0, -8, 12])
 def test_a_wrong_stride_is_left_to_the_backbone(output_stride: int) -> None:
-    rates = pretrained_rates("resnet50", "coco", output_stride)
+    sections = {"name": "resnet50"}, {"name": "deeplabv3", "rates": None}
+    backbone, head = pretrained_options(*sections, "coco", output_stride)
     with pytest.raises(UserError, match=f"output_stride={output_stride}"):
-        made("resnet50", output_stride=output_stride, rates=rates)
+        create_segmenter(backbone=backbone, head=head, outputs=3, output_stride=output_stride)

@@ -1,0 +1,99 @@
+"""Picture files -> Pillow's pictures, as they were saved."""
+
+import logging
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, TiffImagePlugin
+
+from segmentation.errors import UserError
+
+MAX_PIXELS = 2**30
+"""The largest picture that is opened: 32768 x 32768, 3 GiB once decoded. Aerial images reach hundreds of
+megapixels, which Pillow's own guard against decompression bombs (179) would refuse."""
+
+# Pillow knows its limit only as a global; `open_picture` holds every header against ours instead.
+Image.MAX_IMAGE_PIXELS = None
+
+WIDE_MODES = frozenset({"I;16", "I;16B", "I;16L", "I"})
+"""Pillow's names for grey with more than 8 bits."""
+
+_PLANES = 2  # TIFF's number for bands that lie one after the other
+
+# It logs an error for files with many bands, which `bands.py` reads.
+logging.getLogger(TiffImagePlugin.__name__).setLevel(logging.CRITICAL)
+
+
+class UnreadableError(UserError):
+    """A file that Pillow cannot make a picture of, or not of all of its bands."""
+
+
+def open_picture(path: Path, *, every_band: bool = False) -> Image.Image:
+    """The decoded picture in the mode it was saved in, turned as its EXIF orientation says.
+
+    Pillow leaves out or mixes up the bands of some TIFFs; with `every_band` these are errors.
+    Raises `UserError` for a file larger than `MAX_PIXELS` and `UnreadableError`, which is one too, for a file
+    that is missing, empty, damaged or no picture.
+    """
+    try:
+        # Nothing that Pillow warns of (odd metadata) changes a pixel or is the user's to mend.
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as picture:
+            width, height = picture.size
+            if width * height > MAX_PIXELS:
+                raise UserError(
+                    f"{path} has {width}x{height} pixels, more than {MAX_PIXELS}: cut it into tiles."
+                )
+            if every_band and _misses_bands(picture):
+                raise unreadable(path, "Pillow cannot read all of its bands")
+            picture.load()
+            # In place, lest every picture is copied for the few that must be turned.
+            ImageOps.exif_transpose(picture, in_place=True)
+            return picture
+    except UserError:
+        raise
+    except FileNotFoundError as error:
+        raise unreadable(path, "there is no such file") from error
+    except Image.UnidentifiedImageError as error:
+        empty = path.stat().st_size == 0
+        raise unreadable(path, "it is empty (0 bytes)" if empty else "it is damaged or no picture") from error
+    except Exception as error:  # decoders raise many kinds; all mean that this file is damaged
+        cause = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
+        raise unreadable(path, cause) from error
+
+
+def read_integers(picture: Image.Image, path: Path) -> np.ndarray:
+    """The values of a grey or palette picture of up to 16 bits: (H, W), uint16 for `WIDE_MODES`, else uint8.
+
+    Raises `UserError` for values outside 0..65535, which 32-bit files may hold.
+    """
+    values = np.array(picture)
+    if values.dtype == np.int32:
+        low, high = int(values.min()), int(values.max())
+        if low < 0 or high > 65535:
+            raise UserError(f"{path} holds values {low}..{high}: save it with 8 or 16 bits.")
+    return values.astype(np.uint16 if picture.mode in WIDE_MODES else np.uint8, copy=False)
+
+
+def present_values(values: np.ndarray) -> list[int]:
+    """The different values in a uint8 or uint16 array, sorted."""
+    if values.dtype == np.uint8:
+        # Pillow counts bytes in place; numpy would first sort them or widen each to eight.
+        return [value for value, count in enumerate(Image.fromarray(values).histogram()) if count]
+    return [int(value) for value in np.unique(values)]
+
+
+def unreadable(path: Path, cause: str) -> UnreadableError:
+    """For raising: why a file cannot be used."""
+    return UnreadableError(f"{path} cannot be read: {cause}. Repair it, or remove it with its partner.")
+
+
+def _misses_bands(picture: Image.Image) -> bool:
+    """Whether Pillow would leave bands out, or mix them up, as it does with 16 bits in a plane for each band."""
+    if not isinstance(picture, TiffImagePlugin.TiffImageFile):
+        return False
+    tags = picture.tag_v2
+    samples = tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1)
+    bits = tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))
+    apart = tags.get(TiffImagePlugin.PLANAR_CONFIGURATION, 1) == _PLANES
+    return bool(samples > len(picture.getbands()) or (samples > 1 and apart and max(bits) > 8))

@@ -1,0 +1,93 @@
+"""Whether a probability of 0.8 is right eight times in ten."""
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from segmentation.metrics.slabs import slabs
+from segmentation.sample import IGNORE_INDEX
+
+BINS = 15
+"""Equal bins of confidence, as in Guo et al. 2017 (arXiv:1706.04599)."""
+
+_ERROR_UNIT = 2.0**-28
+_CONFIDENCE_UNIT = 2.0**-24
+"""Steps in which errors and confidences are summed: whole numbers add up the same in any order."""
+
+
+class Calibration(Metric):
+    """The Brier score and the reliability of probabilities.
+
+    `binary`: one probability, of the foreground, held against the share of foreground. Else one a class; the
+    highest is the confidence, held against the share of pixels where that class is right.
+    """
+
+    is_differentiable = False
+    full_state_update = False
+    squared_error: Tensor
+    confidence: Tensor
+    pixels: Tensor
+
+    def __init__(self, *, binary: bool) -> None:
+        super().__init__()
+        self.binary = binary
+        # A last bin takes what counts nowhere.
+        for name, shape in {"squared_error": (), "confidence": (BINS + 1,), "pixels": (2, BINS + 1)}.items():
+            self.add_state(name, default=torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, probabilities_BKHW: Tensor, labels_BHW: Tensor, mask_BHW: Tensor) -> None:
+        """Adds probabilities 0..1, the labels decided from them, and the truth; 255 and nan are left out."""
+        for slab in slabs(probabilities_BKHW, labels_BHW, mask_BHW):
+            self._add(*slab)
+
+    def compute(self) -> dict[str, Tensor]:
+        """`brier`, `calibration_error` and, for each bin, `confidence`, `accuracy` (nan where empty), `pixels`.
+
+        The Brier score is the mean over pixels of (p - y)^2, 0..1 (binary), or of its sum over classes, 0..2.
+        The expected calibration error is the mean over pixels of their bin's |accuracy - confidence|, 0..1.
+        """
+        wrong, right = self.pixels[:, :BINS].double().cpu()
+        pixels = wrong + right
+        confidence = self.confidence[:BINS].double().cpu() * _CONFIDENCE_UNIT
+        return {
+            "brier": self.squared_error.double().cpu() * _ERROR_UNIT / pixels.sum(),
+            "calibration_error": (right - confidence).abs().sum() / pixels.sum(),
+            "confidence": confidence / pixels,
+            "accuracy": right / pixels,
+            "pixels": pixels.to(torch.int64),
+        }
+
+    def _add(self, probabilities_BKP: Tensor, labels_BP: Tensor, mask_BP: Tensor) -> None:
+        ignored_BP = mask_BP == IGNORE_INDEX
+        if self.binary:
+            confidence_BP, right_BP = probabilities_BKP[:, 0], mask_BP == 1
+            error_BP = (confidence_BP - right_BP.float()).square_()
+        else:
+            confidence_BP, right_BP = _of(labels_BP, probabilities_BKP), labels_BP == mask_BP
+            # The sum of (p - y)^2 is that of p^2, and 1 - 2 p where y is one.
+            error_BP = _sum_of_squares(probabilities_BKP) + 1
+            error_BP -= 2 * _of(mask_BP.masked_fill(ignored_BP, 0), probabilities_BKP)
+        ignored_BP |= error_BP.isnan()
+        self.squared_error += _whole(error_BP, _ERROR_UNIT, ignored_BP).sum()
+        # Bins are open below and closed above.
+        bins_BP = (confidence_BP * BINS).ceil_().clamp_(1, BINS).masked_fill_(ignored_BP, BINS + 1).long() - 1
+        cells_BP = bins_BP + right_BP * (BINS + 1)
+        self.pixels += torch.bincount(cells_BP.flatten(), minlength=2 * (BINS + 1)).view(2, -1)
+        steps_BP = _whole(confidence_BP, _CONFIDENCE_UNIT, ignored_BP)
+        self.confidence.scatter_add_(0, bins_BP.flatten(), steps_BP.flatten())
+
+
+def _whole(values_BP: Tensor, unit: float, ignored_BP: Tensor) -> Tensor:
+    return (values_BP / unit).round_().masked_fill_(ignored_BP, 0).long()
+
+
+def _of(labels_BP: Tensor, probabilities_BKP: Tensor) -> Tensor:
+    return probabilities_BKP.gather(1, labels_BP.long()[:, None])[:, 0]
+
+
+def _sum_of_squares(probabilities_BKP: Tensor) -> Tensor:
+    # A class at a time: squaring all at once, then adding up takes twice as long.
+    total_BP = torch.zeros_like(probabilities_BKP[:, 0])
+    for probability_BP in probabilities_BKP.unbind(1):
+        total_BP.addcmul_(probability_BP, probability_BP)
+    return total_BP

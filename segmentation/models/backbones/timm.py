@@ -1,0 +1,110 @@
+"""Timm's models as backbones, through timm's own `features_only`: an optional extra."""
+
+import os
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from segmentation.errors import UserError, closest
+from segmentation.models.backbones.base import OUTPUT_STRIDES, STRIDES, Backbone, choose_stride
+from segmentation.models.backbones.measure import Measure, blank, on_meta
+
+# Timm fetches weights through this hub, which else reports each use.
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+_REFUSALS = (TypeError, AssertionError, NotImplementedError, ValueError, RuntimeError)
+
+
+class TimmBackbone(Backbone):
+    """The last four feature maps of a timm model; its parameters keep timm's names below `net`.
+
+    `output_stride` as in `TorchvisionBackbone`; timm does the dilation. Raises `UserError` without timm, for
+    a name it does not have, for a stride the model cannot give, and for a model without maps of strides 4 to 32.
+    """
+
+    def __init__(self, *, name: str, output_stride: int | None = None, in_channels: int = 3) -> None:
+        super().__init__()
+        self.name, self.in_channels = name, in_channels
+        _require(name)
+        if output_stride in OUTPUT_STRIDES:
+            found = _build(name, output_stride, in_channels)
+        else:
+            found = _build(name, 16, in_channels) or _build(name, 32, in_channels)
+        if found is None or output_stride not in (None, *OUTPUT_STRIDES):
+            possible = [stride for stride in OUTPUT_STRIDES if _build(name, stride, in_channels)]
+            if not possible:
+                raise UserError(f"backbone.name={name} has no feature maps of strides 4 to 32.")
+            choose_stride(name, output_stride, tuple(possible))
+        assert found is not None
+        self.net, measures = found
+        self._channels_last = [measure.channels_last for measure in measures]
+        self.strides = {nominal: each.stride for nominal, each in zip(STRIDES, measures, strict=True)}
+        self.channels = {nominal: each.channels for nominal, each in zip(STRIDES, measures, strict=True)}
+
+    def forward(self, image_BCHW: Tensor) -> dict[int, Tensor]:
+        """Normalised images (B, C, H, W) -> feature maps (B, c, h, w) by nominal stride."""
+        maps = self.net(image_BCHW)[-len(STRIDES) :]
+        return {
+            nominal: values.permute(0, 3, 1, 2) if channels_last else values
+            for nominal, values, channels_last in zip(STRIDES, maps, self._channels_last, strict=True)
+        }
+
+    def load_pretrained(self) -> tuple[Sequence[float], Sequence[float]]:
+        """Takes timm's trained weights, out of its cache or the network; returns their mean and std, of 0..1.
+
+        Raises `UserError` where there are none or they cannot be fetched.
+        """
+        try:
+            trained: Any = _create_features(self.name, in_chans=self.in_channels, pretrained=True)
+        except Exception as error:  # its hub, the network and timm itself each have their own kinds
+            cause = str(error).partition("\n")[0]
+            raise UserError(
+                f"timm's weights of {self.name} cannot be had ({cause}). Fetch them where there is a network and"
+                " take its cache along (HF_HOME), give weights=FILE, or take weights=none."
+            ) from error
+        self.net.load_state_dict(trained.state_dict())
+        config = trained.pretrained_cfg
+        return config["mean"], config["std"]
+
+    def key(self, key: str) -> str:
+        """The name here of a tensor of timm's classifier; its feature nets fold "stages.0" to "stages_0"."""
+        folded = key.replace(".", "_", 1)
+        return f"net.{folded if folded.partition('.')[0] in dict(self.net.named_children()) else key}"
+
+    def blocks(self) -> tuple[str, ...]:
+        """The modules of the feature net."""
+        return tuple(f"net.{name}" for name, _ in self.net.named_children())
+
+
+def _require(name: str) -> None:
+    try:
+        import timm
+    except ImportError as error:
+        raise UserError("backbone=timm needs timm: pip install '.[timm]'.") from error
+    if not timm.is_model(name.partition(".")[0]):
+        raise UserError(f"backbone.name={name} is unknown.{closest(name, timm.list_models())}")
+
+
+def _create_features(name: str, **options: Any) -> nn.Module:
+    """Timm's feature net of that name, without its warnings."""
+    import timm
+
+    with warnings.catch_warnings(action="ignore"):
+        net: nn.Module = timm.create_model(name, features_only=True, **options)
+    return net
+
+
+def _build(name: str, output_stride: int, in_channels: int) -> tuple[nn.Module, list[Measure]] | None:
+    # Most transformers do not even know the word.
+    stride = {} if output_stride == 32 else {"output_stride": output_stride}
+    try:
+        net = _create_features(name, in_chans=in_channels, **stride)
+        measures = [Measure.of(values) for values in on_meta(net.eval(), blank(in_channels))]
+    except _REFUSALS:
+        return None
+    found = [measure.stride for measure in measures][-len(STRIDES) :]
+    if found != [min(stride, output_stride) for stride in STRIDES]:
+        return None
+    return net.train(), measures[-len(STRIDES) :]

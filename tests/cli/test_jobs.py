@@ -1,0 +1,87 @@
+"""A job of a sweep that fails is told at once and at the end, and stops no other."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+SCRIPT = """
+from segmentation.cli import script
+from segmentation.errors import UserError
+
+
+def gather(folder):
+    return "gathered " + " ".join(sorted(path.read_text() for path in folder.glob("**/value.txt")))
+
+
+@script("train", gather=gather)
+def main(config, folder):
+    "A job that some seeds fail."
+    if config["seed"] == 1:
+        raise UserError("seed 1 is no good")
+    if config["seed"] == 2:
+        raise ValueError("a fault of ours")
+    (folder / "value.txt").write_text(str(config["seed"]))
+    return 1.0
+
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    (folder / "job.py").write_text(SCRIPT)
+    return subprocess.run(
+        [sys.executable, str(folder / "job.py"), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        env={"PYTHONPATH": str(ROOT)},
+    )
+
+
+@pytest.mark.parametrize(
+    ("seeds", "status", "failures", "gathered"),
+    [
+        ("3,4", 0, [], "3 4"),
+        ("1,3", 2, ["job 0 (seed=1): seed 1 is no good"], "3"),
+        (
+            "2,1,3",
+            1,
+            ["job 0 (seed=2): ValueError: a fault of ours", "job 1 (seed=1): seed 1 is no good"],
+            "3",
+        ),
+    ],
+)
+def test_a_sweep_goes_on(seeds: str, status: int, failures: list[str], gathered: str, tmp_path: Path) -> None:
+    done = run(tmp_path, "-m", f"seed={seeds}", "name=sweep")
+    lines = done.stderr.splitlines()
+    assert done.returncode == status
+    assert f"gathered {gathered}" in done.stdout
+    assert "HYDRA_FULL_ERROR" not in done.stderr and "Error executing job" not in done.stderr
+    if not failures:
+        assert lines == []
+        return
+    count = len(seeds.split(","))
+    assert lines[-len(failures) - 1 :] == [
+        f"{len(failures)} of {count} jobs failed:",
+        *(f"  {failure}" for failure in failures),
+    ]
+    assert "error: job 0" in lines[0]
+    assert ("Traceback (most recent call last):" in done.stderr) == (status == 1)
+    if status == 2:
+        assert len(lines) == 3
+    reasons = {path.parent.name: path.read_text() for path in tmp_path.rglob("error.txt")}
+    assert reasons["name=sweep,seed=1"] == "seed 1 is no good\n"
+    assert len(reasons) == len(failures)
+
+
+def test_a_single_run_fails_as_before(tmp_path: Path) -> None:
+    done = run(tmp_path, "seed=1", "name=run")
+    assert (done.returncode, done.stderr) == (2, "error: seed 1 is no good\n")
+    done = run(tmp_path, "seed=3", "name=run")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "gathered 3\n", "")

@@ -1,0 +1,102 @@
+"""Any head on any backbone: forward, backward, and ready for export."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from conftest import CONF
+from made_models import made, pictures
+
+from segmentation.models import HEADS, Segmenter, create_segmenter
+
+BACKBONES: dict[str, dict[str, Any]] = {
+    path.stem: yaml.safe_load(path.read_text()) for path in sorted(Path(CONF, "backbone").glob("*.yaml"))
+}
+SMALL = (
+    *("resnet18", "regnet_x_400mf", "regnet_y_400mf", "mobilenetv2", "mobilenetv3_small", "mnasnet0_5"),
+    *("shufflenetv2_x0_5", "efficientnet_b0", "convnext_tiny", "densenet121", "swin_t", "swin_v2_t", "timm"),
+)
+"""Of every family the smallest is computed in full; its sisters on the meta device, in shapes alone."""
+
+
+def section(name: str) -> dict[str, Any]:
+    return {**BACKBONES[name], "norm_momentum": None}
+
+
+def model_of(backbone: str, head: str) -> Segmenter:
+    return create_segmenter(backbone=section(backbone), head={"name": head}, outputs=3, aux=True)
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_one_image_of_odd_size_trains_every_parameter(backbone: str, head: str) -> None:
+    """A batch of one, which batch norms over a pooled image would refuse."""
+    device = "cpu" if backbone in SMALL else "meta"
+    model = model_of(backbone, head).train().to(device)
+    logits, auxiliary = model.with_auxiliary(pictures(1, 3, 97, 131).to(device))
+    assert auxiliary is not None
+    assert logits.shape == auxiliary.shape == (1, 3, 97, 131)
+    (logits.square().mean() + auxiliary.square().mean()).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.shape == parameter.shape, name
+        assert device == "meta" or parameter.grad.isfinite().all(), name
+
+
+def test_every_family_is_computed_in_full() -> None:
+    families = {name.rstrip("0123456789_").split("_")[0].rstrip("0123456789") for name in BACKBONES}
+    computed = {name.rstrip("0123456789_").split("_")[0].rstrip("0123456789") for name in SMALL}
+    # VGG is plain and slow, resnext and wide are resnets, torchvision stands for any of them.
+    assert families - computed == {"vgg", "resnext", "wide", "torchvision"}
+
+
+@pytest.mark.parametrize(
+    ("head", "stride"), [("deeplabv3", 16), ("deeplabv3plus", 4), ("fpn", 4), ("lraspp", 8), ("fcn", 16)]
+)
+def test_logits_come_at_the_heads_own_stride(head: str, stride: int) -> None:
+    model = made("resnet18", head=head).eval()
+    with torch.no_grad():
+        logits = model.head(model.backbone(torch.randn(1, 3, 64, 96)))
+    assert logits.shape == (1, 3, 64 // stride, 96 // stride)
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("output_stride", [8, 32])
+def test_every_head_at_every_output_stride(head: str, output_stride: int) -> None:
+    model = made("mobilenet_v3_small", head=head, output_stride=output_stride).eval()
+    with torch.no_grad():
+        assert model(pictures(1, 3, 65, 97)).shape == (1, 3, 65, 97)
+
+
+def test_deeplabv3plus_has_the_parameters_of_its_parts() -> None:
+    def separable(given: int, made: int) -> int:
+        return 9 * given + given * made + 2 * made
+
+    channels, detail, width = 512, 48, 256
+    pyramid = 2 * (channels * width + 2 * width) + 3 * separable(channels, width) + 5 * width**2 + 2 * width
+    decoder = separable(width + detail, width) + separable(width, width) + width * 3 + 3
+    expected = pyramid + 64 * detail + 2 * detail + decoder
+    head = made("resnet18", head="deeplabv3plus").head
+    assert sum(parameter.numel() for parameter in head.parameters()) == expected
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_every_backbone_can_be_exported(backbone: str) -> None:
+    model = create_segmenter(backbone=section(backbone), head={"name": "deeplabv3"}, outputs=3)
+    model = model.eval().to("meta")
+    exported = torch.export.export(model, (torch.empty(2, 3, 64, 96, dtype=torch.uint8, device="meta"),))
+    (output,) = (node for node in exported.graph.nodes if node.op == "output")
+    assert output.args[0][0].meta["val"].shape == (2, 3, 64, 96)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_can_be_exported_for_any_size(head: str) -> None:
+    torch.manual_seed(0)
+    model = made("mobilenet_v3_small", head=head).eval()
+    free = {0: torch.export.Dim.AUTO, 2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
+    program = torch.export.export(model, (pictures(2, 3, 64, 96),), dynamic_shapes={"image_BCHW": free})
+    other = pictures(3, 3, 81, 130)
+    with torch.no_grad():
+        torch.testing.assert_close(program.module()(other), model(other), rtol=1e-4, atol=1e-5)

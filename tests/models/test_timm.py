@@ -1,0 +1,127 @@
+"""Timm's models as backbones: its own features, and its names in files."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from made_models import assert_same, assert_seen, lively, made, pictures
+
+from segmentation.errors import UserError
+from segmentation.models import load_weights
+from segmentation.models.backbones import Backbone, create_backbone
+
+NAMES = (
+    "mobilenetv4_conv_small",
+    "resnet10t",
+    "convnext_atto",
+    "regnety_002",
+    "swin_tiny_patch4_window7_224",
+)
+
+
+def create(name: str, output_stride: int | None = 32, in_channels: int = 3) -> Backbone:
+    return create_backbone(
+        {"source": "timm", "name": name}, output_stride=output_stride, in_channels=in_channels
+    )
+
+
+@pytest.mark.parametrize("output_stride", [8, 16, 32])
+@pytest.mark.parametrize("name", NAMES[:4])
+def test_features_are_timms_own(name: str, output_stride: int) -> None:
+    torch.manual_seed(0)
+    ours = create(name, output_stride)
+    options = {} if output_stride == 32 else {"output_stride": output_stride}
+    theirs = timm.create_model(name, features_only=True, **options)
+    lively(theirs, torch.randn(2, 3, 64, 64))
+    ours.load_state_dict({f"net.{key}": value for key, value in theirs.state_dict().items()})
+    image = torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        expected, found = theirs(image)[-4:], ours.eval()(image)
+    assert_seen(expected[-1])
+    for stride, values in zip((4, 8, 16, 32), expected, strict=True):
+        true = min(stride, output_stride)
+        assert ours.strides[stride] == true
+        assert found[stride].shape == (2, ours.channels[stride], 64 // true, 96 // true)
+        assert_same(found[stride], values)
+
+
+@pytest.mark.parametrize("name", NAMES[:4])
+def test_a_classifiers_file_fills_the_backbone(name: str, tmp_path: Path) -> None:
+    classifier = timm.create_model(name)
+    torch.save(classifier.state_dict(), tmp_path / "timm.pth")
+    model = made(name, source="timm")
+    report = load_weights(model, str(tmp_path / "timm.pth"))
+    assert report.loaded == len(model.backbone.state_dict())
+    given = classifier.state_dict()
+    renamed = {model.backbone.key(key): value for key, value in given.items()}
+    for key, value in model.backbone.state_dict().items():
+        assert torch.equal(value, renamed[key]), key
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_other_channels(channels: int) -> None:
+    model = made("mobilenetv4_conv_small", source="timm", channels=channels).eval()
+    assert model(pictures(1, channels, 64, 96)).shape == (1, 3, 64, 96)
+
+
+def test_the_usual_stride_is_taken_where_it_can_be() -> None:
+    assert create("resnet10t", None).strides[32] == 16
+    assert create("densenet121", None).strides[32] == 32
+
+
+@pytest.mark.parametrize(
+    ("name", "output_stride", "message"),
+    [
+        ("mobilenetv4_conv_smal", 16, "Did you mean 'mobilenetv4_conv_small'?"),
+        ("hf-hub:someone/model", 16, "is unknown"),
+        ("local-dir:/tmp/model", 16, "is unknown"),
+        ("densenet121", 16, "output_stride=16 is not possible with densenet121: it can do 32"),
+        ("resnet10t", 12, "it can do 8, 16, 32"),
+        ("vit_tiny_patch16_224", None, "has no feature maps of strides 4 to 32"),
+    ],
+)
+def test_what_is_not_possible_says_what_is(name: str, output_stride: int | None, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        create(name, output_stride)
+    assert message in str(caught.value)
+
+
+def test_without_timm_the_message_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(UserError, match=r"pip install '.\[timm\]'"):
+        create("resnet10t")
+
+
+def test_trained_weights_bring_their_mean_and_std(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Timm's download is stood in for: a network is not at hand."""
+    trained = timm.create_model("resnet10t", features_only=True, in_chans=4)
+    trained.pretrained_cfg = {**trained.pretrained_cfg, "mean": (0.5, 0.25, 0.75), "std": (0.1, 0.2, 0.4)}
+    asked = {}
+    model = made("resnet10t", source="timm", channels=4)
+
+    def download(name: str, **options: object) -> torch.nn.Module:
+        asked.update(options, name=name)
+        return trained
+
+    monkeypatch.setattr(timm, "create_model", download)
+    report = load_weights(model, "imagenet")
+    assert asked == {"name": "resnet10t", "features_only": True, "in_chans": 4, "pretrained": True}
+    assert report.loaded == len(trained.state_dict())
+    for key, value in trained.state_dict().items():
+        assert torch.equal(model.backbone.state_dict()[f"net.{key}"], value), key
+    assert model.mean.flatten().tolist() == pytest.approx([127.5, 63.75, 191.25, 127.5])
+
+
+def test_what_cannot_be_fetched_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = made("resnet10t", source="timm")
+
+    def fail(name: str, **options: object) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(timm, "create_model", fail)
+    with pytest.raises(UserError, match=r"no route to host.*HF_HOME"):
+        load_weights(model, "imagenet")
+    with pytest.raises(UserError, match=r"resnet50.a1_in1k"):
+        load_weights(model, "IMAGENET1K_V1")

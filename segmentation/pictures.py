@@ -1,12 +1,12 @@
 """Labels as pictures that a person can read: colours, a legend, images side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from segmentation.classes import IGNORE_COLOUR, Classes
-from segmentation.sample import IGNORE_INDEX
+from segmentation.sample import IGNORE_INDEX, Sample
 
 _MARGIN = 8
 _PAPER = (255, 255, 255)
@@ -29,26 +29,46 @@ def as_rgb(image_HWC: np.ndarray) -> np.ndarray:
 def side_by_side(
     rows: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], classes: Classes, *, height: int = 192
 ) -> Image.Image:
-    """A page of image | truth | prediction, a row each, with headings above and the class legend below.
+    """A `sheet` of image | truth | prediction: an image uint8 (H, W, C) and two masks uint8 (H, W) a row."""
+    return sheet(rows, ("image", "truth", "prediction"), classes, height=height)
 
-    Each row holds an image uint8 (H, W, C), shown `as_rgb`, and two masks uint8 (H, W); all are drawn `height`
-    pixels high.
+
+def augmented(
+    samples: Sequence[Sample],
+    transform: Callable[[Sample, int], Sample],
+    classes: Classes,
+    *,
+    draws: int = 4,
+    height: int = 128,
+) -> Image.Image:
+    """A `sheet` of each sample as it was read, and as `transform` gives it for the seeds 0 to `draws` - 1.
+
+    Two rows a sample: the images, and below them their masks.
     """
-    strips = [
-        (
-            _scaled(as_rgb(image), height, Image.Resampling.BILINEAR),
-            _scaled(colourise(truth, classes), height, Image.Resampling.NEAREST),
-            _scaled(colourise(prediction, classes), height, Image.Resampling.NEAREST),
-        )
-        for image, truth, prediction in rows
-    ]
+    rows = []
+    for sample in samples:
+        shown = [sample, *(transform(sample, seed) for seed in range(draws))]
+        rows += [[each["image"] for each in shown], [each["mask"] for each in shown]]
+    headings = ["as it was read", *(f"draw {number}" for number in range(1, draws + 1))]
+    return sheet(rows, headings, classes, height=height)
+
+
+def sheet(
+    rows: Sequence[Sequence[np.ndarray]], headings: Sequence[str], classes: Classes, *, height: int
+) -> Image.Image:
+    """A page of pictures in rows, with headings above the columns and the class legend below.
+
+    Images uint8 (H, W, C) are shown `as_rgb`, masks uint8 (H, W) in their classes' colours; all are drawn
+    `height` pixels high.
+    """
+    strips = [[_cell(picture, classes, height) for picture in row] for row in rows]
     cell = max(picture.width for strip in strips for picture in strip)
-    width = 3 * (cell + _MARGIN) + _MARGIN
+    width = len(headings) * (cell + _MARGIN) + _MARGIN
     key = legend(classes, width=width)
     font = _font()
     page = Image.new("RGB", (width, 24 + len(strips) * (height + _MARGIN) + key.height), _PAPER)
     pen = ImageDraw.Draw(page)
-    for column, heading in enumerate(("image", "truth", "prediction")):
+    for column, heading in enumerate(headings):
         left = _MARGIN + column * (cell + _MARGIN)
         pen.text((left, 4), heading, _INK, font)
         for row, strip in enumerate(strips):
@@ -74,6 +94,12 @@ def legend(classes: Classes, *, width: int) -> Image.Image:
         pen.rectangle((left, top + 3, left + 12, top + 15), fill=colour, outline=_INK)
         pen.text((left + 18, top + 2), name, _INK, font)
     return strip
+
+
+def _cell(picture: np.ndarray, classes: Classes, height: int) -> Image.Image:
+    if picture.ndim == 2:
+        return _scaled(colourise(picture, classes), height, Image.Resampling.NEAREST)
+    return _scaled(as_rgb(picture), height, Image.Resampling.BILINEAR)
 
 
 def _scaled(picture: np.ndarray, height: int, how: Image.Resampling) -> Image.Image:

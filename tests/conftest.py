@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from PIL import Image
 
 from segmentation.classes import voc_palette
+from segmentation.cli import compose
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
@@ -25,10 +24,7 @@ Config = dict[str, Any]
 
 def composed(*overrides: str) -> Config:
     """The config that train.py would get, as plain data."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = OmegaConf.to_container(compose("train", list(overrides)), resolve=True)
-    assert isinstance(config, dict)
-    return {str(key): value for key, value in config.items()}
+    return compose("train", *overrides)
 
 
 def write_pair(

@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+from segmentation.cli.compose import CONF
 from segmentation.cli.help import help_text
-
-CONF = Path(__file__).parents[2] / "conf"
 
 _INTERRUPTED = 130  # what a shell expects of a process that Ctrl-C ended
 

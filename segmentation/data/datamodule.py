@@ -31,7 +31,7 @@ class SegmentationData(LightningDataModule):
         super().__init__()
         self.source = source
         self.evaluation = evaluation_transform(**settings.input)
-        self._training = training
+        self.training = training
         self._batch_size = settings.batch_size
         self._evaluation_batch_size = settings.batch_size if settings.resize else 1
         self._workers = count_workers(settings.workers)
@@ -39,7 +39,7 @@ class SegmentationData(LightningDataModule):
 
     def train_dataloader(self) -> Loader:
         """Shuffled, augmented, masks stacked."""
-        data = _Transformed(self.source.train, self._training)
+        data = _Transformed(self.source.train, self.training)
         return self._loader(data, Shuffled(len(data), self._seed), self._batch_size, collate_training)
 
     def val_dataloader(self) -> Loader:

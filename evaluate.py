@@ -1,0 +1,29 @@
+"""Command line: `python evaluate.py --help`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from segmentation.cli import script
+
+
+@script("evaluate")
+def main(config: Mapping[str, Any], folder: Path) -> float:
+    """Judge checkpoints on a data set: every score, curves, the worst and the best images, in one report.html.
+
+    Examples:
+      python evaluate.py checkpoint=RUN/checkpoints/best.ckpt                  on the data of its training
+      python evaluate.py checkpoint=RUN/checkpoints/best.ckpt dataset=voc dataset.root=PATH split=val tta=flip
+      python evaluate.py checkpoint=[ONE.ckpt,OTHER.ckpt]                      side by side, by one protocol
+    """
+    from segmentation.evaluation.settings import read_settings
+
+    settings = read_settings(config)
+    # After the options: torch takes seconds that a wrong path should not cost.
+    from segmentation.evaluation.run import evaluate
+
+    return evaluate(settings, folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""One pass over a split: every image is predicted once, counted, and forgotten."""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from segmentation.classes import Classes
+from segmentation.data.augmentation import evaluation_transform
+from segmentation.data.datamodule import SegmentationData
+from segmentation.evaluation.case import Case
+from segmentation.evaluation.settings import EvaluationSettings
+from segmentation.inference import Predictor
+from segmentation.metrics import Judgement, image_counts, image_scores
+from segmentation.report.evaluation import ImageScores
+from segmentation.report.gallery import Look
+from segmentation.sample import Batch
+from segmentation.settings import DataSettings
+
+Save = Callable[[str, np.ndarray], None]
+"""Takes an image's name and its predicted labels, uint8 (H, W)."""
+
+
+def judge(
+    predictor: Predictor, case: Case, settings: EvaluationSettings, save: Save | None
+) -> tuple[Judgement, list[ImageScores]]:
+    """The counts of the whole split, and the scores of each image in the split's order.
+
+    Each image is judged at the size of its mask. Memory holds one batch, the counts, and a few numbers an image.
+    """
+    judgement = Judgement(len(case.classes), binary=case.classes.binary).to(predictor.device)
+    images: list[ImageScores] = []
+    batches = tqdm(
+        loader(predictor, case, settings),
+        desc=case.title,
+        leave=False,
+        disable=not sys.stderr.isatty(),
+    )
+    for batch in batches:
+        for place, probabilities_BKHW, mask_BHW in _predicted(predictor, batch):
+            labels_BHW = predictor.labels(probabilities_BKHW)
+            judgement.update(probabilities_BKHW, labels_BHW, mask_BHW)
+            names = batch["name"][place : place + len(mask_BHW)]
+            images += _scored(names, len(images), labels_BHW, mask_BHW, case.classes)
+            if save is not None:
+                for name, labels_HW in zip(names, labels_BHW.cpu().numpy(), strict=True):
+                    save(name, labels_HW)
+    return judgement, images
+
+
+def loader(predictor: Predictor, case: Case, settings: EvaluationSettings) -> Iterable[Batch]:
+    """The split in order, as the model saw its validation images in training."""
+    trained = predictor.trained
+    data = DataSettings(
+        size=trained.size,
+        resize=trained.resize,
+        channels=trained.channels,
+        batch_size=settings.batch_size,
+        workers=settings.workers,
+    )
+    only = replace(case.source, test=case.samples)
+    return SegmentationData(only, evaluation_transform(**data.input), data, seed=0).test_dataloader()
+
+
+def _predicted(predictor: Predictor, batch: Batch) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Runs of images whose masks are of one size, with the place of the first in the batch."""
+    masks = [mask_HW.to(predictor.device) for mask_HW in batch["mask"]]
+    start = 0
+    for stop in range(1, len(masks) + 1):
+        if stop < len(masks) and masks[stop].shape == masks[start].shape:
+            continue
+        height, width = masks[start].shape
+        probabilities_BKHW = predictor.probabilities(batch["image"][start:stop], size=(height, width))
+        yield start, probabilities_BKHW, torch.stack(masks[start:stop])
+        start = stop
+
+
+def _scored(
+    names: list[str], first: int, labels_BHW: Tensor, mask_BHW: Tensor, classes: Classes
+) -> list[ImageScores]:
+    counts_BKK = image_counts(labels_BHW, mask_BHW, len(classes)).cpu()
+    right_BK = counts_BKK.diagonal(dim1=1, dim2=2)
+    iou_BK = right_BK / (counts_BKK.sum(1) + counts_BKK.sum(2) - right_BK)
+    rows = image_scores(counts_BKK, binary=classes.binary)
+    return [
+        ImageScores(name, first + place, row, iou_K)
+        for place, (name, row, iou_K) in enumerate(zip(names, rows, iou_BK.numpy(), strict=True))
+    ]
+
+
+def look(predictor: Predictor, case: Case) -> Look:
+    """Index -> the image as the data set gives it, its truth, and a fresh prediction at the truth's size."""
+    transform = evaluation_transform(size=predictor.trained.size, resize=predictor.trained.resize)
+
+    def one(index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        sample = case.samples[index]
+        image_BCHW = torch.from_numpy(transform(sample, 0)["image"]).permute(2, 0, 1)[None]
+        height, width = sample["mask"].shape
+        labels_BHW = predictor.labels(predictor.probabilities(image_BCHW, size=(height, width)))
+        return sample["image"], sample["mask"], labels_BHW[0].cpu().numpy()
+
+    return one

@@ -1,0 +1,135 @@
+"""The images of a report: which ones, and each as small pictures inside the page itself."""
+
+import base64
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from segmentation.classes import IGNORE_COLOUR, Classes
+from segmentation.report.evaluation import Evaluation, ImageScores
+from segmentation.sample import IGNORE_INDEX
+
+Look = Callable[[int], tuple[np.ndarray, np.ndarray, np.ndarray]]
+"""Index in the split -> image uint8 (H, W, C), truth and prediction uint8 (H, W)."""
+
+SIDE = 320
+"""Longest side of a picture on the page, in pixels."""
+BUDGET = 4_000_000
+"""Bytes that all pictures together may take."""
+WORST, BEST, BY_CLASS = 12, 6, 2
+"""How many of each kind: the worst and the best of all, and the worst of each class."""
+
+RIGHT, FALSE_ALARM, MISS, WRONG = "right", "false alarm", "miss", "wrong"
+BINARY_COLOURS = {RIGHT: (46, 184, 114), FALSE_ALARM: (229, 72, 77), MISS: (62, 142, 247)}
+CLASS_COLOURS = {WRONG: (233, 61, 130)}
+_OPAQUE, _VEILED = 215, 120
+
+
+@dataclass(frozen=True)
+class Card:
+    """An image with its scores, its place from the worst (1), and its pictures as data URIs."""
+
+    scores: ImageScores
+    place: int
+    width: int
+    height: int
+    photo: str
+    truth: str
+    prediction: str
+    errors: str
+
+
+def gallery(evaluation: Evaluation, look: Look) -> list[Card]:
+    """Cards from worst to best, as many as the budget holds; what matters most is drawn first."""
+    cards, spent = [], 0
+    for place in chosen(evaluation.images, len(evaluation.classes)):
+        card = _card(evaluation.images[place], place + 1, evaluation.classes, look)
+        spent += sum(map(len, (card.photo, card.truth, card.prediction, card.errors)))
+        if spent > BUDGET:
+            break
+        cards.append(card)
+    return sorted(cards, key=lambda card: card.place)
+
+
+def chosen(images: Sequence[ImageScores], classes: int) -> list[int]:
+    """Places in `images` (worst first): the worst, the best, then class by class the worst that hold it."""
+    defined = [place for place, image in enumerate(images) if not np.isnan(image.ious).all()]
+    places = [*defined[:WORST], *defined[::-1][:BEST]]
+    by_class = [
+        sorted(
+            (place for place in defined if not np.isnan(images[place].ious[label])),
+            key=lambda place: (images[place].ious[label], place),
+        )
+        for label in range(classes)
+    ]
+    for step in range(BY_CLASS):
+        places += [ranking[step] for ranking in by_class if step < len(ranking)]
+    return list(dict.fromkeys(places))
+
+
+def error_colours(binary: bool) -> dict[str, tuple[int, int, int]]:
+    """The legend of the error picture."""
+    return BINARY_COLOURS if binary else CLASS_COLOURS
+
+
+def _card(image: ImageScores, place: int, classes: Classes, look: Look) -> Card:
+    photo, truth, prediction = look(image.index)
+    height, width = truth.shape
+    scale = min(1, SIDE / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small_truth, small_prediction = (
+        np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
+        for mask in (truth, prediction)
+    )
+    return Card(
+        image,
+        place,
+        *size,
+        _photo(photo, size),
+        _mask(small_truth, classes),
+        _mask(small_prediction, classes),
+        _errors(small_truth, small_prediction, binary=classes.binary),
+    )
+
+
+def _photo(image_HWC: np.ndarray, size: tuple[int, int]) -> str:
+    rgb = image_HWC[..., :3] if image_HWC.shape[-1] >= 3 else np.repeat(image_HWC[..., :1], 3, axis=-1)
+    picture = Image.fromarray(np.ascontiguousarray(rgb)).resize(
+        size, Image.Resampling.BILINEAR, reducing_gap=2
+    )
+    return _uri(picture, "jpeg", quality=78, optimize=True)
+
+
+def _mask(mask_HW: np.ndarray, classes: Classes) -> str:
+    palette = np.zeros((256, 3), np.uint8)
+    palette[: len(classes)] = classes.palette
+    palette[IGNORE_INDEX] = IGNORE_COLOUR
+    return _indexed(mask_HW, palette)
+
+
+def _errors(truth_HW: np.ndarray, prediction_HW: np.ndarray, *, binary: bool) -> str:
+    colours = [(0, 0, 0), *error_colours(binary).values(), IGNORE_COLOUR]
+    if binary:
+        kinds = np.select(
+            [(truth_HW == 1) & (prediction_HW == 1), prediction_HW == 1, truth_HW == 1], [1, 2, 3], default=0
+        )
+    else:
+        kinds = (truth_HW != prediction_HW).astype(int)
+    kinds[truth_HW == IGNORE_INDEX] = len(colours) - 1
+    opacity = bytes([0, *[_OPAQUE] * (len(colours) - 2), _VEILED])
+    return _indexed(kinds.astype(np.uint8), np.array(colours, np.uint8), transparency=opacity)
+
+
+def _indexed(values_HW: np.ndarray, palette: np.ndarray, **options: bytes) -> str:
+    picture = Image.fromarray(values_HW)
+    picture.putpalette(palette.tobytes())
+    return _uri(picture, "png", optimize=True, **options)
+
+
+def _uri(picture: Image.Image, kind: str, **options: object) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,0 +1,69 @@
+"""How numbers are taken, in plain data."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from segmentation.data.source import Source
+from segmentation.sample import IGNORE_INDEX
+
+SCORED_AT = "the size of each mask file; logits are resized to it, bilinear, corners not aligned"
+
+
+def protocol(source: Source, *, size: tuple[int, int], resize: bool, threshold: float) -> dict[str, Any]:
+    """How the numbers of a run are taken, in plain data."""
+    binary = source.classes.binary
+    return {
+        "scored_at": SCORED_AT,
+        "input": f"resized to {size[0]}x{size[1]}" if resize else "the image's own size",
+        "counts": "one confusion matrix over all pixels of the split",
+        "miou": "mean over the classes that occur in truth or prediction; the others do not count",
+        "binary_scores": "of the foreground" if binary else None,
+        "threshold": threshold if binary else None,
+        "ignore_index": IGNORE_INDEX,
+        "loss": "of each image at its mask's size, averaged with its valid pixels as weights",
+        "test_time_augmentation": "none",
+        "split_sha256": {split: split_hash(names) for split, names in source.names().items()},
+    }
+
+
+def evaluation_protocol(
+    source: Source,
+    dataset: Mapping[str, Any],
+    split: str,
+    *,
+    size: tuple[int, int],
+    resize: bool,
+    threshold: float,
+    tta: str,
+    checkpoint: Path,
+) -> dict[str, Any]:
+    """`protocol` for one checkpoint (named by its hash too) on one split."""
+    rules = protocol(source, size=size, resize=resize, threshold=threshold)
+    del rules["loss"]
+    return rules | {
+        "means": "over classes where defined; image_* scores: of each image, then mean or median over images",
+        "test_time_augmentation": tta,
+        "dataset": {key: _plain(value) for key, value in dataset.items()},
+        "classes": list(source.classes.names),
+        "split": split,
+        "split_sha256": rules["split_sha256"][split],
+        "checkpoint": str(checkpoint),
+        "checkpoint_sha256": file_hash(checkpoint),
+    }
+
+
+def split_hash(names: Iterable[str]) -> str:
+    """A fingerprint of which images a split holds, whatever their order."""
+    return hashlib.sha256("\n".join(sorted(names)).encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+def file_hash(path: Path) -> str:
+    """A fingerprint of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value

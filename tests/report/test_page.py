@@ -1,0 +1,154 @@
+"""report.html: one inert file with everything in it, in the source and in a real browser."""
+
+import html
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from browser import browse, needs_browser
+from made_evaluation import make_evaluation
+
+from segmentation.classes import Classes
+from segmentation.report.comparison import write_comparison
+from segmentation.report.gallery import gallery
+from segmentation.report.page import render
+
+HOSTILE = '"><img src=x onerror="document.title=1"><script>document.title="owned"</script>'
+NAMES = ("plain", HOSTILE, "${jndi:x} {{ 7*7 }} %00", "ünï </style><b>", "last")
+CLASSES = Classes(("sky", "<script>document.title='owned'</script>", "a\"b'c|d", "</title>$x$", "rare"))
+BINARY = Classes(("background", "crack"), binary=True)
+
+
+class Walker(HTMLParser):
+    """Which elements there are, and which addresses they ask for."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[str] = []
+        self.handlers: list[str] = []
+        self.addresses: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append(tag)
+        for name, value in attrs:
+            if name.startswith("on"):
+                self.handlers.append(name)
+            if name in ("src", "href", "srcset", "action", "data"):
+                self.addresses.append(value or "")
+            if name == "style":
+                self.addresses += re.findall(r"url\(([^)]*)\)", value or "")
+
+
+def write(folder: Path, classes: Classes) -> Path:
+    evaluation, look = make_evaluation(folder, NAMES, classes)
+    page = folder / "report.html"
+    page.write_text(render(evaluation, gallery(evaluation, look)))
+    return page
+
+
+@pytest.mark.parametrize("classes", [BINARY, CLASSES], ids=["binary", "multiclass"])
+def test_one_file_that_asks_for_nothing_and_runs_nothing_else(classes: Classes, tmp_path: Path) -> None:
+    text = write(tmp_path, classes).read_text()
+    page = Walker(text)
+    assert page.elements.count("script") == 1
+    assert page.handlers == []
+    assert page.elements.count("img") == 3 * len(NAMES)
+    assert {address[:5] for address in page.addresses if not address.startswith("#")} == {"data:"}
+    assert not re.search(r"@import|https?://", text)
+    for name in NAMES:
+        assert name not in text or name in ("plain", "last", NAMES[2])
+
+
+def test_what_is_not_defined_is_a_dash(tmp_path: Path) -> None:
+    # No image holds class 1, and none is predicted: nothing of it exists.
+    classes = Classes(("one", "ghost", "two"))
+    evaluation, look = make_evaluation(tmp_path, ["only"], classes)
+    nothing = {name: float("nan") for name in evaluation.report["per_class"]["ghost"]} | {"pixels": 0.0}
+    evaluation.report["per_class"]["ghost"] = nothing
+    evaluation.curves["roc"][1] = {key: [] for key in evaluation.curves["roc"][1]}
+    text = render(evaluation, gallery(evaluation, look))
+    row = re.search(r'<tr data-class="1">.*?</tr>', text, re.DOTALL)
+    assert row is not None
+    assert re.findall(r"<td[^>]*>([^<]*)</td>", row[0]) == ["-"] * (len(nothing) - 1) + ["0"]
+    assert ">nan<" not in text.lower()
+
+
+@needs_browser
+@pytest.mark.parametrize("classes", [BINARY, CLASSES], ids=["binary", "multiclass"])
+def test_a_browser_shows_it_without_a_word_in_its_console(classes: Classes, tmp_path: Path) -> None:
+    page = write(tmp_path, classes)
+    document, console = browse(page, tmp_path)
+    assert console == []
+    title = re.search(r"<title>(.*?)</title>", document)
+    assert title is not None
+    assert title[1].startswith("run/best: ")
+    assert f"{len(NAMES)} shown" in document  # its script ran
+    assert document.count('class="card"') == len(NAMES)
+    for label in ("Classes", "Curves", "Confusion", "Images", "How these numbers were taken"):
+        assert f">{label}</h2>" in document
+    worst = re.findall(r'data-place="(\d+)"', document)
+    assert worst == [str(place) for place in range(1, len(NAMES) + 1)]
+
+
+_PROBE = """
+const filter = document.getElementById("filter");
+const cards = () => [...document.querySelectorAll(".card")].filter((card) => !card.hidden);
+filter.value = "4";
+filter.dispatchEvent(new Event("change"));
+const rare = cards().map((card) => card.querySelector("h3").textContent);
+filter.value = "0";
+filter.dispatchEvent(new Event("change"));
+const scores = cards().map((card) => Number(card.querySelector(".score").textContent));
+document.querySelector("thead button").click();
+const table = [...document.querySelectorAll("table.sortable tbody tr")].map((row) => row.dataset.class);
+const paper = getComputedStyle(document.body).backgroundColor;
+const wide = document.documentElement.scrollWidth;
+document.title = JSON.stringify({rare, scores, table, paper, wide, view: innerWidth});
+"""
+
+
+@needs_browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_filter_sorts_and_the_page_fits_a_phone(scheme: str, tmp_path: Path) -> None:
+    page = write(tmp_path, CLASSES)
+    # The page's own policy would refuse the probe.
+    probed = re.sub(r"<meta http-equiv.*?>", "", page.read_text()) + f"<script>{_PROBE}</script>"
+    page.write_text(probed)
+    number = {"dark": 0, "light": 1}[scheme]
+    document, _ = browse(
+        page, tmp_path, "--window-size=390,844", f"--blink-settings=preferredColorScheme={number}"
+    )
+    title = re.search(r"<title>(.*?)</title>", document, re.DOTALL)
+    assert title is not None
+    seen = json.loads(html.unescape(title[1]))
+    assert seen["rare"] == ["plain"]
+    assert seen["scores"] == sorted(seen["scores"])
+    assert len(seen["scores"]) == len(NAMES)
+    assert sorted(seen["table"]) == ["0", "1", "2", "3", "4"]
+    assert seen["wide"] <= seen["view"]
+    red, green, blue = map(int, re.findall(r"\d+", seen["paper"])[:3])
+    assert (red + green + blue > 600) == (scheme == "light")
+
+
+def test_side_by_side_leads_to_the_pages(tmp_path: Path) -> None:
+    evaluations = {
+        f"{number}_{title}": make_evaluation(tmp_path, names, BINARY, title=f"{title}/best")[0]
+        for number, (title, names) in enumerate({"one": NAMES[:3], "two": NAMES}.items(), 1)
+    }
+    write_comparison(tmp_path, evaluations)
+    page = Walker((tmp_path / "report.html").read_text())
+    assert page.handlers == []
+    assert {"1_one/report.html", "2_two/report.html"} <= set(page.addresses)
+    scores = {name: evaluation.report["metrics"]["test/iou"] for name, evaluation in evaluations.items()}
+    shown = (tmp_path / "report.md").read_text()
+    assert f"| iou | {' | '.join(f'{score:.4f}' for score in scores.values())} |" in shown
+    better = max(scores, key=lambda name: scores[name])
+    row = re.search(
+        r'<tr><th scope="row" [^>]*>IoU</th>.*?</tr>', (tmp_path / "report.html").read_text(), re.DOTALL
+    )
+    assert row is not None
+    best = ["best" in cell for cell in re.findall(r'<td class="([^"]*)"', row[0])]
+    assert best == [name == better for name in scores]

@@ -1,0 +1,90 @@
+"""The files of an evaluation, whatever the names in it are."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from made_evaluation import make_evaluation
+from PIL import Image
+
+from segmentation.classes import Classes
+from segmentation.errors import UserError
+from segmentation.report.comparison import refuse_different
+from segmentation.report.files import write_evaluation
+from segmentation.report.text import cell, markdown
+from segmentation.report.words import best
+
+CLASSES = Classes(("sky", "a|b, c\n<i>", "$x^", "天空"))
+NAMES = ("plain", "with, comma", "odd\udcff byte", '"quoted"')
+
+
+def test_odd_names_survive_in_every_file(tmp_path: Path) -> None:
+    evaluation, look = make_evaluation(tmp_path, NAMES, CLASSES)
+    page = write_evaluation(tmp_path, evaluation, look)
+    assert "a|b, c\n&lt;i&gt;" in page.read_text()
+    with (tmp_path / "per_image.csv").open(newline="", errors="surrogateescape") as file:
+        assert sorted(row["name"] for row in csv.DictReader(file)) == sorted(NAMES)
+    with (tmp_path / "confusion.csv").open(newline="") as file:
+        assert tuple(next(csv.reader(file))[1:]) == CLASSES.names
+    assert set(json.loads((tmp_path / "report.json").read_text())["per_class"]) == set(CLASSES.names)
+    table = [line for line in (tmp_path / "report.md").read_text().splitlines() if line.startswith("| a")]
+    assert len(table) == 1
+    assert table[0].startswith("| a\\|b, c &lt;i> | ")
+    for path in tmp_path.glob("*.png"):
+        with Image.open(path) as picture:
+            picture.verify()
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"), [("a|b", "a\\|b"), ("<b>", "&lt;b>"), ("a\nb", "a b"), ("a\\|", "a\\\\\\|")]
+)
+def test_names_do_not_break_markdown(name: str, shown: str) -> None:
+    assert cell(name) == shown
+
+
+def test_a_training_report_keeps_its_columns() -> None:
+    row = {"iou": 0.5, "dice": 0.6, "precision": 0.7, "recall": float("nan"), "pixels": 12.0}
+    metrics = {"train/miou": 0.9, "val/miou": 0.4, "test/miou": 0.5, "test/loss": 1.25, "val/loss": 1.5}
+    sections = {
+        "protocol": {"threshold": None, "ignore_index": 255},
+        "model": {},
+        "data": {},
+        "environment": {},
+    }
+    page = markdown({"metrics": metrics, "per_class": {"sky": row}, **sections})
+    assert "| metric | val | test |" in page
+    assert "| miou | 0.4000 | 0.5000 |" in page
+    assert "| loss | 1.5000 | 1.2500 |" in page
+    assert "| sky | 0.5000 | 0.7000 | - | 12 |" in page
+    assert "- ignore_index: 255" in page
+    assert "threshold" not in page
+
+
+@pytest.mark.parametrize(
+    ("metric", "values", "winners"),
+    [
+        ("miou", {"a": 0.1, "b": 0.2}, {"b"}),
+        ("brier", {"a": 0.1, "b": 0.2}, {"a"}),
+        ("miou", {"a": 0.2, "b": 0.2}, set()),
+        ("iou", {"a": float("nan"), "b": 0.2, "c": 0.1}, {"b"}),
+        ("best_threshold_f1", {"a": 0.1, "b": 0.2}, set()),
+    ],
+)
+def test_the_best_of_a_row(metric: str, values: dict[str, float], winners: set[str]) -> None:
+    assert best(metric, values) == winners
+
+
+@pytest.mark.parametrize("key", ["split_sha256", "test_time_augmentation", "dataset", "classes", "scored_at"])
+def test_what_differs_is_named(key: str) -> None:
+    one = {
+        "scored_at": "x",
+        "split_sha256": "x",
+        "test_time_augmentation": "none",
+        "dataset": {},
+        "classes": ["a"],
+    }
+    own = {"input": "resized to 2x2", "threshold": 0.4, "checkpoint": "b", "checkpoint_sha256": "y"}
+    refuse_different({"a.ckpt": one, "b.ckpt": {**one, **own}})
+    with pytest.raises(UserError, match=rf"a\.ckpt and b\.ckpt cannot be compared: their {key}"):
+        refuse_different({"a.ckpt": one, "b.ckpt": {**one, key: "other"}})

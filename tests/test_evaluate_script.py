@@ -1,0 +1,326 @@
+"""evaluate.py as a user runs it: what it leaves behind, that its numbers are the training's, and what it refuses."""
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import CONF, ROOT, composed, make_binary
+from PIL import Image
+
+from segmentation import build
+from segmentation.checkpoint import load
+from segmentation.cli.foreign import refuse_training_options
+from segmentation.data import open_source
+from segmentation.errors import UserError
+from segmentation.evaluation.case import open_case
+from segmentation.evaluation.judge import judge
+from segmentation.evaluation.run import evaluate
+from segmentation.evaluation.settings import read_settings as read_evaluation
+from segmentation.inference import Predictor
+from segmentation.metrics import Judgement
+from segmentation.report.comparison import refuse_different
+from segmentation.report.evaluation import ImageScores
+from segmentation.settings import read_settings
+
+SMALL = [
+    "backbone=mobilenetv3_small",
+    "dataset.size=48",
+    "dataset.train=10",
+    "dataset.val=3",
+    "dataset.test=4",
+    "data.size=[48,48]",
+    "data.batch_size=4",
+    "data.workers=0",
+    "precision=32-true",
+    "trainer.max_epochs=1",
+]
+
+CONTENTS = [
+    *(
+        "report.json",
+        "report.md",
+        "report.html",
+        "per_image.csv",
+        "confusion.csv",
+        "confusion.png",
+        "run.log",
+    ),
+    *(f"{curve}.{ending}" for curve in ("roc", "pr", "reliability") for ending in ("csv", "png")),
+]
+
+OPTIONS: dict[str, Any] = {
+    "dataset": {"root": None},
+    "split": "test",
+    "tta": "none",
+    "save": [],
+    "batch_size": 3,
+    "workers": 0,
+    "precision": "32-true",
+    "accelerator": "cpu",
+    "output": "out",
+}
+
+
+def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / script), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def report(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / "report.json").read_text())
+    return content
+
+
+def make_checkpoint(path: Path, *overrides: str) -> Path:
+    """What train.py saves, of a model whose normalisation knows the data and whose weights do not."""
+    settings = read_settings(composed("backbone=mobilenetv3_small", *overrides))
+    torch.manual_seed(settings.seed)
+    source = open_source(**settings.dataset)
+    task = build.build_task(settings, source)
+    images = [sample["image"] for sample, _ in zip(source.train, range(4), strict=False)]
+    with torch.no_grad():
+        for _ in range(8):
+            task.model(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2))
+    contents: dict[str, Any] = {"epoch": 0, "state_dict": task.state_dict()}
+    task.on_save_checkpoint(contents)
+    torch.save(contents, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "shapes"
+    done = run("train.py", *SMALL, f"hydra.run.dir={folder}")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def judged(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    folder = tmp_path_factory.mktemp("results") / "one, with = and spaces"
+    done = run(
+        "evaluate.py",
+        f"checkpoint={trained / 'checkpoints' / 'best.ckpt'}",
+        f"output='{folder}'",
+        *("save=[masks]", "batch_size=3", "precision=32-true", "workers=0"),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return folder, done
+
+
+@pytest.fixture(scope="module")
+def binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("binary")
+    root = make_binary(folder / "data")
+    return make_checkpoint(
+        folder / "binary.ckpt", "dataset=binary", f"dataset.root={root}", "data.size=[32,40]", "loss=bce"
+    )
+
+
+def test_the_folder_holds_what_the_readme_says(judged: tuple[Path, Any]) -> None:
+    folder, done = judged
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*CONTENTS, "masks"])
+    assert str(folder / "report.html") in done.stdout
+    for path in folder.glob("*.png"):
+        with Image.open(path) as picture:
+            assert min(picture.size) > 200
+
+
+def test_the_numbers_are_those_of_the_training(trained: Path, judged: tuple[Path, Any]) -> None:
+    own, training = report(judged[0]), report(trained)
+    for name, value in own["metrics"].items():
+        if name in training["metrics"]:
+            assert value == pytest.approx(training["metrics"][name], abs=1e-6), name
+    assert {"test/miou", "test/fw_iou", "test/boundary_iou", "test/roc_auc", "test/image_miou_median"} <= set(
+        own["metrics"]
+    )
+    assert own["protocol"]["split_sha256"] == training["protocol"]["split_sha256"]["test"]
+    assert own["protocol"]["dataset"]["name"] == "shapes"
+    assert len(own["protocol"]["checkpoint_sha256"]) == 16
+    assert own["data"]["notes"] == []
+
+
+def test_the_tables_agree_with_the_report(judged: tuple[Path, Any]) -> None:
+    folder, _ = judged
+    content = report(folder)
+    images = rows(folder / "per_image.csv")
+    scores = [float(row["miou"]) for row in images]
+    assert scores == sorted(scores)
+    assert sorted(row["name"] for row in images) == [f"{index:05d}" for index in range(4)]
+    assert np.mean(scores) == pytest.approx(content["metrics"]["test/image_miou_mean"], abs=1e-5)
+
+    with (folder / "confusion.csv").open(newline="") as file:
+        counts = np.array([row[1:] for row in csv.reader(file)][1:], dtype=np.int64)
+    assert counts.sum() == 4 * 48 * 48
+    assert counts.trace() / counts.sum() == pytest.approx(content["metrics"]["test/pixel_accuracy"])
+
+    for name, area in (("disc", "roc_auc"), ("cross", "roc_auc")):
+        points = [row for row in rows(folder / "roc.csv") if row["class"] == name]
+        x, y = (
+            np.array([float(row[f"{kind}_positive_rate"]) for row in points]) for kind in ("false", "true")
+        )
+        assert np.trapezoid(y, x) == pytest.approx(content["per_class"][name][area], abs=1e-3)
+
+
+def test_the_saved_masks_are_what_was_counted(trained: Path, judged: tuple[Path, Any]) -> None:
+    folder, _ = judged
+    source = open_source(**report(folder)["protocol"]["dataset"])
+    right = 0
+    for sample in source.test:
+        with Image.open(folder / "masks" / f"{sample['name']}.png") as mask:
+            assert mask.mode == "P"
+            assert tuple(mask.getpalette()[3:6]) == source.classes.palette[1]
+            right += int((np.array(mask) == sample["mask"]).sum())
+    assert right / (4 * 48 * 48) == pytest.approx(report(folder)["metrics"]["test/pixel_accuracy"])
+
+
+def test_binary_masks_are_0_and_255(binary: Path, tmp_path: Path) -> None:
+    evaluate(
+        read_evaluation({**OPTIONS, "checkpoint": str(binary), "save": ["masks"], "split": "val"}), tmp_path
+    )
+    for path in (masks := sorted((tmp_path / "masks").iterdir())):
+        with Image.open(path) as mask:
+            assert (mask.mode, mask.size) == ("L", (64, 48))
+            assert set(np.unique(mask)) <= {0, 255}
+    assert [path.stem for path in masks] == sorted(row["name"] for row in rows(tmp_path / "per_image.csv"))
+    assert {"val/iou", "val/brier", "val/best_threshold_f1", "val/pr_auc"} <= set(report(tmp_path)["metrics"])
+
+
+def judged_with(checkpoint: Path, **options: Any) -> tuple[Judgement, list[ImageScores]]:
+    settings = read_evaluation({**OPTIONS, "checkpoint": str(checkpoint), **options})
+    predictor = Predictor(load(checkpoint), device="cpu", precision="32-true", tta=settings.tta)
+    return judge(predictor, open_case(checkpoint, settings), settings, None)
+
+
+def test_the_batch_size_changes_nothing(binary: Path) -> None:
+    (one, images), (three, others) = (judged_with(binary, split="train", batch_size=size) for size in (1, 3))
+    assert one.confusion.compute().count_nonzero() == 4
+    # A processor rounds a batch of three in another order than three of one.
+    assert one.scores() == pytest.approx(three.scores(), abs=1e-6)
+    assert [image.scores for image in images] == [image.scores for image in others]
+    assert [image.name for image in images] == [image.name for image in others]
+
+
+def test_flipped_views_are_averaged_and_said(binary: Path) -> None:
+    plain, flipped = (judged_with(binary, tta=tta)[0].scores() for tta in ("none", "flip"))
+    assert plain["brier"] != flipped["brier"]
+    settings = read_evaluation({**OPTIONS, "checkpoint": str(binary), "tta": "flip"})
+    assert "flip" in open_case(binary, settings).protocol["test_time_augmentation"]
+
+
+def test_several_stand_side_by_side(trained: Path, judged: tuple[Path, Any], tmp_path: Path) -> None:
+    paths = [trained / "checkpoints" / name for name in ("best.ckpt", "last.ckpt")]
+    result = evaluate(read_evaluation({**OPTIONS, "checkpoint": [str(path) for path in paths]}), tmp_path)
+    folders = sorted(path.name for path in tmp_path.iterdir() if path.is_dir())
+    assert folders == ["1_shapes_best", "2_shapes_last"]
+    content = report(tmp_path)
+    assert content["metrics"]["miou"]["1_shapes_best"] == result == report(judged[0])["metrics"]["test/miou"]
+    for folder in folders:
+        assert report(tmp_path / folder)["metrics"]["test/dice"] == content["metrics"]["dice"][folder]
+        assert f"{folder}/report.html" in (tmp_path / "report.html").read_text()
+    assert "| miou |" in (tmp_path / "report.md").read_text()
+
+
+def test_different_protocols_are_not_compared(trained: Path, tmp_path: Path) -> None:
+    other = make_checkpoint(
+        tmp_path / "other.ckpt", "dataset.seed=5", *(option for option in SMALL if "dataset" in option)
+    )
+    paths = [str(trained / "checkpoints" / "best.ckpt"), str(other)]
+    with pytest.raises(UserError, match=r"cannot be compared.*dataset.*dataset=NAME"):
+        evaluate(read_evaluation({**OPTIONS, "checkpoint": paths}), tmp_path / "out")
+    assert not (tmp_path / "out" / "report.json").exists()
+    same = {"name": "shapes", "root": None, "size": 48, "train": 10, "val": 3, "test": 2}
+    settings = read_evaluation({**OPTIONS, "checkpoint": paths, "dataset": same})
+    cases = [open_case(Path(path), settings) for path in paths]
+    refuse_different({str(case.path): case.protocol for case in cases})
+    assert any("not the one of the training" in note for note in cases[0].notes)
+
+
+Change = Callable[[Path, Path], dict[str, Any]]
+
+REFUSED: list[tuple[str, Change, str]] = [
+    ("no file", lambda binary, _: {"checkpoint": "nowhere.ckpt"}, r"nowhere\.ckpt.*best\.ckpt"),
+    ("twice", lambda binary, _: {"checkpoint": [str(binary)] * 2}, "twice"),
+    ("no checkpoint", lambda binary, _: {"checkpoint": str(CONF / "train.yaml")}, "train.yaml"),
+    ("split", lambda binary, _: {"split": "tests"}, "split=tests"),
+    ("batch size", lambda binary, _: {"batch_size": 0}, "batch_size=0"),
+    ("save", lambda binary, _: {"save": ["mask"]}, "save"),
+    ("tta", lambda binary, _: {"tta": "flop"}, "tta=flop.*flip"),
+    ("precision", lambda binary, _: {"precision": "fp8"}, "precision=fp8"),
+    ("kind of data", lambda binary, _: {"dataset": {"name": "shapes", "root": None}}, "binary.*several"),
+    (
+        "classes",
+        lambda binary, _: {"dataset": {"name": "shapes", "binary": True, "root": None}},
+        "lack foreground.*disc",
+    ),
+    (
+        "moved data",
+        lambda binary, _: {"dataset": {"root": "/nowhere"}},
+        "/nowhere.*trained on.*dataset.root=PATH",
+    ),
+    ("no root", lambda binary, _: {"dataset": {"name": "voc", "root": None}}, "dataset.root is missing"),
+    ("unknown option", lambda binary, _: {"tile": 3}, "no option 'tile'.*tta"),
+]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED]
+)
+def test_what_is_wrong_is_said(change: Change, words: str, binary: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"(?s){words}") as caught:
+        evaluate(
+            read_evaluation({**OPTIONS, "checkpoint": str(binary), **change(binary, tmp_path)}), tmp_path
+        )
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_results_are_not_written_over_others(binary: Path, trained: Path) -> None:
+    with pytest.raises(UserError, match=r"already holds report\.json"):
+        evaluate(read_evaluation({**OPTIONS, "checkpoint": str(binary)}), trained)
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("data.size=[32,32]", "data.size belongs to training"),
+        ("output_stride=8", "output_stride belongs to training"),
+        ("backbone=resnet18", "backbone belongs to training"),
+        ("++trainer.max_epochs=3", "trainer.max_epochs belongs to training"),
+        ("trainer.accelerator=cpu", "Did you mean 'accelerator'"),
+        ("data.batch_size=2", "Did you mean 'batch_size'"),
+        ("resume=somewhere", "resume belongs to training"),
+    ],
+)
+def test_options_of_training_are_refused(argument: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        refuse_training_options(["dataset=voc", argument], CONF, "evaluate")
+    refuse_training_options([argument], CONF, "train")
+
+
+def test_a_mistake_ends_in_one_line(tmp_path: Path) -> None:
+    out = f"output={tmp_path / 'out'}"
+    done = run("evaluate.py", "checkpoint=nowhere.ckpt", "dataset=camvid", "data.size=[9,9]", out)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert done.stderr.startswith("error: data.size belongs to training")
+    # The file of this data set brings values that only training can resolve.
+    done = run("evaluate.py", "checkpoint=nowhere.ckpt", "dataset=camvid", "dataset.root=x", out)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert done.stderr.startswith("error: There is no checkpoint nowhere.ckpt")

@@ -1,0 +1,224 @@
+"""predict.py as a user runs it, and the same from inside for all that need no process of its own."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from conftest import CONF, ROOT
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parent / "inference"))
+from made_predictors import write_checkpoint
+
+from segmentation.cli.paths import quote_paths
+from segmentation.errors import UserError
+from segmentation.inference import load
+from segmentation.prediction import predict
+
+NAMES = ("a.jpg", "a.png", "b.JPG", "sub dir/ü (1).png", "sub dir/[x]/c=1,2.png")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("made") / "size=64, best.ckpt")
+
+
+def write_picture(path: Path, height: int = 48, width: int = 64) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    coarse = np.random.default_rng(list(path.name.encode())).integers(0, 256, (10, 10, 3), dtype=np.uint8)
+    Image.fromarray(coarse).resize((width, height)).save(path)
+    return path
+
+
+@pytest.fixture
+def shots(tmp_path: Path) -> Path:
+    """Pictures with awkward names, and what is none."""
+    folder = tmp_path / "shots"
+    for name in NAMES:
+        write_picture(folder / name)
+    write_picture(folder / ".hidden.png")
+    write_picture(folder / ".cache" / "d.png")
+    (folder / "notes.txt").write_text("no picture")
+    (folder / "loop").symlink_to(folder)
+    return folder
+
+
+def config(checkpoint: Path, given: object, output: Path, **options: Any) -> dict[str, Any]:
+    """What predict.py would make of its command line."""
+    defaults = yaml.safe_load((CONF / "predict.yaml").read_text())
+    own = {key: value for key, value in defaults.items() if key not in ("defaults", "hydra")}
+    paths = {"checkpoint": str(checkpoint), "input": str(given), "output": str(output)}
+    return {**own, "accelerator": "cpu", "precision": "32-true", **paths, **options}
+
+
+def files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "predict.py"), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+
+
+def test_a_folder_as_a_user_runs_it(checkpoint: Path, shots: Path, tmp_path: Path) -> None:
+    (shots / "broken.png").write_bytes(b"\x89PNG nonsense")
+    output = tmp_path / "out [1], new"
+    done = run(f"checkpoint={checkpoint}", f"input={shots}", f"output={output}", "save=[mask,overlay]")
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.splitlines()[0] == "1 of 6 files were left out:"
+    assert "broken.png" in done.stderr and "Traceback" not in done.stderr
+    masks = {"a.jpg.png", "a.png.png", "b.png", "sub dir/ü (1).png", "sub dir/[x]/c=1,2.png"}
+    assert files(output) == masks | {name.replace(".png", "_overlay.png", 1) for name in ("b.png",)} | {
+        "a.jpg_overlay.png",
+        "a.png_overlay.png",
+        "sub dir/ü (1)_overlay.png",
+        "sub dir/[x]/c=1,2_overlay.png",
+    }
+    expected = load(checkpoint, device="cpu").predict(shots / "b.JPG").mask
+    assert (np.array(Image.open(output / "b.png")) == expected).all()
+
+
+def test_a_mistake_as_a_user_makes_it(checkpoint: Path, shots: Path, tmp_path: Path) -> None:
+    done = run(f"checkpoint={checkpoint}", f"input={shots / 'notes.txt'}", f"output={tmp_path / 'out'}")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert "notes.txt" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["IMG (1), a=b [x] it's ü.jpg", "runs/a=1,b=2/best.ckpt", "shots/**/*.png"])
+def test_any_file_name_may_be_typed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["predict.py", f"input={name}", f'output="{name}"', "tta=[flip]"])
+    quote_paths("input", "output")
+    given, output, tta = OverridesParser.create().parse_overrides(sys.argv[1:])
+    assert (given.value(), output.value(), tta.value()) == (name, name, ["flip"])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("*.png", {"a.png"}),
+        ("**/*.png", {"a.png", "sub dir/ü (1).png", "sub dir/[x]/c=1,2.png"}),
+        ("sub dir/*", {"ü (1).png"}),
+        ("sub dir/[x]/c=1,2.png", {"c=1,2.png"}),
+        ("b.*", {"b.png"}),
+    ],
+)
+def test_patterns_mirror_what_they_match(
+    pattern: str, found: set[str], checkpoint: Path, shots: Path, tmp_path: Path
+) -> None:
+    (shots / "loop").unlink()
+    assert predict(config(checkpoint, shots / pattern, tmp_path / "out")) == len(found)
+    assert files(tmp_path / "out") == found
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_a_batch_changes_nothing(batch_size: int, checkpoint: Path, shots: Path, tmp_path: Path) -> None:
+    write_picture(shots / "large.png", 100, 80)
+    predictor = load(checkpoint, device="cpu", precision="32-true")
+    predict(config(checkpoint, shots, tmp_path / "out", batch_size=batch_size, save=["probability"]))
+    for name, answer in (("large.png", "large"), ("b.JPG", "b"), ("a.png", "a.png")):
+        expected = predictor.predict(shots / name).probabilities
+        with np.load(tmp_path / "out" / f"{answer}_probability.npz") as saved:
+            np.testing.assert_allclose(saved["probabilities"] / 65535, expected, atol=2e-5)
+
+
+def test_earlier_answers_are_kept_unless_they_are_given_up(
+    checkpoint: Path, shots: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    predict(config(checkpoint, shots, output))
+    before = (output / "b.png").read_bytes()
+    (output / "b.png").write_text("mine")
+    with pytest.raises(UserError, match="exists already"):
+        predict(config(checkpoint, shots, output))
+    (output / "a.png.png").unlink()
+    assert predict(config(checkpoint, shots, output, existing="skip")) == 1
+    assert (output / "b.png").read_text() == "mine"
+    predict(config(checkpoint, shots, output, existing="overwrite"))
+    assert (output / "b.png").read_bytes() == before
+
+
+def test_an_input_is_never_written_over(checkpoint: Path, shots: Path) -> None:
+    with pytest.raises(UserError, match="would be overwritten"):
+        predict(config(checkpoint, shots / "sub dir", shots / "sub dir", existing="overwrite"))
+
+
+def test_answers_inside_the_input_folder_are_no_inputs(checkpoint: Path, shots: Path) -> None:
+    for _ in range(2):
+        assert predict(config(checkpoint, shots, shots / "out", existing="overwrite")) == len(NAMES)
+
+
+def test_large_pictures_go_through_tiles(checkpoint: Path, tmp_path: Path) -> None:
+    pytest.importorskip("rasterio", reason="needs rasterio, the extra geo")
+    for name in ("photo.tif", "photo2.png"):
+        write_picture(tmp_path / "in" / name, 150, 200)
+    (tmp_path / "in" / "broken.tif").write_text("no picture")
+    with pytest.raises(SystemExit) as left:
+        predict(config(checkpoint, tmp_path / "in", tmp_path / "out", tile=64, overlap=16, batch_size=4))
+    assert left.value.code == 1
+    assert files(tmp_path / "out") == {"photo.tif", "photo2.png"}
+    predictor = load(checkpoint, device="cpu", precision="32-true")
+    expected = predictor.predict(tmp_path / "in" / "photo.tif", tile=64, overlap=16).mask
+    assert (np.array(Image.open(tmp_path / "out" / "photo.tif")) == expected).all()
+
+
+def test_videos_and_pictures_share_a_pattern(checkpoint: Path, shots: Path, tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="needs PyAV, the extra video")
+    from made_videos import make_video, read_video
+
+    make_video(shots / "b.mp4", frames=5)
+    (shots / "c.mp4").write_text("no video")
+    output = tmp_path / "out"
+    with pytest.raises(SystemExit):
+        predict(config(checkpoint, shots / "[bc].*", output, batch_size=2))
+    assert files(output) == {"b.mp4.mp4", "b.JPG.png"}
+    assert len(read_video(output / "b.mp4.mp4")[0]) == 5
+    with pytest.raises(UserError, match="exists already"):
+        predict(config(checkpoint, shots / "[b].*", output))
+    assert predict(config(checkpoint, shots / "[b].*", output, existing="overwrite")) == 2
+    assert files(output) == {"b.mp4.mp4", "b.JPG.png"}
+    with pytest.raises(UserError, match="overlay alone"):
+        predict(config(checkpoint, shots / "b.mp4", output, save=["mask"]))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"tta": "flop"}, "Did you mean 'flip'"),
+        ({"save": ["maks"]}, "Did you mean 'mask'"),
+        ({"save": []}, "save="),
+        ({"tile": 4}, "tile=4"),
+        ({"tile": 64, "overlap": 60}, "0 to 32"),
+        ({"overlap": 4}, "without tile"),
+        ({"alpha": 2}, "alpha=2"),
+        ({"existing": "keep"}, "existing=keep"),
+        ({"input": "nowhere.jpg"}, "nowhere.jpg"),
+        ({"input": "nowhere/*.jpg"}, "matches no"),
+        ({"checkpoint": "nowhere.ckpt"}, "nowhere.ckpt"),
+        ({"batchsize": 3}, "Did you mean 'batch_size'"),
+        ({"input": "987"}, "987"),
+        ({"input": "987", "save": ["mask"]}, "camera 987"),
+    ],
+)
+def test_wrong_options(
+    options: dict[str, Any], words: str, checkpoint: Path, shots: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=words):
+        predict({**config(checkpoint, shots, tmp_path / "out"), **options})
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_without_pictures_is_said(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="holds no pictures"):
+        predict(config(checkpoint, tmp_path / "empty", tmp_path / "out"))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from segmentation.cli import script
+from segmentation.cli.paths import quote_paths
 
 
 @script("evaluate")
@@ -26,4 +27,5 @@ def main(config: Mapping[str, Any], folder: Path) -> float:
 
 
 if __name__ == "__main__":
+    quote_paths("output")
     main()

@@ -22,6 +22,7 @@ from segmentation.losses import create_loss
 from segmentation.models import Segmenter, create_segmenter, load_weights, pretrained_options
 from segmentation.optim import create_optimizer, create_schedulers
 from segmentation.options import call, checked
+from segmentation.precision import choose_precision
 from segmentation.report import protocol
 from segmentation.settings import Auxiliary, ModelSettings, Section, Settings
 from segmentation.task import SegmentationTask
@@ -124,7 +125,7 @@ def build_trainer(settings: Settings, folder: Path, classes: Classes, history: H
             **options,
             callbacks=callbacks,
             logger=[history, *call("logger", _loggers, folder, **settings.logger)],
-            precision=choose_precision(settings.precision),
+            precision=choose_precision(settings.precision, _device(options.get("accelerator"))),  # type: ignore[arg-type]
             default_root_dir=folder,
             num_sanity_val_steps=0,
             enable_model_summary=False,
@@ -133,18 +134,9 @@ def build_trainer(settings: Settings, folder: Path, classes: Classes, history: H
         raise UserError(f"trainer: {str(error).splitlines()[0]}") from error
 
 
-def choose_precision(precision: str) -> Any:
-    """Lightning's name of the precision; "auto" is bf16 where the hardware computes in it, else fp32.
-
-    On a GPU without bf16 "auto" is fp16 with loss scaling. Raises `UserError` for fp16 without a GPU.
-    """
-    if precision == "16-mixed" and not torch.cuda.is_available():
-        raise UserError("precision=16-mixed needs a GPU: take precision=auto.")
-    if precision != "auto":
-        return precision
-    if torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
-    return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() else "32-true"
+def _device(accelerator: Any) -> torch.device:
+    gpu = torch.cuda.is_available() and accelerator in ("auto", "gpu", "cuda")
+    return torch.device("cuda" if gpu else "cpu")
 
 
 def _loggers(folder: Path, *, tensorboard: bool) -> list[Logger]:

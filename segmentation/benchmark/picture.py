@@ -88,16 +88,23 @@ def _finish(axes: "Axes") -> None:
     axes.margins(0.1)
 
 
+def _title(row: Row, rows: Sequence[Row]) -> str:
+    """The backbone, and what sets the row apart from others with the same one; the head is a colour."""
+    namesakes = [other for other in rows if other.backbone == row.backbone]
+    return " ".join(
+        [row.backbone, *(row.settings[name] for name in varying_settings(namesakes) if name != "head")]
+    )
+
+
 def _label(
     axes: "Axes", shown: Sequence[Row], points: Sequence[tuple[float, float]], rows: Sequence[Row]
 ) -> None:
     pixels = axes.figure.dpi / 72
     at = [(float(x), float(y)) for x, y in axes.transData.transform(points)]
     radii = [_diameter(row, rows) / 2 * pixels for row in shown]
-    extra = [name for name in varying_settings(rows) if name != "head"]
     texts = [
         axes.annotate(
-            " ".join([row.backbone, *(row.settings[name] for name in extra)]),
+            _title(row, rows),
             at[index],
             xycoords="figure pixels",
             fontsize=_LABEL_POINTS,

@@ -24,6 +24,7 @@ from segmentation.environment import device_name, versions
 from segmentation.errors import UserError
 from segmentation.losses import create_loss
 from segmentation.optim import create_optimizer
+from segmentation.precision import choose_precision
 from segmentation.quiet import hush
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ def _workload(settings: BenchmarkSettings) -> Workload:
         aux_weight=settings.head.get("aux_weight", 0.0),
         classes=len(classes),
         shape=(settings.data.channels, *settings.data.size),
-        precision=build.choose_precision(settings.precision),
+        precision=choose_precision(settings.precision, device),
         device=device,
     )
 

@@ -22,9 +22,7 @@ def help_text(script: str, about: str, conf: Path, config_name: str) -> str:
             "",
             inspect.cleandoc(about),
             "",
-            "Groups (choose an option by name; its file in conf/ says what each value is for):",
-            *(_group(conf, group) for group in groups),
-            "",
+            *_groups(conf, groups),
             "Options (KEY=VALUE; default):",
             *_options(lines),
             "",
@@ -33,6 +31,11 @@ def help_text(script: str, about: str, conf: Path, config_name: str) -> str:
             + ("; trainer.KEY=VALUE takes Lightning's own names." if "trainer" in groups else "."),
         ]
     )
+
+
+def _groups(conf: Path, groups: list[str]) -> list[str]:
+    heading = "Groups (choose an option by name; its file in conf/ says what each value is for):"
+    return [heading, *(_group(conf, group) for group in groups), ""] if groups else []
 
 
 def _group(conf: Path, group: str) -> str:

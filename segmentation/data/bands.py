@@ -107,7 +107,10 @@ def _import_rasterio(path: Path) -> Any:
 
 def _check_size(path: Path, width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
-        raise UserError(f"{path} has {width}x{height} pixels, more than {MAX_PIXELS}: cut it into tiles.")
+        raise UserError(
+            f"{path} has {width}x{height} pixels, more than {MAX_PIXELS}: cut it into tiles,"
+            " or give predict.py tile=1024."
+        )
 
 
 def _checked_bytes(values: np.ndarray, path: Path) -> np.ndarray:

@@ -22,32 +22,55 @@ def read_image(path: Path, channels: int = 3) -> np.ndarray:
     of bands, with floating-point pixels or with integers beyond 16 bits.
     """
     if path.suffix.lower() == ".npy":
-        return _fit(read_array(path), channels, path)
+        return fit_bands(read_array(path), channels, str(path))
     try:
         picture = open_picture(path, every_band=True)
     except UnreadableError:
         if not is_tiff(path):
             raise
-        return _fit(read_tiff(path, alpha=channels not in (1, 3)), channels, path)
+        return fit_bands(read_tiff(path, alpha=channels not in (1, 3)), channels, str(path))
+    return read_picture(picture, channels, str(path))
+
+
+def read_picture(picture: Image.Image, channels: int, name: str) -> np.ndarray:
+    """A decoded picture, turned already, by the rules of `read_image`; `name` is what messages call it."""
     if picture.mode == "F":
         raise UserError(
-            f"{path} holds floating-point pixels, whose range is unknown: save it with 8 or 16 bits."
+            f"{name} holds floating-point pixels, whose range is unknown: save it with 8 or 16 bits."
         )
     if picture.mode in WIDE_MODES:
         # Pillow's own conversion clips everything above 255.
-        return _fit(to_bytes(read_integers(picture, path))[:, :, None], channels, path)
+        return fit_bands(to_bytes(read_integers(picture, name))[:, :, None], channels, name)
     if channels not in (1, 3):
-        return _fit(_bands(picture, path), channels, path)
+        return fit_bands(_bands(picture, name), channels, name)
     if picture.mode == "P":
         picture = picture.convert("RGBA")  # straight to RGB warns where the palette has transparent colours
     try:
         picture = picture.convert("RGB")
     except ValueError as error:
-        raise unreadable(path, f"its colours are {picture.mode}") from error
+        raise unreadable(name, f"its colours are {picture.mode}") from error
     return np.array(picture) if channels == 3 else np.array(picture.convert("L"))[:, :, None]
 
 
-def _bands(picture: Image.Image, path: Path) -> np.ndarray:
+def fit_bands(values_HWC: np.ndarray, channels: int, name: str) -> np.ndarray:
+    """Pixels uint8 (H, W, `channels`): grey for colour and colour for grey.
+
+    Raises `UserError`, calling it by `name`, for any other difference in the number of bands.
+    """
+    found = values_HWC.shape[2]
+    if found == channels:
+        return values_HWC
+    if (found, channels) == (1, 3):
+        return np.repeat(values_HWC, 3, axis=2)
+    if (found, channels) == (3, 1):
+        return np.array(Image.fromarray(np.ascontiguousarray(values_HWC)).convert("L"))[:, :, None]
+    raise UserError(
+        f"{name} holds {found} bands, but the model takes {channels}: train with data.channels={found}, "
+        f"or save it with {channels}."
+    )
+
+
+def _bands(picture: Image.Image, name: str) -> np.ndarray:
     """uint8 (H, W, bands) as the file holds them; a palette counts as the colours that it stands for."""
     if picture.mode == "P":
         picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
@@ -55,19 +78,5 @@ def _bands(picture: Image.Image, path: Path) -> np.ndarray:
         picture = picture.convert("L")
     if picture.mode not in ("L", "LA", "RGB", "RGBA"):
         # Four inks are not four bands of light.
-        raise UserError(f"{path} is {picture.mode}: save it as RGB or RGBA, or as TIFF with the bands.")
+        raise UserError(f"{name} is {picture.mode}: save it as RGB or RGBA, or as TIFF with the bands.")
     return np.array(picture).reshape(picture.height, picture.width, -1)
-
-
-def _fit(values_HWC: np.ndarray, channels: int, path: Path) -> np.ndarray:
-    found = values_HWC.shape[2]
-    if found == channels:
-        return values_HWC
-    if (found, channels) == (1, 3):
-        return np.repeat(values_HWC, 3, axis=2)
-    if (found, channels) == (3, 1):
-        return np.array(Image.fromarray(values_HWC).convert("L"))[:, :, None]
-    raise UserError(
-        f"{path} holds {found} bands, but the model takes {channels}: train with data.channels={found}, "
-        f"or save it with {channels}."
-    )

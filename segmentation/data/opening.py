@@ -42,7 +42,8 @@ def open_picture(path: Path, *, every_band: bool = False) -> Image.Image:
             width, height = picture.size
             if width * height > MAX_PIXELS:
                 raise UserError(
-                    f"{path} has {width}x{height} pixels, more than {MAX_PIXELS}: cut it into tiles."
+                    f"{path} has {width}x{height} pixels, more than {MAX_PIXELS}: cut it into tiles,"
+                    " or give predict.py a TIFF and tile=1024."
                 )
             if every_band and _misses_bands(picture):
                 raise unreadable(path, "Pillow cannot read all of its bands")
@@ -62,7 +63,7 @@ def open_picture(path: Path, *, every_band: bool = False) -> Image.Image:
         raise unreadable(path, cause) from error
 
 
-def read_integers(picture: Image.Image, path: Path) -> np.ndarray:
+def read_integers(picture: Image.Image, name: Path | str) -> np.ndarray:
     """The values of a grey or palette picture of up to 16 bits: (H, W), uint16 for `WIDE_MODES`, else uint8.
 
     Raises `UserError` for values outside 0..65535, which 32-bit files may hold.
@@ -71,7 +72,7 @@ def read_integers(picture: Image.Image, path: Path) -> np.ndarray:
     if values.dtype == np.int32:
         low, high = int(values.min()), int(values.max())
         if low < 0 or high > 65535:
-            raise UserError(f"{path} holds values {low}..{high}: save it with 8 or 16 bits.")
+            raise UserError(f"{name} holds values {low}..{high}: save it with 8 or 16 bits.")
     return values.astype(np.uint16 if picture.mode in WIDE_MODES else np.uint8, copy=False)
 
 
@@ -83,9 +84,9 @@ def present_values(values: np.ndarray) -> list[int]:
     return [int(value) for value in np.unique(values)]
 
 
-def unreadable(path: Path, cause: str) -> UnreadableError:
+def unreadable(name: Path | str, cause: str) -> UnreadableError:
     """For raising: why a file cannot be used."""
-    return UnreadableError(f"{path} cannot be read: {cause}. Repair it, or remove it with its partner.")
+    return UnreadableError(f"{name} cannot be read: {cause}. Repair it, or remove it.")
 
 
 def _misses_bands(picture: Image.Image) -> bool:

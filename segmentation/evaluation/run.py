@@ -4,8 +4,6 @@ import logging
 import time
 from pathlib import Path
 
-import torch
-
 from segmentation import checkpoint
 from segmentation.environment import device_name, versions
 from segmentation.evaluation.case import Case, open_case
@@ -13,7 +11,6 @@ from segmentation.evaluation.folder import mask_writer, refuse_used, subfolder
 from segmentation.evaluation.judge import judge, look
 from segmentation.evaluation.settings import EvaluationSettings
 from segmentation.inference import Predictor
-from segmentation.inference.device import autocast
 from segmentation.metrics import image_means
 from segmentation.quiet import hush
 from segmentation.report.comparison import refuse_different, write_comparison
@@ -76,7 +73,7 @@ def _judged(case: Case, settings: EvaluationSettings, predictor: Predictor, fold
         "environment": {
             "device": device_name(),
             "accelerator": predictor.device.type,
-            "precision": _precision(predictor, settings),
+            "precision": predictor.precision,
             **versions(),
         },
         "seconds": seconds,
@@ -103,11 +100,3 @@ def _announce(case: Case, predictor: Predictor) -> None:
     )
     for note in case.notes:
         log.info("note: %s", note)
-
-
-def _precision(predictor: Predictor, settings: EvaluationSettings) -> str:
-    kind = predictor.device.type
-    with autocast(settings.precision, predictor.device):
-        if not torch.is_autocast_enabled(kind):
-            return "32-true"
-        return {torch.bfloat16: "bf16-mixed", torch.float16: "16-mixed"}[torch.get_autocast_dtype(kind)]

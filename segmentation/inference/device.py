@@ -5,9 +5,13 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
-from segmentation.errors import UserError, closest
+from segmentation.errors import UserError
 
-_DTYPES = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+_DTYPES: dict[str, torch.dtype | None] = {
+    "32-true": None,
+    "bf16-mixed": torch.bfloat16,
+    "16-mixed": torch.float16,
+}
 
 
 def choose_device(name: str) -> torch.device:
@@ -29,19 +33,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """The context in which a model computes, by Lightning's name of the precision.
-
-    "auto" is what training takes: bf16 where the hardware computes in it, fp16 on a GPU without, else fp32.
-    So a checkpoint is used as it was judged; "32-true" gives the same digits on every machine.
-
-    Raises `UserError` for another name and for fp16 without a GPU.
-    """
-    if precision == "auto":
-        precision = _automatic(device)
-    if precision not in _DTYPES:
-        raise UserError(f"precision={precision} is unknown.{closest(precision, ['auto', *_DTYPES])}")
-    if precision == "16-mixed" and device.type == "cpu":
-        raise UserError("precision=16-mixed needs a GPU: take precision=auto.")
+    """The context in which a model computes in one of Lightning's precisions, "auto" not among them."""
     dtype = _DTYPES[precision]
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
@@ -58,9 +50,3 @@ def enough_memory(height: int, width: int) -> Iterator[None]:
         raise UserError(
             f"{width}x{height} pixels at once do not fit in memory: give tile=1024, or a smaller tile or batch_size."
         ) from error
-
-
-def _automatic(device: torch.device) -> str:
-    if device.type == "cuda":
-        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
-    return "bf16-mixed" if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported() else "32-true"

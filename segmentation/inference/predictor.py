@@ -17,6 +17,7 @@ from segmentation.inference.pixels import Picture, as_pixels
 from segmentation.inference.prediction import Prediction
 from segmentation.inference.tiles import Tiling
 from segmentation.inference.views import Augmentation, describe, views
+from segmentation.precision import choose_precision
 
 
 class Predictor:
@@ -35,8 +36,7 @@ class Predictor:
         self.trained = trained
         self.device = choose_device(device)
         self._views = views(tta)
-        self._context = partial(autocast, precision, self.device)
-        self._context()  # a wrong precision is said here, not with the first image
+        self.precision = choose_precision(precision, self.device)
         self._model = trained.model.to(self.device).to(memory_format=torch.channels_last).eval()
         self._transform = evaluation_transform(size=trained.size, resize=trained.resize)
 
@@ -118,7 +118,7 @@ class Predictor:
         """
         image_BCHW = images_BCHW.to(self.device, non_blocking=True)
         total_BKHW: Tensor | None = None
-        with self._context():
+        with autocast(self.precision, self.device):
             for view in self._views:
                 logits_BKHW = view.undo(self._model(view.apply(image_BCHW)), size)
                 probabilities_BKHW = self.trained.decision.probabilities(logits_BKHW)

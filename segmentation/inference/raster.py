@@ -11,9 +11,9 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from segmentation.data.bands import to_bytes
+from segmentation.data.images import fit_bands
 from segmentation.data.opening import unreadable
 from segmentation.errors import UserError
-from segmentation.inference.pixels import fit_bands
 
 # GDAL would take a share of the machine's memory to keep blocks in.
 _CACHE_BYTES = 64 * 2**20
@@ -61,8 +61,8 @@ def open_raster(path: Path, channels: int) -> Iterator[Raster]:
     """
     rasterio = import_rasterio()
     _refuse_turned(path)
-    # Nothing but TIFF: other formats may name further files and addresses.
-    with rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES):
+    # Nothing but TIFF, and no file beside it: other formats may name further files and addresses.
+    with rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES, GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
         unplaced = rasterio.errors.NotGeoreferencedWarning
         with _damage(path), warnings.catch_warnings(action="ignore", category=unplaced):
             file = rasterio.open(path.absolute(), driver="GTiff")

@@ -10,8 +10,7 @@ from PIL import Image
 
 from segmentation.classes import IGNORE_COLOUR, Classes
 from segmentation.errors import UserError
-from segmentation.inference.pixels import as_colours
-from segmentation.pictures import colourise
+from segmentation.pictures import as_rgb, colourise
 from segmentation.sample import IGNORE_INDEX
 
 FULL = 65535
@@ -35,7 +34,7 @@ def tint(pixels_HWC: np.ndarray, labels_HW: np.ndarray, classes: Classes, alpha:
 
     A background (label 0 of binary data, or the class of that name) is left as it is.
     """
-    colours = as_colours(pixels_HWC)
+    colours = np.ascontiguousarray(as_rgb(pixels_HWC))
     tinted = cv2.addWeighted(colours, 1 - alpha, colourise(labels_HW, classes), alpha, 0)
     if classes.binary or classes.names[0].lower() == "background":
         cv2.copyTo(colours, (labels_HW == 0).astype(np.uint8), tinted)

@@ -19,8 +19,8 @@ from segmentation.checkpoint import Trained
 from segmentation.classes import Classes
 from segmentation.errors import UserError
 from segmentation.functional import Decision
-from segmentation.inference import Predictor, decode
-from segmentation.inference.video import overlays, predict_video
+from segmentation.inference import Predictor
+from segmentation.inference.video import decode, overlays, predict_video
 from segmentation.models import create_segmenter
 
 

@@ -1,6 +1,6 @@
 """The semantic branch of a feature pyramid network (Kirillov et al. 2019, arXiv:1901.02446, figure 3)."""
 
-import math
+from itertools import takewhile
 
 from torch import Tensor, nn
 
@@ -16,44 +16,52 @@ class FPNHead(nn.Module):
 
     def __init__(self, *, channels: dict[int, int], strides: dict[int, int], outputs: int) -> None:
         super().__init__()
+        self._strides = strides
         self.laterals = nn.ModuleDict(
-            {str(nominal): nn.Conv2d(channels[nominal], _PYRAMID, 1) for nominal in strides}
+            {str(level): nn.Conv2d(channels[level], _PYRAMID, 1) for level in strides}
         )
         self.branches = nn.ModuleDict(
-            {str(nominal): _branch(round(math.log2(strides[nominal] // 4))) for nominal in strides}
+            {str(level): _branch(len(_way(stride, strides))) for level, stride in strides.items()}
         )
         self.classifier = nn.Sequential(nn.Dropout(0.1), nn.Conv2d(_BRANCH, outputs, 1))
 
     def forward(self, features: dict[int, Tensor]) -> Tensor:
         """Feature maps by nominal stride -> logits (B, K, h, w) at stride 4."""
-        height, width = features[4].shape[-2:]
         level_BCHW: Tensor | None = None
-        total_BCHW: Tensor | float = 0.0
+        total_BCHW: Tensor | None = None
         for nominal in sorted(features, reverse=True):
             lateral_BCHW = self.laterals[str(nominal)](features[nominal])
             level_BCHW = (
                 lateral_BCHW if level_BCHW is None else lateral_BCHW + _like(level_BCHW, lateral_BCHW)
             )
-            branch_BCHW = self.branches[str(nominal)](level_BCHW)
-            total_BCHW = total_BCHW + resize(branch_BCHW, (height, width))
+            branch_BCHW = self._bring_down(nominal, level_BCHW, features)
+            total_BCHW = branch_BCHW if total_BCHW is None else total_BCHW + branch_BCHW
         logits: Tensor = self.classifier(total_BCHW)
         return logits
 
-
-def _branch(doublings: int) -> nn.Sequential:
-    # A convolution before each doubling, and one at stride 4 itself.
-    steps: list[nn.Module] = []
-    for step in range(max(doublings, 1)):
-        width = _PYRAMID if step == 0 else _BRANCH
-        steps += normalised(nn.Conv2d(width, _BRANCH, 3, padding=1, bias=False), _BRANCH)
-        steps += [_Double()] if doublings else []
-    return nn.Sequential(*steps)
+    def _bring_down(self, nominal: int, values_BCHW: Tensor, features: dict[int, Tensor]) -> Tensor:
+        """A convolution before each doubling, down to stride 4; one at stride 4 itself."""
+        by_stride = {self._strides[level]: values for level, values in features.items()}
+        way = _way(self._strides[nominal], self._strides)
+        for step, stride in zip(self.branches[str(nominal)].children(), way, strict=True):
+            values_BCHW = _like(step(values_BCHW), by_stride[stride])
+        return values_BCHW
 
 
-class _Double(nn.Module):
-    def forward(self, values_BCHW: Tensor) -> Tensor:
-        height, width = values_BCHW.shape[-2:]
-        return resize(values_BCHW, (2 * height, 2 * width))
+def _way(start: int, strides: dict[int, int]) -> list[int]:
+    """The strides that a level of stride `start` passes: the finer ones, the finest last."""
+    finer = list(takewhile(lambda stride: stride < start, sorted(set(strides.values()))))
+    return finer[::-1] or [start]
+
+
+def _branch(steps: int) -> nn.Sequential:
+    widths = [_PYRAMID] + [_BRANCH] * (steps - 1)
+    return nn.Sequential(
+        *(
+            nn.Sequential(*normalised(nn.Conv2d(width, _BRANCH, 3, padding=1, bias=False), _BRANCH))
+            for width in widths
+        )
+    )
 
 
 def _like(values_BCHW: Tensor, other_BCHW: Tensor) -> Tensor:

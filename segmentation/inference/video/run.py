@@ -19,9 +19,9 @@ from segmentation.inference.pixels import as_pixels
 from segmentation.inference.prediction import ALPHA
 
 if TYPE_CHECKING:
-    from segmentation.inference.decode import Reader
-    from segmentation.inference.encode import Writer
     from segmentation.inference.predictor import Predictor
+    from segmentation.inference.video.decode import Reader
+    from segmentation.inference.video.encode import Writer
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ def predict_video(render: Render, source: Path | int, output: Path, *, batch_siz
     Raises `UserError` for a source that cannot be read, a disk that is full, and where PyAV is missing.
     """
     try:
-        from segmentation.inference import decode, encode, sound
+        from segmentation.inference.video import decode, encode, sound
     except ModuleNotFoundError as error:
         if error.name != "av":
             raise

@@ -12,7 +12,7 @@ import numpy as np
 from av.stream import Disposition
 
 from segmentation.errors import UserError
-from segmentation.inference.media import open_camera, open_media
+from segmentation.inference.video.media import open_camera, open_media
 
 _USUAL_RATE = Fraction(25)
 _FASTEST = 240  # frames a second; some containers tell the ticks of their clock instead

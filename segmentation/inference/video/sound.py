@@ -7,7 +7,7 @@ from pathlib import Path
 
 import av
 
-from segmentation.inference.media import open_media
+from segmentation.inference.video.media import open_media
 
 _KEPT = frozenset({"aac", "mp3", "opus", "flac"})
 """What browsers play out of an MP4; everything else becomes AAC."""

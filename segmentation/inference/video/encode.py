@@ -12,7 +12,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
 from segmentation.errors import UserError
-from segmentation.inference.sound import Sound
+from segmentation.inference.video.sound import Sound
 from segmentation.inference.writing import whole
 
 _CODEC = {

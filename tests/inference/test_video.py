@@ -330,8 +330,8 @@ def test_a_camera_goes_on_until_it_is_stopped(tmp_path: Path, monkeypatch: pytes
 def test_pyav_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
     for name in ("decode", "encode", "sound"):
-        monkeypatch.delitem(sys.modules, f"segmentation.inference.{name}", raising=False)
-        monkeypatch.delattr(f"segmentation.inference.{name}", raising=False)
+        monkeypatch.delitem(sys.modules, f"segmentation.inference.video.{name}", raising=False)
+        monkeypatch.delattr(f"segmentation.inference.video.{name}", raising=False)
     with pytest.raises(UserError, match="pip install"):
         predict_video(same, tmp_path / "a.mp4", tmp_path)
 

@@ -30,7 +30,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.Co
     folder = tmp_path_factory.mktemp("sweep")
     model = {"backbone": {"name": "mobilenet_v3_small"}, "head": {"name": "lraspp"}, "output_stride": 16}
     report = {"metrics": {"test/miou": 0.625}, "model": model, "data": {"name": "shapes"}}
-    (folder / "run").mkdir()
+    (folder / "run" / "checkpoints").mkdir(parents=True)
     (folder / "run" / "report.json").write_text(json.dumps(report))
     done = subprocess.run(
         [

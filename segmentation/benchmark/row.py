@@ -66,4 +66,13 @@ def _settings(result: Mapping[str, Any]) -> dict[str, str]:
         "batch": str(result["batch_size"]),
         "precision": result["precision"],
         "channels last": "yes" if result["channels_last"] else "no",
+        "aux": "yes" if result["model"]["aux"] else "no",
+        "rates": _options(result["model"]["head"].get("rates")),
+        "taps": _options(result["model"]["backbone"].get("taps")),
+        "loss": result["loss"],
+        "optimizer": result["optimizer"],
     }
+
+
+def _options(value: Any) -> str:
+    return "usual" if value is None else str(value)

@@ -16,23 +16,20 @@ def read_scores(folders: Sequence[str]) -> list[dict[str, Any]]:
     Raises `UserError` for a folder without any, a damaged report, and where they are of several data sets:
     their scores do not compare.
     """
-    reports = []
+    reports: dict[Path, dict[str, Any]] = {}
     for folder in folders:
-        paths = sorted(Path(folder).expanduser().rglob("report.json"))
-        found = [
-            report
-            for report in map(_read, paths)
-            if METRIC in report["metrics"] and "backbone" in report["model"]
-        ]
+        # Only what a training left: an evaluation's report counts the same model again.
+        runs = [path.parent for path in sorted(Path(folder).expanduser().rglob("checkpoints"))]
+        found = {run.resolve(): _read(run / "report.json") for run in runs if (run / "report.json").is_file()}
         if not found:
             raise UserError(f"runs={folder} holds no finished run: there is no report.json with a {METRIC}.")
-        reports += found
-    data = sorted({str(report["data"].get("name")) for report in reports})
+        reports |= found
+    data = sorted({_data(report) for report in reports.values()})
     if len(data) > 1:
         raise UserError(
-            f"runs: their data differ ({', '.join(data)}), so their mIoU do not compare: give runs of one."
+            f"runs: their data differ ({'; '.join(data)}), so their mIoU do not compare: give runs of one."
         )
-    return reports
+    return list(reports.values())
 
 
 def score_of(model: Mapping[str, Any], reports: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
@@ -53,12 +50,24 @@ def score_of(model: Mapping[str, Any], reports: Sequence[Mapping[str, Any]]) -> 
 
 
 def _key(model: Mapping[str, Any]) -> tuple[Any, ...]:
-    return model["backbone"].get("name"), model["head"].get("name"), model["output_stride"]
+    backbone, head = model["backbone"], model["head"]
+    source = backbone.get("source", "torchvision")
+    return source, backbone["name"], head["name"], model["output_stride"], model.get("channels", 3)
+
+
+def _data(report: Mapping[str, Any]) -> str:
+    options = {key: value for key, value in report["data"].items() if key not in ("images", "notes")}
+    return ", ".join(f"{key}={value}" for key, value in options.items())
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        report = json.loads(path.read_text())
-        return {part: dict(report.get(part, {})) for part in ("metrics", "model", "data")}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+        report: dict[str, Any] = json.loads(path.read_text())
+        _key(report["model"])
+        _data(report)
+        value = report["metrics"][METRIC]
+        if value is not None and not isinstance(value, int | float):
+            raise TypeError(value)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{path} is damaged: it is no report of a run.") from error
+    return report

@@ -25,7 +25,7 @@ def markdown(rows: Sequence[Row], failures: Mapping[str, str]) -> str:
     ]
     for row in rows:
         cells = [
-            *(f"{row.parameters / 1e6:.1f}", f"{row.flops / 1e9:.1f}", _short(row.train_rate)),
+            *(_short(row.parameters / 1e6), _short(row.flops / 1e9), _short(row.train_rate)),
             *(_short(row.infer_rate), _short(row.latency_ms), f"{row.peak_bytes / 1e6:.0f}"),
         ]
         score = [f"{row.score['mean']:.3f}" if row.score else "-"] if scored else []

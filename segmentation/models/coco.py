@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torchvision.models import WeightsEnum
@@ -15,6 +16,7 @@ from torchvision.models.segmentation import (
 )
 
 from segmentation.errors import UserError
+from segmentation.models.files import is_file, read_state, unwrapped
 
 
 @dataclass(frozen=True)
@@ -40,29 +42,42 @@ _RATES = (12, 24, 36)  # of its DeepLabV3, at every output stride
 Options = dict[str, Any]
 
 
-def coco_weights(head: str, backbone: str) -> CocoWeights:
+def coco_weights(head: str, backbone: Options) -> CocoWeights:
     """Raises `UserError` for a model that torchvision does not have."""
-    if (head, backbone) not in COCO:
-        known = ", ".join(f"{head}+{backbone}" for head, backbone in COCO)
-        raise UserError(f"weights=coco does not exist for {head}+{backbone}, only for {known}.")
-    return COCO[head, backbone]
+    name, source = backbone.get("name"), backbone.get("source", "torchvision")
+    if source != "torchvision" or (head, name) not in COCO:
+        known = ", ".join(f"{head}+{name}" for head, name in COCO)
+        wanted = f"{head}+{name}" if source == "torchvision" else f"{source}'s {name}"
+        raise UserError(f"weights=coco does not exist for {wanted}, only for torchvision's {known}.")
+    return COCO[head, str(name)]
 
 
 def pretrained_options(
     backbone: Options, head: Options, weights: str, output_stride: int | None
 ) -> tuple[Options, Options]:
-    """The sections of backbone and head, what is None in them filled in as the weights were trained with.
+    """The sections of backbone and head, what is None in them or missing filled in as the weights were trained with.
 
-    That is for `coco` DeepLabV3's `rates`, reaching as many pixels at any stride, and the features that
-    LR-ASPP `taps`. Raises `UserError` where torchvision has no such weights.
+    That is for `coco`, and a file of one of torchvision's whole models, DeepLabV3's `rates`, reaching as many
+    pixels at any stride, and the features that LR-ASPP `taps`. Raises `UserError` where torchvision has no such
+    weights, and for a file that is none.
     """
-    if weights != "coco":
+    whole = weights == "coco" or (
+        is_file(weights) and _is_torchvisions(read_state(Path(weights).expanduser()))
+    )
+    if not whole:
         return backbone, head
-    trained = coco_weights(str(head.get("name")), str(backbone.get("name")))
-    if head.get("rates", 0) is None:
+    if weights != "coco" and (head.get("name"), backbone.get("name")) not in COCO:
+        return backbone, head
+    trained = coco_weights(str(head.get("name")), backbone)
+    if head.get("name") == "deeplabv3" and head.get("rates") is None:
         # A stride that is not possible is the backbone's to refuse.
         stride = max(output_stride or 16, 1)
         head = {**head, "rates": [rate * trained.output_stride // stride for rate in _RATES]}
-    if head.get("name") == "lraspp" and backbone.get("taps", 0) is None:
+    if head.get("name") == "lraspp" and backbone.get("taps") is None:
         backbone = {**backbone, "taps": "first"}
     return backbone, head
+
+
+def _is_torchvisions(state: Mapping[str, Any]) -> bool:
+    names = [unwrapped(str(key)) for key in state]
+    return all(any(name.startswith(part) for name in names) for part in ("backbone.", "classifier."))

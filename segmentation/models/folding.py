@@ -29,8 +29,10 @@ def fold_batch_norms(model: Segmenter) -> Segmenter:
     with torch.no_grad(), _Readings(folded) as readings:
         on_meta(folded, blank(folded.mean.shape[1]))
     for norm, convolution in readings.pairs():
-        fused = fuse_conv_bn_eval(folded.get_submodule(convolution), folded.get_submodule(norm))  # type: ignore[type-var]
-        folded.set_submodule(convolution, fused)
+        before, behind = folded.get_submodule(convolution), folded.get_submodule(norm)
+        assert isinstance(before, nn.Conv2d)
+        assert isinstance(behind, nn.BatchNorm2d)
+        folded.set_submodule(convolution, fuse_conv_bn_eval(before, behind))
         folded.set_submodule(norm, nn.Identity())
     return folded.requires_grad_(False)
 
@@ -53,7 +55,8 @@ class _Readings(TorchDispatchMode):
             for name, module in self._model.named_modules()
             if isinstance(module, nn.Conv2d) or type(module) in _NORMS
         ]
-        return super().__enter__()  # type: ignore[no-any-return]
+        super().__enter__()
+        return self
 
     def __exit__(self, *about: Any) -> None:
         super().__exit__(*about)
@@ -76,6 +79,7 @@ class _Readings(TorchDispatchMode):
             self._kept += [*given, result]
             if isinstance(module, nn.Conv2d):
                 self._made[id(result)] = name
+                self._reads[id(result)] = 0  # an earlier tensor may have had this identity
             else:
                 self._taken[name] = id(given[0])
 

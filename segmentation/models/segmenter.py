@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from segmentation.errors import UserError
 from segmentation.functional import resize
@@ -13,6 +14,8 @@ from segmentation.models.backbones import STRIDES, Backbone, create_backbone
 from segmentation.models.channels import in_turn
 from segmentation.models.heads import HEADS, FCNHead
 from segmentation.options import create
+
+_SMALLEST = 32  # pixels: what all trunks make at least one cell of, though some round down
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -58,24 +61,30 @@ class Segmenter(nn.Module):
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
         """Raw pixels 0..255 (uint8 or float) of any height and width -> float32 logits (B, K, H, W)."""
-        features = self.backbone(self._normalise(image_BCHW))
-        return self._logits(self.head, features, image_BCHW)
+        return self._logits(self.head, self._features(image_BCHW), image_BCHW)
 
     def with_auxiliary(self, image_BCHW: Tensor) -> tuple[Tensor, Tensor | None]:
         """The logits, and those of the auxiliary head where there is one: for training."""
-        features = self.backbone(self._normalise(image_BCHW))
+        features = self._features(image_BCHW)
         logits_BKHW = self._logits(self.head, features, image_BCHW)
         if self.aux_head is None:
             return logits_BKHW, None
         return logits_BKHW, self._logits(self.aux_head, features, image_BCHW)
 
-    def _normalise(self, image_BCHW: Tensor) -> Tensor:
-        return (image_BCHW.float() - self.mean) / self.std
+    def _features(self, image_BCHW: Tensor) -> dict[int, Tensor]:
+        normalised_BCHW = (image_BCHW.float() - self.mean) / self.std
+        height, width = image_BCHW.shape[-2:]
+        if min(height, width) < _SMALLEST:
+            missing = (0, max(_SMALLEST - width, 0), 0, max(_SMALLEST - height, 0))
+            normalised_BCHW = pad(normalised_BCHW, missing, mode="replicate")
+        features: dict[int, Tensor] = self.backbone(normalised_BCHW)
+        return features
 
     def _logits(self, head: nn.Module, features: dict[int, Tensor], image_BCHW: Tensor) -> Tensor:
-        # In float32 also under autocast: neighbouring logits differ by less than bf16 resolves.
         height, width = image_BCHW.shape[-2:]
-        return resize(head(features).float(), (height, width))
+        whole = max(height, _SMALLEST), max(width, _SMALLEST)
+        # In float32 also under autocast: neighbouring logits differ by less than bf16 resolves.
+        return resize(head(features).float(), whole)[..., :height, :width]
 
 
 def create_segmenter(
@@ -84,7 +93,7 @@ def create_segmenter(
     head: dict[str, Any],
     outputs: Annotated[int, Field(ge=1, le=255)],
     output_stride: int | None = None,
-    channels: Annotated[int, Field(ge=1)] = 3,
+    channels: Annotated[int, Field(ge=1, le=128)] = 3,
     aux: bool = False,
 ) -> Segmenter:
     """An untrained model from plain data; names are looked up in our tables.

@@ -1,19 +1,17 @@
-"""From somebody's state dict to our tensors: reading a file, naming its keys, filling a model."""
+"""From somebody's state dict to our tensors: naming its keys, filling a model."""
 
-import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from segmentation.errors import UserError
 from segmentation.models.channels import adapt_filters, in_turn
+from segmentation.models.files import unwrapped
 from segmentation.models.segmenter import Segmenter
 
-_WRAPPERS = ("module.", "_orig_mod.", "model.")  # left in the keys by DDP, torch.compile and Lightning
 _HEADS = {"classifier.": "head.", "aux_classifier.": "aux_head."}  # torchvision's names and ours
 
 
@@ -21,13 +19,15 @@ _HEADS = {"classifier.": "head.", "aux_classifier.": "aux_head."}  # torchvision
 class WeightsReport:
     """What was loaded from where; `skipped` gives the reason for each key that the model did not take.
 
-    `adapted` are the keys, among the loaded ones, that were made for another number of channels.
+    `adapted` are the keys, among the loaded ones, that were made for another number of channels; `parts` are how
+    many of each part's tensors were loaded: `{"backbone": (120, 120)}`.
     """
 
     source: str
     loaded: int = 0
     skipped: Mapping[str, str] = field(default_factory=dict)
     adapted: Sequence[str] = ()
+    parts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def __str__(self) -> str:
         if not self.loaded:
@@ -38,29 +38,8 @@ class WeightsReport:
             for reason in reasons
         )
         adapted = f"; adapted to the number of channels: {', '.join(self.adapted)}" if self.adapted else ""
-        return f"weights: {self.loaded} tensors of {self.source}{adapted}{''.join(skipped)}"
-
-
-def read_state(path: Path) -> Mapping[str, Any]:
-    """The state dict in a file: the whole of it, or what a checkpoint keeps under `state_dict`.
-
-    Raises `UserError` for a file that is missing, damaged, something else, or that would run code.
-    """
-    if not path.is_file():
-        raise UserError(f"weights={path} is no file. Give imagenet, coco, none or the path of a state dict.")
-    try:
-        with warnings.catch_warnings(action="ignore"):  # of strange pickles, which the error says better
-            contents = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds; all mean that the file cannot be trusted
-        raise UserError(
-            f"weights={path} is damaged or holds more than weights, which could run code: it was not loaded."
-            " Give a state dict of plain tensors."
-        ) from error
-    if isinstance(contents, dict) and isinstance(contents.get("state_dict"), dict):
-        contents = contents["state_dict"]
-    if not isinstance(contents, dict):
-        raise UserError(f"weights={path} holds a {type(contents).__name__}, not a state dict.")
-    return contents
+        parts = ", ".join(f"{part} {count} of {whole}" for part, (count, whole) in self.parts.items())
+        return f"weights: {self.loaded} tensors of {self.source} ({parts}){adapted}{''.join(skipped)}"
 
 
 def fill(model: Segmenter, state: Mapping[str, Any], source: str) -> WeightsReport:
@@ -72,7 +51,13 @@ def fill(model: Segmenter, state: Mapping[str, Any], source: str) -> WeightsRepo
     Raises `UserError` where the backbone's tensors are not those of the model.
     """
     own = model.state_dict()
-    given = {name: (key, value) for key, name, value in _named(model, state)}
+    named = _named(model, state)
+    given = {name: (key, value) for key, name, value in named}
+    if len(given) < len(named):
+        twice = next(key for key, name, _ in named if given[name][0] != key)
+        raise UserError(
+            f"weights={source} holds {twice} twice, under another name. Give a file with one of them."
+        )
     fitted = {name: _fitted(model, name, value) for name, (_, value) in given.items() if name in own}
     # A layer is taken as a whole: beside a fresh weight, a bias made for another one would be noise.
     changed = {_layer(name) for name, value in fitted.items() if value.shape != own[name].shape}
@@ -84,14 +69,18 @@ def fill(model: Segmenter, state: Mapping[str, Any], source: str) -> WeightsRepo
         for name, (key, _) in given.items()
         if name not in fitting
     }
+    parts, wholes = (
+        Counter(name.partition(".")[0] for name in names if "." in name) for names in (fitting, own)
+    )
     adapted = [given[name][0] for name, value in fitting.items() if value is not given[name][1]]
-    return WeightsReport(source, len(fitting), skipped, adapted)
+    shares = {part: (parts[part], count) for part, count in wholes.items() if parts[part]}
+    return WeightsReport(source, len(fitting), skipped, adapted, shares)
 
 
 def _fitted(model: Segmenter, name: str, value: Tensor) -> Tensor:
     """The tensor for the model's number of channels, where it is one that depends on it."""
     channels = model.mean.shape[1]
-    if value.ndim != 4 or value.shape[1] == channels:
+    if value.ndim != 4 or value.shape[1] in (channels, 0):
         return value
     if name in ("mean", "std"):
         return value.mean(1, keepdim=True) if channels == 1 else in_turn(value, channels, dim=1)
@@ -120,16 +109,10 @@ def _require_backbone(model: Segmenter, given: Set[str], fitting: Set[str], sour
 def _named(model: Segmenter, state: Mapping[str, Any]) -> list[tuple[str, str, Tensor]]:
     """(key, our name, tensor) of each tensor; a file without "backbone." in it is a classifier's."""
     tensors = {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
-    bare = {key: _unwrapped(key) for key in tensors}
+    bare = {key: unwrapped(key) for key in tensors}
     if any(name.startswith("backbone.") for name in bare.values()):
         return [(key, _in_segmenter(bare[key]), value) for key, value in tensors.items()]
     return [(key, f"backbone.{model.backbone.key(bare[key])}", value) for key, value in tensors.items()]
-
-
-def _unwrapped(key: str) -> str:
-    while wrapper := next((prefix for prefix in _WRAPPERS if key.startswith(prefix)), ""):
-        key = key.removeprefix(wrapper)
-    return key
 
 
 def _in_segmenter(name: str) -> str:

@@ -1,6 +1,5 @@
 """Where the weights start: ImageNet's, COCO's, or a file's."""
 
-import re
 from collections.abc import Mapping
 from http.client import HTTPException
 from pathlib import Path
@@ -13,10 +12,9 @@ from torchvision.models import WeightsEnum, get_model_weights
 from segmentation.errors import UserError, closest
 from segmentation.models.backbones.timm import TimmBackbone
 from segmentation.models.coco import coco_weights
+from segmentation.models.files import is_published, read_state
 from segmentation.models.segmenter import Segmenter
-from segmentation.models.state import WeightsReport, fill, read_state
-
-_ENUM = re.compile(r"[A-Z][A-Z0-9_]*")  # torchvision's way to name weights: IMAGENET1K_V2
+from segmentation.models.state import WeightsReport, fill
 
 
 def load_weights(model: Segmenter, weights: str) -> WeightsReport:
@@ -32,11 +30,11 @@ def load_weights(model: Segmenter, weights: str) -> WeightsReport:
         return WeightsReport("none")
     backbone, name = model.backbone, model.description["backbone"]["name"]
     if weights == "coco":
-        return _load_published(model, coco_weights(model.description["head"]["name"], name).weights)
-    published = weights == "imagenet" or _ENUM.fullmatch(weights) is not None
-    if published and isinstance(backbone, TimmBackbone):
+        about = model.description
+        return _load_published(model, coco_weights(about["head"]["name"], about["backbone"]).weights)
+    if is_published(weights) and isinstance(backbone, TimmBackbone):
         return _load_timm(model, backbone, weights)
-    if published:
+    if is_published(weights):
         return _load_published(model, _find(name, weights))
     return fill(model, read_state(Path(weights).expanduser()), weights)
 
@@ -65,7 +63,11 @@ def _load_timm(model: Segmenter, backbone: TimmBackbone, weights: str) -> Weight
         )
     mean, std = backbone.load_pretrained()
     model.normalise_by(mean, std)
-    return WeightsReport(f"timm's {backbone.name}", len(backbone.state_dict()))
+    count = len(backbone.state_dict())
+    adapted = () if backbone.in_channels == 3 else ("the first convolution, by timm",)
+    return WeightsReport(
+        f"timm's {backbone.name}", count, adapted=adapted, parts={"backbone": (count, count)}
+    )
 
 
 def _fetch(weights: WeightsEnum) -> Mapping[str, Any]:

@@ -25,7 +25,7 @@ def write_result(folder: Path, backbone: str, **changes: Any) -> None:
         )
     ]
     result = {
-        "model": {"backbone": {"name": backbone}, "head": {"name": "fcn"}, "outputs": 21},
+        "model": {"backbone": {"name": backbone}, "head": {"name": "fcn"}, "outputs": 21, "aux": False},
         "parameters": 11_250_000,
         "flops": 2_500_000_000,
         "output_stride": 16,
@@ -33,6 +33,8 @@ def write_result(folder: Path, backbone: str, **changes: Any) -> None:
         "batch_size": 4,
         "precision": "32-true",
         "channels_last": True,
+        "loss": "ce_dice",
+        "optimizer": "adamw",
         "measurements": measurements,
         "score": None,
         "environment": {

@@ -176,7 +176,7 @@ def test_training_trains_and_inference_does_not(precision: str, aux: bool) -> No
 
 
 def report(folder: Path, backbone: str, miou: float | None, data: str = "camvid", stride: int = 16) -> None:
-    folder.mkdir(parents=True)
+    (folder / "checkpoints").mkdir(parents=True)
     content = {
         "metrics": {"test/miou": miou},
         "model": {"backbone": {"name": backbone}, "head": {"name": "fcn"}, "output_stride": stride},
@@ -192,9 +192,13 @@ def test_scores_are_those_of_the_same_model(tmp_path: Path) -> None:
     report(tmp_path / "d", "resnet50", None)
     reports = read_scores([str(tmp_path / "sweep"), str(tmp_path / "d")])
     model = {"backbone": {"name": "resnet18", "norm_momentum": 0.1}, "head": {"name": "fcn"}}
-    score = score_of({**model, "output_stride": 16}, reports)
+    twice = read_scores([str(tmp_path), str(tmp_path / "sweep")])
+    score = score_of({**model, "output_stride": 16}, twice)
     assert score == {"metric": "test/miou", "mean": 0.5, "runs": 2, "data": "camvid"}
     assert score_of({**model, "output_stride": 32}, reports) is None
+    assert score_of({**model, "output_stride": 16, "channels": 4}, reports) is None
+    timms = {**model, "backbone": {"source": "timm", "name": "resnet18"}, "output_stride": 16}
+    assert score_of(timms, reports) is None
     assert score_of({**model, "backbone": {"name": "resnet50"}, "output_stride": 16}, reports) is None
 
 
@@ -203,8 +207,18 @@ def test_scores_that_cannot_be_had_are_told(tmp_path: Path) -> None:
         read_scores([str(tmp_path)])
     report(tmp_path / "a", "resnet18", 0.5)
     report(tmp_path / "b", "resnet18", 0.5, data="voc")
-    with pytest.raises(UserError, match="camvid, voc"):
+    with pytest.raises(UserError, match="name=camvid; name=voc"):
         read_scores([str(tmp_path)])
-    (tmp_path / "b" / "report.json").write_text("[1")
-    with pytest.raises(UserError, match=r"b/report\.json is damaged"):
-        read_scores([str(tmp_path)])
+    good = json.loads((tmp_path / "a" / "report.json").read_text())
+    bad = ["[1", "[]", json.dumps({**good, "model": {**good["model"], "backbone": "resnet50"}})]
+    for text in [*bad, json.dumps({**good, "metrics": {"test/miou": "0.5"}})]:
+        (tmp_path / "b" / "report.json").write_text(text)
+        with pytest.raises(UserError, match=r"b/report\.json is damaged"):
+            read_scores([str(tmp_path)])
+
+
+def test_an_evaluations_report_is_no_run(tmp_path: Path) -> None:
+    report(tmp_path / "a", "resnet18", 0.5)
+    report(tmp_path / "a" / "evaluation", "resnet18", 0.1)
+    (tmp_path / "a" / "evaluation" / "checkpoints").rmdir()
+    assert len(read_scores([str(tmp_path)])) == 1

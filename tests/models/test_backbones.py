@@ -175,7 +175,7 @@ def _classify(classifier: nn.Module, features_BCHW: torch.Tensor) -> torch.Tenso
 
 
 @pytest.mark.usefixtures("fresh_memory")
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", trunk_names())
 def test_parameters_are_those_that_torchvision_publishes(name: str) -> None:
     theirs = get_model(name, weights=None)
     published = get_model_weights(name).DEFAULT.meta["num_params"]

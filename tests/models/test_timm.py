@@ -12,13 +12,7 @@ from segmentation.errors import UserError
 from segmentation.models import load_weights
 from segmentation.models.backbones import Backbone, create_backbone
 
-NAMES = (
-    "mobilenetv4_conv_small",
-    "resnet10t",
-    "convnext_atto",
-    "regnety_002",
-    "swin_tiny_patch4_window7_224",
-)
+NAMES = ("mobilenetv4_conv_small", "resnet10t", "convnext_atto", "regnety_002")
 
 
 def create(name: str, output_stride: int | None = 32, in_channels: int = 3) -> Backbone:
@@ -28,7 +22,7 @@ def create(name: str, output_stride: int | None = 32, in_channels: int = 3) -> B
 
 
 @pytest.mark.parametrize("output_stride", [8, 16, 32])
-@pytest.mark.parametrize("name", NAMES[:4])
+@pytest.mark.parametrize("name", NAMES)
 def test_features_are_timms_own(name: str, output_stride: int) -> None:
     torch.manual_seed(0)
     ours = create(name, output_stride)
@@ -47,7 +41,7 @@ def test_features_are_timms_own(name: str, output_stride: int) -> None:
         assert_same(found[stride], values)
 
 
-@pytest.mark.parametrize("name", NAMES[:4])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_classifiers_file_fills_the_backbone(name: str, tmp_path: Path) -> None:
     classifier = timm.create_model(name)
     torch.save(classifier.state_dict(), tmp_path / "timm.pth")
@@ -58,6 +52,22 @@ def test_a_classifiers_file_fills_the_backbone(name: str, tmp_path: Path) -> Non
     renamed = {model.backbone.key(key): value for key, value in given.items()}
     for key, value in model.backbone.state_dict().items():
         assert torch.equal(value, renamed[key]), key
+
+
+@pytest.mark.parametrize(("name", "even"), [("hrnet_w18_small", True), ("resnet10t", False)])
+def test_models_that_halve_evenly_take_any_size(name: str, even: bool) -> None:
+    torch.manual_seed(0)
+    model = made(name, source="timm").eval()
+    image = pictures(1, 3, 81, 130)
+    beyond = (0, 30, 0, 15) if even else (0, 0, 0, 0)
+    with torch.no_grad():
+        found = model.backbone(image.float())
+        whole = model.backbone(torch.nn.functional.pad(image.float(), beyond, mode="replicate"))
+        assert model(image).shape == (1, 3, 81, 130)
+    for nominal, stride in model.backbone.strides.items():
+        height, width = -(-81 // stride), -(-130 // stride)
+        assert found[nominal].shape[2:] == (height, width)
+        assert torch.equal(found[nominal], whole[nominal][..., :height, :width])
 
 
 @pytest.mark.parametrize("channels", [1, 4])
@@ -79,7 +89,9 @@ def test_the_usual_stride_is_taken_where_it_can_be() -> None:
         ("local-dir:/tmp/model", 16, "is unknown"),
         ("densenet121", 16, "output_stride=16 is not possible with densenet121: it can do 32"),
         ("resnet10t", 12, "it can do 8, 16, 32"),
-        ("vit_tiny_patch16_224", None, "has no feature maps of strides 4 to 32"),
+        ("resnet50.a1_in2k", None, "Did you mean 'resnet50.a1_in1k'?"),
+        ("vit_tiny_patch16_224", None, "doesn't match model (224)"),
+        ("swin_tiny_patch4_window7_224", None, "doesn't match model (224)"),
     ],
 )
 def test_what_is_not_possible_says_what_is(name: str, output_stride: int | None, message: str) -> None:

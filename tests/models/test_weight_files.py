@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -152,3 +153,51 @@ def test_another_backbones_file_is_refused(model: Segmenter, tmp_path: Path, oth
         load_weights(model, str(path))
     for key, value in model.state_dict().items():
         assert torch.equal(value, before[key]), key
+
+
+def test_dense_nets_of_old_are_renamed(tmp_path: Path) -> None:
+    """Published DenseNets have `denselayer1.norm.1.weight` for what torchvision now calls `norm1.weight`."""
+    state = get_model("densenet121", weights=None).state_dict()
+    old = {
+        re.sub(r"(denselayer\d+\.(?:norm|conv))([12])\.", r"\1.\2.", key): value
+        for key, value in state.items()
+    }
+    assert old.keys() != state.keys()
+    torch.save(old, tmp_path / "old.pth")
+    model = made("densenet121")
+    report = load_weights(model, str(tmp_path / "old.pth"))
+    assert report.parts == {"backbone": (len(model.backbone.state_dict()),) * 2}
+    for key, value in model.backbone.state_dict().items():
+        assert torch.equal(value, state[f"features.{key}"]), key
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        torch.full((64, 3, 7, 7), torch.nan),
+        torch.ones(64, 3, 7, 7, dtype=torch.complex64),
+        torch.ones(64, 3, 7, 7).to_sparse(),
+        torch.empty(64, 3, 7, 7, device="meta"),
+    ],
+    ids=["nan", "complex", "sparse", "meta"],
+)
+def test_what_is_no_plain_number_is_refused(model: Segmenter, tmp_path: Path, value: Tensor) -> None:
+    torch.save(
+        {**get_model("resnet18", weights=None).state_dict(), "conv1.weight": value}, tmp_path / "a.pth"
+    )
+    with pytest.raises(UserError, match=r"conv1\.weight holds no plain finite numbers"):
+        load_weights(model, str(tmp_path / "a.pth"))
+
+
+def test_a_tensor_given_twice_is_refused(model: Segmenter, tmp_path: Path) -> None:
+    state = get_model("resnet18", weights=None).state_dict()
+    torch.save({**state, "module.conv1.weight": state["conv1.weight"] + 1}, tmp_path / "a.pth")
+    with pytest.raises(UserError, match="twice"):
+        load_weights(model, str(tmp_path / "a.pth"))
+
+
+def test_a_first_filter_of_no_channels_does_not_fit(model: Segmenter, tmp_path: Path) -> None:
+    state = {**get_model("resnet18", weights=None).state_dict(), "conv1.weight": torch.ones(64, 0, 7, 7)}
+    torch.save(state, tmp_path / "a.pth")
+    with pytest.raises(UserError, match="is not of resnet18"):
+        load_weights(model, str(tmp_path / "a.pth"))

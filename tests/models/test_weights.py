@@ -121,7 +121,9 @@ def test_coco_is_refused_where_there_is_none(backbone: str, head: str) -> None:
         partial(pretrained_options, *sections, "coco", 16),
     ]
     for call in refused:
-        with pytest.raises(UserError, match=f"for {head}.{backbone}, only for deeplabv3.resnet50,"):
+        with pytest.raises(
+            UserError, match=f"for {head}.{backbone}, only for torchvision's deeplabv3.resnet50,"
+        ):
             call()
 
 

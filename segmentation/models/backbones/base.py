@@ -45,5 +45,9 @@ def choose_stride(name: str, output_stride: int | None, possible: tuple[int, ...
         return 16 if 16 in possible else min(possible)
     if output_stride not in possible:
         able = ", ".join(map(str, possible))
-        raise UserError(f"output_stride={output_stride} is not possible with {name}: it can do {able}.")
+        usual = choose_stride(name, None, possible)
+        raise UserError(
+            f"output_stride={output_stride} is not possible with {name}: it can do {able}."
+            f" Give output_stride={usual}, or auto."
+        )
     return output_stride

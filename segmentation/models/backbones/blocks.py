@@ -1,5 +1,6 @@
 """A torchvision classifier taken apart: the chain of blocks that gives feature maps, and nothing behind it."""
 
+import re
 from collections.abc import Sequence
 
 import torch
@@ -15,6 +16,8 @@ _FAMILIES = (
 )
 # Where the blocks lie, if not at the top, and what stands behind them.
 _CONTAINERS = ("features", "layers", "trunk_output")
+# Published DenseNets are older than its names; torchvision, too, renames them as it loads them.
+_OLD_DENSE = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 _BEHIND = ("avgpool", "classifier", "fc", "flatten", "head", "permute")
 
 
@@ -51,4 +54,4 @@ def create_blocks(name: str) -> dict[str, nn.Module]:
 def block_key(key: str) -> str:
     """A tensor's name in the classifier -> its name in the chain of blocks."""
     container, _, rest = key.partition(".")
-    return rest if container in _CONTAINERS else key
+    return _OLD_DENSE.sub(r"\1\2", rest if container in _CONTAINERS else key)

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d, pad
 
+from segmentation.models.backbones.depthwise import PhasedConv2d, can_phase
+
 _Pool = (nn.MaxPool2d, nn.AvgPool2d)
 
 
@@ -62,7 +64,7 @@ def _dilated(convolution: nn.Conv2d, dilation: int, strided: bool) -> nn.Conv2d:
         convolution.padding = (dilation * (height - 1) // 2, dilation * (width - 1) // 2)
     convolution.stride = (1, 1)
     convolution.dilation = (dilation, dilation)
-    return convolution
+    return PhasedConv2d(convolution) if can_phase(convolution) else convolution
 
 
 class _AnchoredConv2d(nn.Conv2d):

@@ -1,11 +1,15 @@
 """Timm's models as backbones, through timm's own `features_only`: an optional extra."""
 
+import logging
 import os
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from segmentation.errors import UserError, closest
 from segmentation.models.backbones.base import OUTPUT_STRIDES, STRIDES, Backbone, choose_stride
@@ -20,42 +24,47 @@ _REFUSALS = (TypeError, AssertionError, NotImplementedError, ValueError, Runtime
 class TimmBackbone(Backbone):
     """The last four feature maps of a timm model; its parameters keep timm's names below `net`.
 
-    `output_stride` as in `TorchvisionBackbone`; timm does the dilation. Raises `UserError` without timm, for
-    a name it does not have, for a stride the model cannot give, and for a model without maps of strides 4 to 32.
+    `output_stride` as in `TorchvisionBackbone`; timm does the dilation. A model that only takes sizes which
+    halve evenly sees its image repeated beyond the edge to the next multiple of 32.
+
+    Raises `UserError` without timm, for a name it does not have, for a stride the model cannot give, and for a
+    model without maps of strides 4 to 32 or for one image size alone.
     """
 
     def __init__(self, *, name: str, output_stride: int | None = None, in_channels: int = 3) -> None:
         super().__init__()
         self.name, self.in_channels = name, in_channels
         _require(name)
-        if output_stride in OUTPUT_STRIDES:
-            found = _build(name, output_stride, in_channels)
-        else:
-            found = _build(name, 16, in_channels) or _build(name, 32, in_channels)
-        if found is None or output_stride not in (None, *OUTPUT_STRIDES):
-            possible = [stride for stride in OUTPUT_STRIDES if _build(name, stride, in_channels)]
-            if not possible:
-                raise UserError(f"backbone.name={name} has no feature maps of strides 4 to 32.")
-            choose_stride(name, output_stride, tuple(possible))
-        assert found is not None
-        self.net, measures = found
+        self.net = _open(name, output_stride, in_channels)
+        measures = _measures(self.net, in_channels)
+        self._even = not _takes(self.net, torch.empty(1, in_channels, 97, 131, device="meta"))
         self._channels_last = [measure.channels_last for measure in measures]
         self.strides = {nominal: each.stride for nominal, each in zip(STRIDES, measures, strict=True)}
         self.channels = {nominal: each.channels for nominal, each in zip(STRIDES, measures, strict=True)}
+        self.train()
 
     def forward(self, image_BCHW: Tensor) -> dict[int, Tensor]:
         """Normalised images (B, C, H, W) -> feature maps (B, c, h, w) by nominal stride."""
+        height, width = image_BCHW.shape[-2:]
+        if self._even:
+            image_BCHW = pad(image_BCHW, (0, -width % 32, 0, -height % 32), mode="replicate")
         maps = self.net(image_BCHW)[-len(STRIDES) :]
-        return {
-            nominal: values.permute(0, 3, 1, 2) if channels_last else values
-            for nominal, values, channels_last in zip(STRIDES, maps, self._channels_last, strict=True)
-        }
+        features = {}
+        for nominal, values, channels_last in zip(STRIDES, maps, self._channels_last, strict=True):
+            values_BCHW = values.permute(0, 3, 1, 2) if channels_last else values
+            if self._even:
+                stride = self.strides[nominal]
+                values_BCHW = values_BCHW[..., : -(-height // stride), : -(-width // stride)]
+            features[nominal] = values_BCHW
+        return features
 
     def load_pretrained(self) -> tuple[Sequence[float], Sequence[float]]:
         """Takes timm's trained weights, out of its cache or the network; returns their mean and std, of 0..1.
 
         Raises `UserError` where there are none or they cannot be fetched.
         """
+        # It would tell each of its attempts on the console.
+        logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
         try:
             trained: Any = _create_features(self.name, in_chans=self.in_channels, pretrained=True)
         except Exception as error:  # its hub, the network and timm itself each have their own kinds
@@ -85,6 +94,8 @@ def _require(name: str) -> None:
         raise UserError("backbone=timm needs timm: pip install '.[timm]'.") from error
     if not timm.is_model(name.partition(".")[0]):
         raise UserError(f"backbone.name={name} is unknown.{closest(name, timm.list_models())}")
+    if "." in name and not timm.models.is_model_pretrained(name):
+        raise UserError(f"backbone.name={name} is unknown.{closest(name, timm.list_pretrained())}")
 
 
 def _create_features(name: str, **options: Any) -> nn.Module:
@@ -96,15 +107,40 @@ def _create_features(name: str, **options: Any) -> nn.Module:
     return net
 
 
-def _build(name: str, output_stride: int, in_channels: int) -> tuple[nn.Module, list[Measure]] | None:
+def _open(name: str, output_stride: int | None, in_channels: int) -> nn.Module:
+    """The net at `output_stride`, in evaluation mode."""
+    for stride in (16, 32) if output_stride is None else (output_stride,):
+        with suppress(*_REFUSALS):
+            return _build(name, stride, in_channels)
+    possible, reason = [], ""
+    for stride in OUTPUT_STRIDES:
+        try:
+            _build(name, stride, in_channels)
+            possible.append(stride)
+        except _REFUSALS as error:
+            reason = str(error).partition("\n")[0] or type(error).__name__
+    if not possible:
+        raise UserError(f"backbone.name={name} cannot stand under a head ({reason.rstrip('.')}).")
+    return _build(name, choose_stride(name, output_stride, tuple(possible)), in_channels)
+
+
+def _build(name: str, output_stride: int, in_channels: int) -> nn.Module:
     # Most transformers do not even know the word.
     stride = {} if output_stride == 32 else {"output_stride": output_stride}
-    try:
-        net = _create_features(name, in_chans=in_channels, **stride)
-        measures = [Measure.of(values) for values in on_meta(net.eval(), blank(in_channels))]
-    except _REFUSALS:
-        return None
-    found = [measure.stride for measure in measures][-len(STRIDES) :]
+    net = _create_features(name, in_chans=in_channels, **stride).eval()
+    found = [measure.stride for measure in _measures(net, in_channels)]
     if found != [min(stride, output_stride) for stride in STRIDES]:
-        return None
-    return net.train(), measures[-len(STRIDES) :]
+        raise ValueError(f"its last feature maps have strides {found}")
+    return net
+
+
+def _measures(net: nn.Module, in_channels: int) -> list[Measure]:
+    return [Measure.of(values) for values in on_meta(net, blank(in_channels))][-len(STRIDES) :]
+
+
+def _takes(net: nn.Module, image_BCHW: Tensor) -> bool:
+    try:
+        on_meta(net, image_BCHW)
+    except _REFUSALS:
+        return False
+    return True

@@ -64,7 +64,10 @@ class ImagePooling(nn.Sequential):
     def forward(self, values_BCHW: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, 256, h, w), the same in every cell."""
         pooled: Tensor = super().forward(values_BCHW)
-        return pooled.expand(-1, -1, *values_BCHW.shape[-2:])
+        whole = pooled.expand(-1, -1, *values_BCHW.shape[-2:])
+        # Without strides of its own it would bring all that it is joined with into another order of memory.
+        last = values_BCHW.is_contiguous(memory_format=torch.channels_last)
+        return whole.contiguous(memory_format=torch.channels_last) if last else whole
 
 
 class PooledBatchNorm(nn.BatchNorm2d):

@@ -1,5 +1,6 @@
 """Command line: `python evaluate.py --help`."""
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,5 +28,9 @@ def main(config: Mapping[str, Any], folder: Path) -> float:
 
 
 if __name__ == "__main__":
-    quote_paths("output")
+    # A list of checkpoints, and of the jobs of a sweep, is Hydra's to read.
+    lists = any(argument.startswith("checkpoint=[") for argument in sys.argv) or {"-m", "--multirun"} & {
+        *sys.argv
+    }
+    quote_paths("output", "dataset.root", *(() if lists else ("checkpoint",)))
     main()

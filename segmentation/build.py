@@ -11,7 +11,8 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from segmentation.callbacks import History, build_callbacks
+from segmentation.callbacks import History, build_callbacks, plugins, spread
+from segmentation.callbacks.profile import Profile
 from segmentation.checkpoint import describe
 from segmentation.classes import Classes
 from segmentation.data.augmentation import training_transform
@@ -52,7 +53,7 @@ def build_model(settings: ModelSettings, classes: Classes, weights: str = "none"
 
     Raises `UserError` for parts that do not fit each other and a size that leaves the model one cell.
     """
-    auxiliary, head = _split_head(settings.head)
+    auxiliary, head = split_head(settings.head)
     output_stride = None if settings.output_stride == "auto" else settings.output_stride
     backbone, head = pretrained_options(dict(settings.backbone), head, weights, output_stride)
     if backbone.get("norm_momentum") == "auto":
@@ -67,10 +68,10 @@ def build_model(settings: ModelSettings, classes: Classes, weights: str = "none"
         output_stride=output_stride,
         channels=settings.data.channels,
     )
-    if min(settings.data.size) <= model.output_stride:
+    if min(settings.data.size) < 2 * model.output_stride:  # some backbones round down
         raise UserError(
             f"data.size={list(settings.data.size)} leaves one cell of features at "
-            f"output_stride={model.output_stride}: give a larger size."
+            f"output_stride={model.output_stride}: give at least {2 * model.output_stride} pixels a side."
         )
     return model.to(memory_format=torch.channels_last) if settings.channels_last else model
 
@@ -91,7 +92,7 @@ def build_task(settings: Settings, source: Source) -> SegmentationTask:
         classes=classes,
         optimizer=partial(create_optimizer, optimizer, **optimizer_options),
         schedulers=partial(create_schedulers, scheduler, **scheduler_options),
-        aux_weight=_split_head(settings.head)[0].aux_weight,
+        aux_weight=split_head(settings.head)[0].aux_weight,
         threshold=THRESHOLD,
         describe=partial(
             describe,
@@ -102,6 +103,7 @@ def build_task(settings: Settings, source: Source) -> SegmentationTask:
             dataset=settings.dataset,
             **about,
         ),
+        seed=settings.seed,
     )
 
 
@@ -113,25 +115,37 @@ def build_trainer(settings: Settings, folder: Path, classes: Classes, history: H
     options = dict(settings.trainer)
     if options.get("enable_progress_bar", "auto") == "auto":
         options["enable_progress_bar"] = sys.stderr.isatty()
-    options = checked("trainer", Trainer, options)
+    device = _device(options.get("accelerator"))
+    options = checked("trainer", Trainer, spread(options, settings.callbacks, device))
     for option in _AT_LEAST_ONE:
         if not options.get(option) or options[option] < 0:
             raise UserError(f"trainer.{option}={options.get(option)}: give a number above 0.")
     callbacks = build_callbacks(
         settings.callbacks, folder, binary=classes.binary, progress_bar=options["enable_progress_bar"]
     )
+    if options.get("profiler") == "shares":  # ours; the other names are Lightning's
+        options["profiler"] = None
+        callbacks.append(Profile(folder / "profile"))
     try:
-        return Trainer(
+        trainer = Trainer(
             **options,
             callbacks=callbacks,
             logger=[history, *call("logger", _loggers, folder, **settings.logger)],
-            precision=choose_precision(settings.precision, _device(options.get("accelerator"))),  # type: ignore[arg-type]
+            precision=choose_precision(settings.precision, device),  # type: ignore[arg-type]
             default_root_dir=folder,
             num_sanity_val_steps=0,
             enable_model_summary=False,
+            plugins=plugins(),
+            use_distributed_sampler=False,  # the loaders share out by themselves, and no image twice
         )
     except (MisconfigurationException, ValueError, TypeError) as error:
         raise UserError(f"trainer: {str(error).splitlines()[0]}") from error
+    if settings.data.batch_size < trainer.world_size:
+        raise UserError(
+            f"data.batch_size={settings.data.batch_size} is less than one image for each of the"
+            f" {trainer.world_size} processes: it is theirs together. Give more, or fewer trainer.devices."
+        )
+    return trainer
 
 
 def _device(accelerator: Any) -> torch.device:
@@ -151,8 +165,8 @@ def _named(group: str, section: Section) -> tuple[str, Section]:
     return options.pop("name"), options
 
 
-def _split_head(section: Section) -> tuple[Auxiliary, Section]:
-    # The share is the task's: the model is the same whatever it is.
+def split_head(section: Section) -> tuple[Auxiliary, Section]:
+    """What a second head is for, and the options of the first: the model is the same whatever that share is."""
     options = dict(section)
     own = {name: options.pop(name) for name in ("aux", "aux_weight") if name in options}
     return call("head", Auxiliary, **own), options

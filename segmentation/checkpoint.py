@@ -80,29 +80,65 @@ def read(path: Path) -> dict[str, Any]:
 def load(path: Path) -> Trained:
     """The trained model of a checkpoint in evaluation mode on the CPU.
 
-    Raises `UserError` where `read` does, and where the description and the weights do not fit our models.
+    Raises `UserError` where `read` does, where the description and the weights do not fit our models or each
+    other, and for weights that are no numbers.
     """
     contents = read(path)
     try:
         about = contents["segmentation"]
         classes = Classes.from_dict(about["classes"])
         model = call("checkpoint", create_segmenter, **about["model"])
+        _check_outputs(model, classes)
         model.load_state_dict(model_weights(contents))
-        height, width = (int(side) for side in about["input"]["size"])
+        _check_finite(model)
+        protocol = dict(about["protocol"])
+        dict(protocol.get("split_sha256", {}))  # it is asked for its splits
         return Trained(
             model.eval(),
             classes,
-            Decision(classes.binary, float(about["threshold"])),
-            (height, width),
+            Decision(classes.binary, _threshold(about["threshold"])),
+            _size(about["input"]["size"]),
             bool(about["input"]["resize"]),
-            dict(about["protocol"]),
+            protocol,
             dict(about["dataset"]),
         )
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        cause = str(error).splitlines()[0]
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
+        cause = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(f"{path} does not fit this version of the project ({cause}).") from error
+
+
+def _check_outputs(model: Segmenter, classes: Classes) -> None:
+    outputs = model.description["outputs"]
+    if outputs != classes.outputs:
+        kind = "binary" if classes.binary else "several"
+        raise UserError(
+            f"The model has {outputs} outputs, its {len(classes)} classes ({kind}) need {classes.outputs}: "
+            "ask its maker for another."
+        )
+
+
+def _check_finite(model: Segmenter) -> None:
+    for name, values in model.state_dict().items():
+        if not bool(torch.isfinite(values).all()):
+            raise UserError(
+                f"The weights {name} are not finite: the training went astray. Take an earlier checkpoint."
+            )
+
+
+def _threshold(given: Any) -> float:
+    value = float(given)
+    if not 0 <= value <= 1:
+        raise UserError(f"Its threshold is {value:g}, not within 0 to 1: ask its maker for another.")
+    return value
+
+
+def _size(given: Any) -> tuple[int, int]:
+    height, width = (int(side) for side in given)
+    if min(height, width) < 1:
+        raise UserError(f"Its input size is {height}x{width}: ask its maker for another.")
+    return height, width
 
 
 def model_weights(contents: Mapping[str, Any]) -> dict[str, torch.Tensor]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from unicodedata import category
 
 from segmentation.errors import UserError
 from segmentation.sample import IGNORE_INDEX
@@ -11,6 +12,8 @@ Colour = tuple[int, int, int]
 
 IGNORE_COLOUR: Colour = (224, 224, 192)
 """How pictures show ignored pixels: the colour of the borders in PASCAL VOC's masks."""
+
+_CONTROLS = frozenset({"Cc", "Zl", "Zp"})
 
 
 def voc_palette(count: int) -> tuple[Colour, ...]:
@@ -34,7 +37,8 @@ class Classes:
 
     `binary` data has two names, background and foreground, told apart by one logit.
 
-    Raises `UserError` where names repeat, colours are missing or there are too many classes for 8 bits.
+    Raises `UserError` where names repeat or hold control characters, colours are missing or no 8 bits, or there are
+    too many classes for 8 bits.
     """
 
     names: tuple[str, ...]
@@ -49,12 +53,20 @@ class Classes:
             raise UserError(
                 f"Class names repeat: {', '.join(sorted(repeated))}. Give each class its own name."
             )
+        unclean = next((name for name in self.names if set(map(category, name)) & _CONTROLS), None)
+        if unclean is not None:  # a terminal would obey them
+            raise UserError(f"The class name {unclean!r} holds control characters: give it letters alone.")
         if not 2 <= len(self.names) <= IGNORE_INDEX:
             raise UserError(f"{len(self.names)} classes: between 2 and {IGNORE_INDEX} are possible.")
         if len(self.palette) != len(self.names):
             raise UserError(
                 f"{len(self.names)} classes but {len(self.palette)} colours: give one colour a class."
             )
+        wrong = next(
+            (colour for colour in self.palette if not all(0 <= part <= 255 for part in colour)), None
+        )
+        if wrong is not None:
+            raise UserError(f"The colour {list(wrong)} is not within 0 to 255: give red, green and blue so.")
         if self.binary and len(self.names) != 2:
             raise UserError(f"Binary data has 2 classes, background and foreground, not {len(self.names)}.")
 

@@ -51,6 +51,8 @@ class PredictionSettings:
             return ["mask"]
         named = [self.save] if isinstance(self.save, str) else self.save
         for name in named:
+            if name == "auto":
+                raise UserError("save: auto stands alone. Give save=auto, or name what you want.")
             if name not in KINDS:
                 raise UserError(f"save={name} is unknown.{closest(name, ('auto', *KINDS))}")
         return [kind for kind in KINDS if kind in named]
@@ -78,7 +80,8 @@ def predict(config: Mapping[str, Any]) -> float:
     sources, alone = find_sources(given, settings.folder)
     for source in sources:
         if source.is_video:
-            _refuse_stills(settings, str(source.path))
+            hint = "" if alone else ", or name the pictures alone: input='FOLDER/**/*.png'"
+            _refuse_stills(settings, str(source.path), hint)
     kinds = settings.kinds
     predictor = _predictor(settings)
     targets = plan(
@@ -133,6 +136,6 @@ def _render(settings: PredictionSettings, predictor: "Predictor") -> Render:
     return overlays(predictor, alpha=settings.alpha, tile=settings.tile, overlap=settings.overlap)
 
 
-def _refuse_stills(settings: PredictionSettings, what: str) -> None:
+def _refuse_stills(settings: PredictionSettings, what: str, hint: str = "") -> None:
     if settings.save != "auto" and settings.kinds != ["overlay"]:
-        raise UserError(f"save={settings.save}: of {what} the overlay alone is saved. Leave save out.")
+        raise UserError(f"save={settings.save}: of {what} the overlay alone is saved. Leave save out{hint}.")

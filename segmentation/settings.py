@@ -27,6 +27,7 @@ class DataSettings(ImageSettings):
 
     resize: bool
     workers: Annotated[int, Field(ge=0)] | Literal["auto"]
+    cache: Literal["none", "ram", "disk"] = "none"
 
     @property
     def input(self) -> dict[str, Any]:

@@ -1,17 +1,20 @@
 """The LightningModule: one step shared by training, validation and test."""
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from segmentation.classes import Classes
 from segmentation.functional import Decision, resize
 from segmentation.metrics import Tally
 from segmentation.models import Segmenter
-from segmentation.sample import Batch
+from segmentation.sample import IGNORE_INDEX, Batch
 
 OptimizerFactory = Callable[[nn.Module], torch.optim.Optimizer]
 SchedulersFactory = Callable[..., list[dict[str, Any]]]
@@ -28,6 +31,13 @@ class SegmentationTask(LightningModule):
     Logs `{split}/loss` and the scores of `metrics.scores` for train, val and test, from counts over the
     whole epoch. Validation and test judge every image at its mask's own size and weigh it by its valid
     pixels, so their numbers do not depend on the batch size.
+
+    Among several processes each has a share of the batch, and its loss the weight of its valid pixels: the
+    gradients' mean is that of the batch's pixel mean, however they are divided. What is no plain mean over
+    pixels (a region loss, class weights) is taken over each share by itself.
+
+    `seed`, the step and the process give the random numbers of each step: a resumed run draws what an unbroken
+    one would.
     """
 
     def __init__(
@@ -41,6 +51,7 @@ class SegmentationTask(LightningModule):
         aux_weight: float = 0.4,
         threshold: float = 0.5,
         describe: Callable[[], dict[str, Any]] = dict,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.model = model
@@ -54,6 +65,8 @@ class SegmentationTask(LightningModule):
         self.schedulers = schedulers
         self._aux_weight = aux_weight
         self._describe = describe
+        self._seed = seed
+        self._validated = False
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
         """Raw pixels 0..255 -> logits (B, K, H, W) at the input's size."""
@@ -70,7 +83,21 @@ class SegmentationTask(LightningModule):
         if auxiliary_BKHW is not None:
             loss = loss + self._aux_weight * self.loss(auxiliary_BKHW, mask_BHW)
         self.log("loss", loss.detach(), prog_bar=True, logger=False)
-        return loss
+        return loss * self._share(mask_BHW)
+
+    def _share(self, mask_BHW: Tensor) -> Tensor | float:
+        """How many times its equal part of the batch's valid pixels this process has."""
+        if self.trainer.world_size == 1:
+            return 1.0
+        valid = (mask_BHW != IGNORE_INDEX).sum().float()
+        total = valid.clone()
+        torch.distributed.all_reduce(total)
+        return self.trainer.world_size * valid / total.clamp_min(1)
+
+    def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
+        """Random numbers of this step's own."""
+        place = (self._seed, self.trainer.fit_loop.total_batch_idx, self.global_rank)
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Counts one batch of the validation split."""
@@ -94,8 +121,11 @@ class SegmentationTask(LightningModule):
         self.train_tally.reset()
 
     def on_validation_epoch_start(self) -> None:
-        """Fresh counts."""
+        """Fresh counts, and the same running statistics in all processes: rank zero's, which are kept."""
         self.val_tally.reset()
+        if self.trainer.world_size > 1:
+            for buffer in self.model.buffers():
+                torch.distributed.broadcast(buffer, 0)
 
     def on_test_epoch_start(self) -> None:
         """Fresh counts."""
@@ -104,10 +134,19 @@ class SegmentationTask(LightningModule):
     def on_train_epoch_end(self) -> None:
         """Scores of the epoch's training batches, as they were seen: augmented, by a changing model."""
         self._log_scores("train", self.train_tally)
+        self._step_plateau()
+
+    def _step_plateau(self) -> None:
+        # Lightning would do it after the checkpoint is written, and a resumed run would miss the epoch.
+        validated, self._validated = self._validated, False
+        for schedule in self.trainer.lr_scheduler_configs:
+            if isinstance(schedule.scheduler, ReduceLROnPlateau) and validated:
+                schedule.scheduler.step(float(self.trainer.callback_metrics[str(schedule.monitor)]))
 
     def on_validation_epoch_end(self) -> None:
         """Scores of the validation split."""
         self._log_scores("val", self.val_tally)
+        self._validated = True
 
     def on_test_epoch_end(self) -> None:
         """Scores of the test split."""
@@ -126,10 +165,28 @@ class SegmentationTask(LightningModule):
             epochs=self.trainer.max_epochs,
         )
         for schedule in schedules:
-            if "monitor" in schedule:  # it can only be asked after a validation
-                schedule["frequency"] = self.trainer.check_val_every_n_epoch
+            if "monitor" in schedule:  # `_step_plateau` does it
+                schedule["frequency"] = sys.maxsize
         return [optimizer], schedules
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what is needed to use the model without this run's configuration."""
+        """Adds what is needed to use the model without this run's configuration, and the epoch's counts so far."""
         checkpoint["segmentation"] = self._describe()
+        reduce = self.trainer.strategy.reduce
+        checkpoint["train_tally"] = {
+            name: reduce(count.clone(), reduce_op="sum").cpu() for name, count in self._counts().items()
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes up the counts of an epoch that was cut off: the first process has them all."""
+        nothing = torch.zeros(0, 1, 1, dtype=torch.uint8, device=self.train_tally.confusion.counts.device)
+        self.train_tally.update(
+            nothing.sum(), nothing, nothing
+        )  # else torchmetrics warns of scores of nothing
+        if self.global_rank == 0:
+            for name, count in self._counts().items():
+                count.copy_(checkpoint["train_tally"][name])
+
+    def _counts(self) -> dict[str, Tensor]:
+        confusion, mean_loss = self.train_tally.confusion, self.train_tally.mean_loss
+        return {"confusion": confusion.counts, "loss": mean_loss.total, "pixels": mean_loss.weight}

@@ -16,7 +16,7 @@ FLOORS = (
     {"task", "checkpoint", "report"},
     {"callbacks", "inference"},
     {"build"},
-    {"training", "evaluation", "prediction", "benchmark", "cli"},
+    {"training", "evaluation", "prediction", "benchmark", "leaderboard", "cli"},
 )
 HYDRA = {"hydra", "omegaconf"}
 

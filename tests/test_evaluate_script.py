@@ -20,6 +20,7 @@ from segmentation.cli.foreign import refuse_training_options
 from segmentation.data import open_source
 from segmentation.errors import UserError
 from segmentation.evaluation.case import open_case
+from segmentation.evaluation.folder import subfolder
 from segmentation.evaluation.judge import judge
 from segmentation.evaluation.run import evaluate
 from segmentation.evaluation.settings import read_settings as read_evaluation
@@ -98,9 +99,8 @@ def make_checkpoint(path: Path, *overrides: str) -> Path:
     with torch.no_grad():
         for _ in range(8):
             task.model(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2))
-    contents: dict[str, Any] = {"epoch": 0, "state_dict": task.state_dict()}
-    task.on_save_checkpoint(contents)
-    torch.save(contents, path)
+    # Without a trainer there are no counts of an epoch to keep.
+    torch.save({"epoch": 0, "state_dict": task.state_dict(), "segmentation": task._describe()}, path)
     return path
 
 
@@ -292,6 +292,40 @@ def test_what_is_wrong_is_said(change: Change, words: str, binary: Path, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("left", ["report.json", "report.md", "confusion.csv", "pr.png", "masks"])
+def test_results_of_one_among_several_are_kept(left: str, binary: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.ckpt"
+    other.write_bytes(binary.read_bytes())
+    earlier = tmp_path / "out" / subfolder(2, f"{tmp_path.name}/other") / left
+    earlier.parent.mkdir(parents=True)
+    earlier.write_text("earlier")
+    settings = read_evaluation({**OPTIONS, "checkpoint": [str(binary), str(other)]})
+    with pytest.raises(UserError, match=rf"2_.*already holds {left}"):
+        evaluate(settings, tmp_path / "out")
+    assert files(tmp_path / "out") == [earlier]
+    assert earlier.read_text() == "earlier"
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_one_root_is_the_same_however_it_is_typed(
+    binary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = binary.parent / "data"
+    monkeypatch.chdir(root.parent)
+    (tmp_path / "link").symlink_to(root)
+    protocols = {}
+    for typed in ("data", "./data/../data", str(root), str(tmp_path / "link")):
+        settings = read_evaluation(
+            {**OPTIONS, "checkpoint": str(binary), "dataset": {"name": "binary", "root": typed}}
+        )
+        protocols[typed] = open_case(binary, settings).protocol
+    refuse_different(protocols)
+    assert {protocol["dataset"]["root"] for protocol in protocols.values()} == {str(root.resolve())}
+
+
 def test_results_are_not_written_over_others(binary: Path, trained: Path) -> None:
     with pytest.raises(UserError, match=r"already holds report\.json"):
         evaluate(read_evaluation({**OPTIONS, "checkpoint": str(binary)}), trained)
@@ -313,6 +347,15 @@ def test_options_of_training_are_refused(argument: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
         refuse_training_options(["dataset=voc", argument], CONF, "evaluate")
     refuse_training_options([argument], CONF, "train")
+
+
+def test_any_file_name_may_be_typed(tmp_path: Path) -> None:
+    missing = tmp_path / "my run (1)" / "a=b, [c].ckpt"
+    done = run("evaluate.py", f"checkpoint={missing}", "dataset=binary", "dataset.root=my data (1)")
+    assert (done.returncode, done.stderr.splitlines()[1:]) == (2, []), done.stderr
+    assert f"There is no checkpoint {missing}" in done.stderr
+    done = run("evaluate.py", f"checkpoint=[{tmp_path}/one.ckpt,{tmp_path}/two.ckpt]")
+    assert f"There is no checkpoint {tmp_path}/one.ckpt" in done.stderr
 
 
 def test_a_mistake_ends_in_one_line(tmp_path: Path) -> None:

@@ -158,6 +158,18 @@ def test_answers_inside_the_input_folder_are_no_inputs(checkpoint: Path, shots: 
         assert predict(config(checkpoint, shots, shots / "out", existing="overwrite")) == len(NAMES)
 
 
+def test_answers_beside_the_input_folder_hide_no_inputs(checkpoint: Path, shots: Path) -> None:
+    for given in (shots, shots / "**" / "[ab].*"):
+        config_ = config(checkpoint, given, shots.parent, existing="overwrite")
+        assert predict(config_) == (len(NAMES) if given == shots else 3)
+
+
+def test_a_pattern_follows_a_loop_of_links_once(checkpoint: Path, shots: Path, tmp_path: Path) -> None:
+    (shots / "linked.png").symlink_to(shots / "a.png")  # a name of its own
+    assert predict(config(checkpoint, shots / "**" / "*.png", tmp_path / "out")) == 4
+    assert files(tmp_path / "out") == {"a.png", "linked.png", "sub dir/ü (1).png", "sub dir/[x]/c=1,2.png"}
+
+
 def test_large_pictures_go_through_tiles(checkpoint: Path, tmp_path: Path) -> None:
     pytest.importorskip("rasterio", reason="needs rasterio, the extra geo")
     for name in ("photo.tif", "photo2.png"):
@@ -191,12 +203,28 @@ def test_videos_and_pictures_share_a_pattern(checkpoint: Path, shots: Path, tmp_
         predict(config(checkpoint, shots / "b.mp4", output, save=["mask"]))
 
 
+def test_a_folder_gives_its_videos_too(checkpoint: Path, tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="needs PyAV, the extra video")
+    from made_videos import make_video
+
+    folder = tmp_path / "in"
+    (folder / "clips").mkdir(parents=True)
+    make_video(folder / "clips" / "a.mp4", frames=3)
+    assert predict(config(checkpoint, folder, tmp_path / "videos")) == 1
+    write_picture(folder / "b.png")
+    assert predict(config(checkpoint, folder, tmp_path / "both")) == 2
+    assert files(tmp_path / "both") == {"clips/a.mp4", "b.png"}
+    with pytest.raises(UserError, match=r"a\.mp4 .*overlay alone.*name the pictures alone"):
+        predict(config(checkpoint, folder, tmp_path / "masks", save=["mask"]))
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"tta": "flop"}, "Did you mean 'flip'"),
         ({"save": ["maks"]}, "Did you mean 'mask'"),
         ({"save": []}, "save="),
+        ({"save": ["auto"]}, "auto stands alone"),
         ({"tile": 4}, "tile=4"),
         ({"tile": 64, "overlap": 60}, "0 to 32"),
         ({"overlap": 4}, "without tile"),
@@ -208,6 +236,7 @@ def test_videos_and_pictures_share_a_pattern(checkpoint: Path, shots: Path, tmp_
         ({"batchsize": 3}, "Did you mean 'batch_size'"),
         ({"input": "987"}, "987"),
         ({"input": "987", "save": ["mask"]}, "camera 987"),
+        ({"input": "987", "overlap": 4}, "without tile"),
     ],
 )
 def test_wrong_options(
@@ -220,5 +249,5 @@ def test_wrong_options(
 
 def test_a_folder_without_pictures_is_said(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="holds no pictures"):
+    with pytest.raises(UserError, match="holds no pictures and no videos"):
         predict(config(checkpoint, tmp_path / "empty", tmp_path / "out"))

@@ -17,15 +17,18 @@ from segmentation.callbacks.curves import Curves
 from segmentation.callbacks.freeze import FreezeBackbone
 from segmentation.callbacks.grid import PredictionGrid
 from segmentation.callbacks.history import History
+from segmentation.callbacks.interruption import Interruption
 from segmentation.callbacks.progress import Progress
+from segmentation.callbacks.pruning import Pruning
 from segmentation.callbacks.rates import LearningRates
+from segmentation.callbacks.spread import plugins, spread
 from segmentation.callbacks.summary import log_summary
 from segmentation.callbacks.throughput import Throughput
 from segmentation.errors import UserError, closest
 from segmentation.metrics import scores
 from segmentation.options import call
 
-__all__ = ["History", "build_callbacks", "log_summary"]
+__all__ = ["History", "Interruption", "build_callbacks", "log_summary", "plugins", "spread"]
 
 Options = dict[str, Any]
 Mode = Literal["min", "max"]
@@ -50,6 +53,7 @@ def _callbacks(
     progress_bar: bool,
     early_stopping: Options,
     best: Options,
+    pruning: Options,
     grid: Options,
     freeze_backbone_epochs: Annotated[int, Field(ge=0)],
     ema_decay: float | None,
@@ -58,8 +62,10 @@ def _callbacks(
         Throughput(),
         LearningRates(),
         Curves(folder),
+        Interruption(folder / "checkpoints" / "last.ckpt"),
         *call("callbacks.early_stopping", _early_stopping, metrics=metrics, **early_stopping),
         *call("callbacks.best", _checkpoints, folder=folder / "checkpoints", metrics=metrics, **best),
+        *call("callbacks.pruning", _pruning, folder=folder, best=best, **pruning),
         *call("callbacks.grid", _grid, folder=folder, **grid),
     ]
     if freeze_backbone_epochs:
@@ -85,7 +91,12 @@ def _early_stopping(
         raise UserError(
             "callbacks.early_stopping: give a patience of 1 or more, or null, and a min_delta of 0 or more."
         )
-    return [EarlyStopping(monitor, min_delta=min_delta, patience=patience, mode=mode)]
+    # After validations, as it says: a run that is resumed may come to the end of an epoch without one.
+    return [
+        EarlyStopping(
+            monitor, min_delta=min_delta, patience=patience, mode=mode, check_on_train_epoch_end=False
+        )
+    ]
 
 
 def _checkpoints(*, folder: Path, metrics: list[str], monitor: str, mode: Mode) -> list[Callback]:
@@ -96,6 +107,18 @@ def _checkpoints(*, folder: Path, metrics: list[str], monitor: str, mode: Mode) 
         # At the very end of an epoch, so that a resumed run starts the next one and repeats nothing.
         RunCheckpoint(folder, "last", save_on_train_epoch_end=True),
     ]
+
+
+def _pruning(
+    *,
+    folder: Path,
+    best: Options,
+    least_runs: Annotated[int, Field(ge=1)] | None,
+    warmup_epochs: Annotated[int, Field(ge=0)],
+) -> list[Callback]:
+    if least_runs is None:
+        return []
+    return [Pruning(folder, **best, least_runs=least_runs, warmup_epochs=warmup_epochs)]
 
 
 def _grid(*, folder: Path, images: int, every_n_epochs: int) -> list[Callback]:

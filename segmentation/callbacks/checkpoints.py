@@ -1,9 +1,30 @@
-"""Which states of a run are kept."""
+"""Which states of a run are kept, and how they come to the disk."""
 
+import os
 from pathlib import Path
 from typing import Any
 
+import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Writes beside the file and renames: a crash leaves the earlier checkpoint or the new one, never a part.
+
+    Lightning's own writes to the system's folder for temporary files, from where it may have to be copied.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Replaces `path` at once."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fresh = target.with_name(f"{target.name}.part")
+        with fresh.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())  # else a power cut could leave the name without the contents
+        fresh.replace(target)
 
 
 class RunCheckpoint(ModelCheckpoint):

@@ -7,7 +7,10 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 
 class Throughput(Callback):
-    """Logs `train/images_per_second` and `val/images_per_second`, loading included, over each epoch."""
+    """Logs `train/images_per_second` and `val/images_per_second`, loading included, over each epoch.
+
+    The rates of several processes are added up.
+    """
 
     def __init__(self) -> None:
         self._start = 0.0
@@ -27,7 +30,7 @@ class Throughput(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs the rate of the training batches; the validation in between has its own."""
-        pl_module.log("train/images_per_second", self._train_rate or self._rate())
+        self._log(pl_module, "train", self._train_rate or self._rate())
         self._train_rate = 0.0
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -50,7 +53,10 @@ class Throughput(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs the rate of the validation."""
-        pl_module.log("val/images_per_second", self._rate())
+        self._log(pl_module, "val", self._rate())
+
+    def _log(self, pl_module: LightningModule, split: str, rate: float) -> None:
+        pl_module.log(f"{split}/images_per_second", rate, sync_dist=True, reduce_fx="sum")
 
     def _begin(self) -> None:
         self._start = self._end = time.perf_counter()

@@ -1,87 +1,119 @@
 """The jobs of one command: alone, or the many of a sweep, where one that fails stops no other."""
 
+import logging
 import math
-import os
 import sys
 import traceback
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from segmentation.cli.folders import own_overrides
+from segmentation.cli.ledger import Entry, Ledger, Outcome, summary
 from segmentation.cli.messages import explain
 from segmentation.cli.script import Gather, Job
+from segmentation.cli.sweep import Sweep
+from segmentation.cli.takeup import take_up
+from segmentation.errors import UserError
+
+log = logging.getLogger(__name__)
+
+Config = dict[str, Any]
 
 
 class Jobs:
-    """Calls `job` as Hydra's task function.
+    """Calls `job` as Hydra's task function, also in the processes of a launcher.
 
-    In a sweep a failure is told at once on stderr and kept in the job's folder as `error.txt`; the job's value
-    is nan, and `status` is what the command is to end with. A single run's failure is raised; `sweeping` tells
-    the two apart once a job has begun.
+    In a sweep a failure is told at once on stderr and kept in the job's folder as `error.txt`. A job with an
+    option `resume` is not run again where it is finished, and goes on where it was cut off (`take_up`). A single
+    run's failure is raised.
     `gather` gets the folder that holds all results, after every job; the text that it returns is for the end.
     """
 
-    def __init__(self, job: Job, gather: Gather | None, *, quiet: bool) -> None:
-        self.status = 0
-        self.sweeping = False
+    def __init__(self, job: Job, gather: Gather | None, sweep: Sweep | None, *, quiet: bool) -> None:
         self._job = job
         self._gather = gather
         self._quiet = quiet
-        self._process = os.getpid()
-        self._count = 0
-        self._failures: list[str] = []
+        self._folder = None if sweep is None else sweep.folder.absolute()
+        self._shared = [] if sweep is None else list(sweep.shared)
         self._gathered = ""
 
-    def __call__(self, composed: DictConfig) -> float:
-        """The job's value for one composed config."""
+    def begin(self) -> None:
+        """Before the first job of a sweep."""
+        if self._folder is not None:
+            Ledger(self._folder).open()
+
+    def __call__(self, composed: DictConfig) -> float | None:
+        """The job's value for one composed config; None where a job of a sweep failed or came to no number."""
+        config = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+        assert isinstance(config, dict)
+        own = {str(key): value for key, value in config.items()}
         about = HydraConfig.get()
         folder = Path(about.runtime.output_dir)
-        self.sweeping = about.mode is not RunMode.RUN
-        self._count += 1
-        if self.sweeping:
-            value = self._attempt(composed, folder, _name(about.job.num, about.overrides.task))
+        value: float | None
+        if self._folder is None:
+            value = self._alone(own, folder)
         else:
-            value = self._call(composed, folder)
+            swept = " ".join(own_overrides(about.overrides.task, self._shared))
+            value = self._attempt(own, folder, f"job {about.job.num} ({swept})", Ledger(self._folder))
         if self._gather is not None:
-            self._gathered = self._gather(Path(about.sweep.dir).absolute() if self.sweeping else folder)
+            self._gathered = self._gather(self._folder or folder)
         return value
 
-    def tell(self) -> None:
-        """Says what the jobs came to together: what was gathered, and which failed."""
+    def tell(self) -> int:
+        """Says what the jobs came to together, and gives the exit status; for the process of the command."""
+        entries = [] if self._folder is None else Ledger(self._folder).close()
+        if self._gather is not None and self._folder is not None:
+            self._gathered = self._gather(self._folder)
         if self._gathered:
             print(self._gathered, flush=True)  # noqa: T201
-        if self._failures:
-            lines = "".join(f"  {failure}\n" for failure in self._failures)
-            sys.stderr.write(f"{len(self._failures)} of {self._count} jobs failed:\n{lines}")
+        if entries and self._folder is not None:
+            print(f"{summary(entries)}, in {self._folder}", flush=True)  # noqa: T201
+        failed = [entry for entry in entries if entry.outcome == "failed"]
+        if failed:
+            lines = "".join(f"  {entry.name}: {entry.reason}\n" for entry in failed)
+            sys.stderr.write(f"{len(failed)} of {len(entries)} jobs failed:\n{lines}")
+        # A fault of ours tells more than a mistake of the user's.
+        return min((entry.status for entry in failed), default=0)
 
-    def _attempt(self, composed: DictConfig, folder: Path, name: str) -> float:
+    def _alone(self, config: Config, folder: Path) -> float:
+        if "resume" not in config:
+            return self._job(config, folder)
+        from filelock import FileLock, Timeout
+
+        try:
+            with FileLock(folder / ".lock", timeout=0):
+                return self._job(config, folder)
+        except Timeout:
+            raise UserError(f"{folder}: another command is writing this run. Wait for its end.") from None
+
+    def _attempt(self, config: Config, folder: Path, name: str, ledger: Ledger) -> float | None:
+        from filelock import FileLock
+
         error_file = folder / "error.txt"
         try:
-            value = self._call(composed, folder)
+            # Two jobs of one search may ask for the same values.
+            with FileLock(folder / ".lock"):
+                value, outcome = self._call(config, folder)
         except Exception as error:
             message = explain(error) if self._quiet else None
             reason = message or "".join(traceback.format_exception(error)).rstrip()
-            error_file.write_text(f"{reason}\n")
+            if not (folder / "report.json").exists():
+                error_file.write_text(f"{reason}\n")
             sys.stderr.write(f"error: {name}: {reason}\n")
-            if os.getpid() != self._process:
-                # A launcher's own process: what is noted here would be lost, the exception is carried home.
-                raise
-            self._failures.append(f"{name}: {reason.splitlines()[-1]}")
-            self.status = 1 if message is None or self.status == 1 else 2
-            return math.nan
+            ledger.add(Entry(name, "failed", 1 if message is None else 2, reason.splitlines()[-1]))
+            return None
         error_file.unlink(missing_ok=True)
-        return value
+        log.info("%s %s", name, outcome)
+        ledger.add(Entry(name, outcome))
+        return None if math.isnan(value) else value
 
-    def _call(self, composed: DictConfig, folder: Path) -> float:
-        config = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-        assert isinstance(config, dict)
-        return self._job({str(key): value for key, value in config.items()}, folder)
-
-
-def _name(number: int, overrides: Sequence[str]) -> str:
-    # What was typed as it stands is the same in every job.
-    swept = [override for override in overrides if override not in sys.argv] or overrides
-    return f"job {number} ({' '.join(swept)})"
+    def _call(self, config: Config, folder: Path) -> tuple[float, Outcome]:
+        if "resume" not in config:
+            return self._job(config, folder), "ran"
+        going_on, value = take_up(config, folder)
+        if value is not None:
+            return value, "finished before"
+        return self._job(going_on, folder), "went on" if going_on["resume"] else "ran"

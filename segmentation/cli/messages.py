@@ -50,6 +50,8 @@ def _missing_option(error: MissingConfigException) -> str:
     group, _, option = str(error.missing_cfg_file).rpartition("/")
     if not group:
         return f"There is no config '{option}'."
+    if group in ("hydra/sweeper", "hydra/launcher"):
+        return f"{group}={option} needs its package: pip install 'segmentation[sweep]'."
     return f"{group}={option} is unknown.{closest(option, error.options or [])}"
 
 

@@ -8,12 +8,17 @@ def quote_paths(*keys: str) -> None:
 
     What is quoted already is left as it is.
     """
-    sys.argv[1:] = [_quoted(argument, keys) for argument in sys.argv[1:]]
+    sys.argv[1:] = [_quoted_option(argument, keys) for argument in sys.argv[1:]]
 
 
-def _quoted(argument: str, keys: tuple[str, ...]) -> str:
+def quoted(text: str) -> str:
+    """The text as one value of Hydra's grammar."""
+    # In front of a quote a backslash escapes, anywhere else it is itself.
+    return "'" + text.replace("'", "\\'") + "'"
+
+
+def _quoted_option(argument: str, keys: tuple[str, ...]) -> str:
     key, sign, value = argument.partition("=")
     if key not in keys or not value or (value[0] == value[-1] and value[0] in "'\"" and len(value) > 1):
         return argument
-    # In front of a quote a backslash escapes, anywhere else it is itself.
-    return f"{key}{sign}'" + value.replace("'", "\\'") + "'"
+    return f"{key}{sign}{quoted(value)}"

@@ -1,10 +1,12 @@
-"""`resume=RUN`: the run's own overrides, then those typed now, in the run's own folder."""
+"""`resume=RUN` and `resume=auto`: the run's own overrides, then those typed now, in the run's own folder."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 
+from segmentation.cli.latest import latest_unfinished
+from segmentation.cli.paths import quoted
 from segmentation.errors import UserError
 
 _KEY = "resume="
@@ -13,23 +15,39 @@ _KEY = "resume="
 def resumed(arguments: Sequence[str]) -> list[str]:
     """Command line arguments -> the same, with those of the run that `resume=RUN` names before them.
 
-    What is typed beside it holds for this time only. Raises `UserError` where RUN is no run folder or has no
-    checkpoint to go on from, and where a new run would be written over an old one.
+    What is typed beside it holds for this time only. `resume=auto` names the latest run of these options that is
+    not finished, or none. Raises `UserError` where RUN is no run folder or has no checkpoint to go on from, and
+    where a new run would be written over an old one.
     """
     runs = [argument.lstrip("+").removeprefix(_KEY) for argument in arguments if _is_resume(argument)]
-    if not runs or runs[-1] in ("", "null"):
-        _refuse_used_folder(arguments)
-        return list(arguments)
-    folder = Path(runs[-1].strip("'\"")).expanduser().resolve()
+    typed = [argument for argument in arguments if not _is_resume(argument)]
+    run = runs[-1] if runs else ""
+    if run == "auto":
+        latest = latest_unfinished(typed)
+        run = "" if latest is None else str(latest)
+    if run in ("", "null"):
+        _refuse_used_folder(typed)
+        return typed
+    folder = Path(run.strip("'\"")).expanduser().resolve()
+    kept = [override for override in _earlier(folder, run) if not _is_resume(override)]
+    # The run keeps its own .hydra: a mistyped resume must not change what the run is.
+    there = [
+        f"{_KEY}{quoted(str(folder))}",
+        f"hydra.run.dir={quoted(str(folder))}",
+        "hydra.output_subdir=null",
+    ]
+    return [*kept, *typed, *there]
+
+
+def _earlier(folder: Path, run: str) -> list[str]:
+    """The overrides that the run in `folder` began with; `run` is how it was typed."""
     overrides = folder / ".hydra" / "overrides.yaml"
     if not overrides.is_file():
         raise UserError(
-            f"resume={runs[-1]} is no run folder: it has no .hydra/overrides.yaml. Give outputs/NAME/DATE_TIME."
+            f"resume={run} is no run folder: it has no .hydra/overrides.yaml. Give outputs/NAME/DATE_TIME."
         )
     if not (folder / "checkpoints" / "last.ckpt").is_file():
-        raise UserError(
-            f"resume={runs[-1]} has no checkpoints/last.ckpt: no epoch was finished. Start it anew."
-        )
+        raise UserError(f"resume={run} has no checkpoints/last.ckpt: no epoch was finished. Start it anew.")
     try:
         earlier = yaml.safe_load(overrides.read_text())
     except yaml.YAMLError:
@@ -38,11 +56,7 @@ def resumed(arguments: Sequence[str]) -> list[str]:
         raise UserError(f"{overrides} is damaged: it should be a list of overrides.")
     for override in earlier:
         _refuse_foreign(override, overrides)
-    kept = [override for override in earlier if not _is_resume(override)]
-    typed = [argument for argument in arguments if not _is_resume(argument)]
-    # The run keeps its own .hydra: a mistyped resume must not change what the run is.
-    there = [f"{_KEY}{_quoted(folder)}", f"hydra.run.dir={_quoted(folder)}", "hydra.output_subdir=null"]
-    return [*kept, *typed, *there]
+    return earlier
 
 
 def _is_resume(argument: str) -> bool:
@@ -64,8 +78,3 @@ def _refuse_used_folder(arguments: Sequence[str]) -> None:
             raise UserError(
                 f"{folder} already holds a run: go on with resume={folder}, or give another folder."
             )
-
-
-def _quoted(path: Path) -> str:
-    # Hydra's grammar gives meaning to = , and spaces, which folder names do hold.
-    return "'" + str(path).replace("'", "\\'") + "'"

@@ -5,10 +5,14 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from segmentation.cli.compose import CONF
 from segmentation.cli.help import help_text
+from segmentation.cli.ranks import follow, is_follower, leading
+
+if TYPE_CHECKING:
+    from segmentation.cli.jobs import Jobs
 
 _INTERRUPTED = 130  # what a shell expects of a process that Ctrl-C ended
 
@@ -32,9 +36,13 @@ def script(config_name: str, gather: Gather | None = None) -> Callable[[Job], Ca
             if {"-h", "--help"} & set(sys.argv[1:]):
                 print(help_text(Path(sys.argv[0]).name, job.__doc__ or "", CONF, config_name))  # noqa: T201
                 return
+            if is_follower():
+                follow(job)
+                return
             full_error = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"
             try:
-                _run(job, gather, config_name, quiet=not full_error)
+                with leading(job) as told:
+                    _run(told, gather, config_name, quiet=not full_error)
             except KeyboardInterrupt:
                 sys.exit(_INTERRUPTED)
             except Exception as error:
@@ -58,37 +66,59 @@ def stop(message: str) -> NoReturn:
 
 
 def _run(job: Job, gather: Gather | None, config_name: str, *, quiet: bool) -> None:
+    from segmentation.cli.foreign import refuse_training_options
+    from segmentation.cli.jobs import Jobs
+    from segmentation.cli.resume import resumed
+    from segmentation.cli.search import Search
+    from segmentation.cli.sweep import plan_sweep
+
+    # Hydra would print its own report of a wrong override and end with exit status 1; so it hands it to us.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    refuse_training_options(sys.argv[1:], CONF, config_name)
+    sweep = plan_sweep(sys.argv[1:], config_name)
+    jobs = Jobs(job, gather, sweep, quiet=quiet)
+    if sweep is None:
+        sys.argv[1:] = resumed(sys.argv[1:])
+        _compose_and_call(jobs, config_name, quiet=quiet)
+        jobs.tell()
+        return
+    with sweep.alone():
+        search = Search.of(sweep)
+        sys.argv[1:] = sweep.arguments(sys.argv[1:], search.arguments if search else ())
+        jobs.begin()
+        try:
+            _compose_and_call(jobs, config_name, quiet=quiet)
+        except ValueError:
+            # The sweeper looks for the best trial even where all of them failed, which is told below.
+            if search is None or search.fruitful:
+                raise
+        finally:
+            status = jobs.tell()
+        if search:
+            search.tell()
+    if status:
+        sys.exit(status)
+
+
+def _compose_and_call(jobs: "Jobs", config_name: str, *, quiet: bool) -> None:
     import hydra
     from omegaconf import DictConfig, OmegaConf
 
-    from segmentation.cli.foreign import refuse_training_options, training_keys
-    from segmentation.cli.jobs import Jobs
+    from segmentation.cli.foreign import training_keys
     from segmentation.cli.messages import explain
-    from segmentation.cli.resume import resumed
 
     foreign = training_keys(CONF, config_name)
-    jobs = Jobs(job, gather, quiet=quiet)
 
-    @functools.wraps(job)
-    def task(composed: DictConfig) -> float:
+    def task(composed: DictConfig) -> float | None:
         try:
             # The files of conf/dataset bring values for training, which a checkpoint has already.
             own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key not in foreign])
             return jobs(own)
         except Exception as error:
-            message = explain(error) if quiet and not jobs.sweeping else None
+            message = explain(error) if quiet else None
             if message is None:
                 raise
             # Hydra would print the overrides above an exception that passes through it.
             stop(message)
 
-    # Hydra would print its own report of a wrong override and end with exit status 1; so it hands it to us.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    refuse_training_options(sys.argv[1:], CONF, config_name)
-    sys.argv[1:] = resumed(sys.argv[1:])
-    try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(task)()
-    finally:
-        jobs.tell()
-    if jobs.status:
-        sys.exit(jobs.status)
+    hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(task)()

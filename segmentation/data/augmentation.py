@@ -7,6 +7,7 @@ no augmentation invents a label. Images have 1 to 128 channels and keep their la
 import os
 import random
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 import albumentations as A  # noqa: N812 - as its own documentation has it
 import cv2
+from albumentations.augmentations.geometric import functional
 
 from segmentation.errors import UserError
 from segmentation.sample import IGNORE_INDEX, Sample
@@ -23,6 +25,7 @@ Transform = Callable[[Sample, int], Sample]
 
 # Near ImageNet's mean: padding that is neither black nor white disturbs the statistics of a batch least.
 _FILL = 116
+_HALF = 0.5  # see `_Resize`
 _OUTSIDE = {"border_mode": cv2.BORDER_CONSTANT, "fill": _FILL, "fill_mask": IGNORE_INDEX}
 
 
@@ -63,7 +66,9 @@ def training_transform(
     steps: list[A.BasicTransform] = [_resize(size)] if resize else []
     if tuple(scale) != (1.0, 1.0):
         low, high = scale
-        steps.append(A.RandomScale((low - 1, high - 1), area_for_downscale="image", p=1.0))
+        steps.append(
+            A.RandomScale((low - 1, high - 1), area_for_downscale="image" if low < _HALF else None, p=1.0)
+        )
     if rotate:
         steps.append(A.Affine(rotate=(-rotate, rotate), p=1.0, **_OUTSIDE))
     return _Seeded(
@@ -91,9 +96,32 @@ def evaluation_transform(*, size: tuple[int, int], resize: bool) -> Transform:
     return transform
 
 
+def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The image at `size` (H, W), as the transforms with `resize` bring it there; itself if it has that size."""
+    return _resize(size).apply(image)
+
+
+def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The mask at `size` (H, W) by nearest neighbour, as the training transform with `resize` brings it there."""
+    return _resize(size).apply_to_mask(mask)
+
+
+class _Resize(A.Resize):
+    """Bilinear, and averaging over areas where a side shrinks to less than half.
+
+    Down to half, the two neighbours that bilinear weighs leave no pixel out; beyond, it would skip some. Averaging
+    takes seven times as long.
+    """
+
+    def apply(self, img: np.ndarray, **params: Any) -> np.ndarray:
+        skips = img.shape[0] > 2 * self.height or img.shape[1] > 2 * self.width
+        interpolation = cv2.INTER_AREA if skips else cv2.INTER_LINEAR
+        return functional.resize(img, (self.height, self.width), interpolation)
+
+
+@lru_cache(maxsize=4)
 def _resize(size: tuple[int, int]) -> A.Resize:
-    # Averaging over areas when it shrinks: plain bilinear would skip pixels of a large photograph.
-    return A.Resize(*size, area_for_downscale="image")
+    return _Resize(*size)
 
 
 class _Colour(A.ColorJitter):

@@ -35,7 +35,7 @@ def read_array(path: Path) -> np.ndarray:
     try:
         # Mapped, so that a header cannot ask for more memory than the file is long.
         values: np.ndarray = np.lib.format.open_memmap(path, mode="r")
-    except (OSError, ValueError, SyntaxError) as error:
+    except Exception as error:  # a damaged header shows itself in many ways
         cause = getattr(error, "strerror", None) or "it is damaged or holds no plain array"
         raise unreadable(path, cause) from error
     if values.ndim == 2:

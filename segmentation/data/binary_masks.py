@@ -44,14 +44,21 @@ class BinaryMask:
             raise UserError(
                 f"{path} is a JPEG, which blurs dataset.ignore={self.ignore}: save the masks as PNG."
             )
-        if self.foreground is not None:
+        if self.foreground is not None and not self._is_usual(values):
             self._check(
                 {value for value in present_values(values) if value != self.ignore}, path, lossy=lossy
             )
-        mask = (values > self.threshold).astype(np.uint8)
+        mask = (values > self.threshold).view(np.uint8)
         if self.ignore is not None:
             mask[values == self.ignore] = IGNORE_INDEX
         return mask
+
+    def _is_usual(self, values: np.ndarray) -> bool:
+        # Told without counting every value: files that are right take no longer look.
+        if self.ignore is not None:
+            return False
+        high = int(values.max())
+        return high <= 1 if self.foreground == 1 else high > 1 and not (values == 1).any()
 
     def _check(self, found: set[int], path: Path, *, lossy: bool) -> None:
         high = max(found, default=0)

@@ -1,8 +1,9 @@
 """Samples -> batches: the one file of this room that knows torch's loaders and Lightning."""
 
-import os
-from collections.abc import Callable
-from typing import Literal
+import signal
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -11,12 +12,20 @@ from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
 from segmentation.data.augmentation import Transform, evaluation_transform
-from segmentation.data.sampler import Draw, InOrder, Shuffled
+from segmentation.data.cache import cached
+from segmentation.data.machine import cores
+from segmentation.data.resized import resized
+from segmentation.data.sampler import Draw, InOrder, Shares, Shuffled
 from segmentation.data.source import Samples, Source
-from segmentation.sample import Batch, Sample
+from segmentation.sample import IGNORE_INDEX, Batch, Sample
 from segmentation.settings import DataSettings
 
-Loader = DataLoader[Sample]
+
+class Loader(DataLoader[Sample]):
+    """Draws nothing before the first batch is asked for: only then the trainer has told the sampler the epoch."""
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        yield from super().__iter__()
 
 
 class SegmentationData(LightningDataModule):
@@ -25,6 +34,9 @@ class SegmentationData(LightningDataModule):
     `settings.size` (H, W) is what the model sees in training; `settings.resize` says whether whole images are
     brought to it, or crops are cut at the images' own resolution. These are then evaluated whole and one by
     one, because images of different sizes share no batch.
+
+    Beside a trainer of several processes a batch is dealt to them: `settings.batch_size` is theirs together,
+    and each process evaluates at least one image at a time.
     """
 
     def __init__(self, source: Source, training: Transform, settings: DataSettings, *, seed: int) -> None:
@@ -32,23 +44,57 @@ class SegmentationData(LightningDataModule):
         self.source = source
         self.evaluation = evaluation_transform(**settings.input)
         self.training = training
+        self._settings = settings
         self._batch_size = settings.batch_size
         self._evaluation_batch_size = settings.batch_size if settings.resize else 1
         self._workers = count_workers(settings.workers)
         self._seed = seed
+        self._seen = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """How much of its epoch the training has seen, so that a resumed run goes on in the middle of it."""
+        assert self.trainer is not None
+        batches = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        return {"batches": batches % int(self.trainer.num_training_batches)}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Leaves out these batches of the first pass."""
+        self._seen = state_dict["batches"]
+
+    def _take_seen(self) -> int:
+        seen, self._seen = self._seen, 0
+        return seen
 
     def train_dataloader(self) -> Loader:
         """Shuffled, augmented, masks stacked."""
-        data = _Transformed(self.source.train, self.training)
-        return self._loader(data, Shuffled(len(data), self._seed), self._batch_size, collate_training)
+        data = _Transformed(self._splits["train"], self.training)
+        order = Shuffled(len(data), self._seed)
+        return self._loader(data, order, self._batch_size, collate_training, self._take_seen)
 
     def val_dataloader(self) -> Loader:
         """In order, images resized at most, masks at their own size."""
-        return self._evaluation_loader(self.source.val)
+        return self._evaluation_loader(self._splits["val"])
 
     def test_dataloader(self) -> Loader:
         """As `val_dataloader`, over the test split."""
-        return self._evaluation_loader(self.source.test)
+        return self._evaluation_loader(self._splits["test"])
+
+    @cached_property
+    def _splits(self) -> dict[str, Samples]:
+        """What the transforms get: resized where all epochs do that alike, and out of the cache."""
+        splits = self.source.splits()
+        if self._settings.resize:
+            size = self._settings.size
+            splits = {
+                split: resized(samples, size, masks=split == "train") for split, samples in splits.items()
+            }
+        if self._settings.cache != "none":
+            # Test images are read once: they would not pay for their place.
+            several = {split: samples for split, samples in splits.items() if split != "test"}
+            splits |= cached(several, self._settings.cache)
+            if self.source.test is self.source.val:
+                splits["test"] = splits["val"]
+        return splits
 
     def _evaluation_loader(self, samples: Samples) -> Loader:
         data = _Transformed(samples, self.evaluation)
@@ -60,11 +106,14 @@ class SegmentationData(LightningDataModule):
         sampler: Shuffled | InOrder,
         batch_size: int,
         collate: Callable[[list[Sample]], Batch],
+        first: Callable[[], int] = int,
     ) -> Loader:
-        return DataLoader(
+        trainer = self.trainer
+        process, processes = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        batch_size = max(batch_size, processes)
+        return Loader(
             data,
-            batch_size=batch_size,
-            sampler=sampler,
+            batch_sampler=Shares(sampler, batch_size, process=process, processes=processes, first=first),
             num_workers=self._workers,
             collate_fn=collate,
             worker_init_fn=_quiet_worker,
@@ -86,8 +135,8 @@ class _Transformed(Dataset[Sample]):
         return len(self._samples)
 
     def __getitem__(self, draw: Draw) -> Sample:
-        index, seed = draw
-        return self._transform(self._samples[index], seed)
+        sample = self._transform(self._samples[draw.item], draw.seed)
+        return sample if draw.counts else {**sample, "mask": np.full_like(sample["mask"], IGNORE_INDEX)}
 
 
 def count_workers(workers: int | Literal["auto"]) -> int:
@@ -98,7 +147,7 @@ def count_workers(workers: int | Literal["auto"]) -> int:
     """
     if workers != "auto":
         return workers
-    return min((os.cpu_count() or 1) - 1, 8) if torch.cuda.is_available() else 0
+    return min(cores() - 1, 8) if torch.cuda.is_available() else 0
 
 
 def collate_training(samples: list[Sample]) -> Batch:
@@ -123,3 +172,10 @@ def _stack_images(samples: list[Sample]) -> Batch:
 def _quiet_worker(worker: int) -> None:
     # OpenCV would start a thread a core in every worker.
     cv2.setNumThreads(0)
+    # Signals that end a run reach its workers too, while the main process still wants its last batch of them.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _end_the_next_time)
+
+
+def _end_the_next_time(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

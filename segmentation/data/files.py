@@ -1,58 +1,75 @@
-"""Folders -> pairs of file names. A million files are a million short strings, not as many paths."""
+"""Folders -> pairs of files. A million of them are a few blocks of bytes, neither paths nor strings."""
 
 import heapq
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
+
+from segmentation.data.names import Codes, Names
 from segmentation.errors import UserError
 
 ENDINGS = frozenset({"jpg", "jpeg", "png", "bmp", "tif", "tiff", "webp"})
 IMAGE_ENDINGS = ENDINGS | {"npy"}
 """Of images, which may have any number of bands; masks are pictures."""
 
-Listing = dict[str, str]
-"""Stem -> file name."""
+
+@dataclass(frozen=True, eq=False)
+class Listing(Mapping[str, str]):
+    """Stem -> file name of the pictures in a folder, sorted by stem."""
+
+    folder: Path
+    stems: Names
+    endings: Codes
+
+    def __getitem__(self, stem: str) -> str:
+        place = self.stems.place(stem)
+        if place is None:
+            raise KeyError(stem)
+        return f"{stem}.{self.endings[place]}"
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.stems)
+
+    def __len__(self) -> int:
+        return len(self.stems)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pairs:
-    """Images and their masks: two folders, and the file names in them in one order."""
+    """Images and their masks: two folders, the stems that files in both of them have, and their endings."""
 
     images: Path
     masks: Path
-    image_files: tuple[str, ...]
-    mask_files: tuple[str, ...]
-
-    @property
-    def names(self) -> list[str]:
-        """The stems of the image files."""
-        return [file.rpartition(".")[0] for file in self.image_files]
+    names: Names
+    image_endings: Codes
+    mask_endings: Codes
 
     def __len__(self) -> int:
-        return len(self.image_files)
+        return len(self.names)
 
     def image_path(self, index: int) -> Path:
         """Where the image of the pair lies."""
-        return self.images / self.image_files[index]
+        return self.images / f"{self.names[index]}.{self.image_endings[index]}"
 
     def mask_path(self, index: int) -> Path:
         """Where the mask of the pair lies."""
-        return self.masks / self.mask_files[index]
+        return self.masks / f"{self.names[index]}.{self.mask_endings[index]}"
 
-    def divide(self, parts: Mapping[str, Iterable[str]]) -> dict[str, "Pairs"]:
-        """For each part its pairs, by the stems that it names."""
-        place = {name: index for index, name in enumerate(self.names)}
-        chosen = {part: [place[name] for name in names] for part, names in parts.items()}
+    def divide(self, parts: Mapping[str, np.ndarray]) -> dict[str, "Pairs"]:
+        """For each part the pairs at its places."""
         return {
             part: Pairs(
                 self.images,
                 self.masks,
-                tuple(self.image_files[index] for index in indices),
-                tuple(self.mask_files[index] for index in indices),
+                self.names.take(places),
+                self.image_endings.take(places),
+                self.mask_endings.take(places),
             )
-            for part, indices in chosen.items()
+            for part, places in parts.items()
         }
 
 
@@ -64,18 +81,16 @@ def list_files(folder: Path, expected: str, endings: Collection[str] = ENDINGS) 
     """
     if not folder.is_dir():
         raise missing_folder(folder, expected)
-    files: Listing = {}
-    for name in _scan(folder):
-        stem, _, ending = name.rpartition(".")
-        if not stem or ending.lower() not in endings:
-            continue
-        if stem in files:
-            both = " and ".join(sorted((files[stem], name)))
-            raise UserError(f"{folder} holds {both}, which share a name: keep one of them.")
-        files[stem] = name
+    # The stem ends in the one character that sorts before all others: "a" before "a b", as alone.
+    files = sorted(_scan(folder, endings))
     if not files:
         raise UserError(f"{folder} holds no pictures ({' '.join(sorted(endings))}). Expected: {expected}.")
-    return files
+    stems = Names.of(file.partition("\0")[0] for file in files)
+    for place, (one, other) in enumerate(pairwise(stems)):
+        if one == other:
+            both = " and ".join(sorted(file.replace("\0", ".") for file in files[place : place + 2]))
+            raise UserError(f"{folder} holds {both}, which share a name: keep one of them.")
+    return Listing(folder, stems, Codes.of(file.partition("\0")[2] for file in files))
 
 
 def pair_folders(images: Path, masks: Path, expected: str) -> Pairs:
@@ -85,12 +100,9 @@ def pair_folders(images: Path, masks: Path, expected: str) -> Pairs:
     """
     image_files = list_files(images, expected, IMAGE_ENDINGS)
     mask_files = list_files(masks, expected)
-    _check_partners("image", images, image_files, "mask", masks, mask_files)
-    _check_partners("mask", masks, mask_files, "image", images, image_files)
-    names = sorted(image_files)
-    return Pairs(
-        images, masks, tuple(image_files[name] for name in names), tuple(mask_files[name] for name in names)
-    )
+    _check_partners("image", image_files, "mask", mask_files)
+    _check_partners("mask", mask_files, "image", image_files)
+    return Pairs(images, masks, image_files.stems, image_files.endings, mask_files.endings)
 
 
 def first_of(names: Collection[str] | Collection[int], count: int = 3) -> str:
@@ -113,23 +125,25 @@ def missing_folder(folder: Path, expected: str) -> UserError:
     return UserError(f"There is no folder {folder}{beside}. Expected: {expected}.")
 
 
-def _scan(folder: Path) -> Iterator[str]:
-    """The names of the files in a folder, but hidden ones."""
+def _scan(folder: Path, endings: Collection[str]) -> Iterator[str]:
+    """Stem, NUL and ending of the files in a folder that have one of the endings, but hidden ones."""
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if not entry.name.startswith(".") and entry.is_file():
-                    yield entry.name
+                stem, _, ending = entry.name.rpartition(".")
+                wanted = stem and stem[0] != "." and ending.lower() in endings
+                if wanted and entry.is_file():
+                    yield f"{stem}\0{ending}"
     except OSError as error:
         raise UserError(f"{folder} cannot be listed: {error.strerror}. Allow reading it.") from error
 
 
-def _check_partners(
-    one: str, folder: Path, files: Listing, other: str, other_folder: Path, other_files: Listing
-) -> None:
-    alone = files.keys() - other_files.keys()
+def _check_partners(one: str, files: Listing, other: str, other_files: Listing) -> None:
+    if files.stems == other_files.stems:
+        return
+    alone = set(files) - set(other_files)
     if alone:
         raise UserError(
-            f"{len(alone)} of {len(files)} {one}s in {folder} have no {other} of the same name in "
-            f"{other_folder} ({first_of(alone)}): add the {other}s or take the {one}s out."
+            f"{len(alone)} of {len(files)} {one}s in {files.folder} have no {other} of the same name in "
+            f"{other_files.folder} ({first_of(alone)}): add the {other}s or take the {one}s out."
         )

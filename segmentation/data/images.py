@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from segmentation.data import jpeg
 from segmentation.data.bands import is_tiff, read_array, read_tiff, to_bytes
 from segmentation.data.opening import WIDE_MODES, UnreadableError, open_picture, read_integers, unreadable
 from segmentation.errors import UserError
@@ -21,6 +22,33 @@ def read_image(path: Path, channels: int = 3) -> np.ndarray:
     Raises `UserError` for a file that `open_picture`, `read_tiff` or `read_array` refuses, with another number
     of bands, with floating-point pixels or with integers beyond 16 bits.
     """
+    return read_sized(path, channels)[0]
+
+
+def read_sized(
+    path: Path, channels: int = 3, least: tuple[int, int] | None = None
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """`read_image`, and the (H, W) that the file has, turned.
+
+    With `least` (H, W) a photograph may come reduced, but no smaller than twice that.
+    """
+    found = _read_photograph(path, least) if channels == 3 else None
+    if found is None:
+        image = _read_any(path, channels)
+        found = image, (image.shape[0], image.shape[1])
+    return found
+
+
+def _read_photograph(path: Path, least: tuple[int, int] | None) -> tuple[np.ndarray, tuple[int, int]] | None:
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(jpeg.MAGIC))
+            return jpeg.decode(start + file.read(), least) if start == jpeg.MAGIC else None
+    except OSError:
+        return None
+
+
+def _read_any(path: Path, channels: int) -> np.ndarray:
     if path.suffix.lower() == ".npy":
         return fit_bands(read_array(path), channels, str(path))
     try:

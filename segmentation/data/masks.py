@@ -40,6 +40,8 @@ class IndexMask:
         """uint8 (H, W) of a palette or grey picture. Raises `UserError` for a label outside the classes."""
         values = read_integers(picture, path)
         count = len(self.classes)
+        if values.max() < count and not self.ignore:  # the usual mask needs no closer look
+            return values.astype(np.uint8, copy=False)
         special = [value for value in present_values(values) if value >= count or value in self.ignore]
         wrong = [value for value in special if value not in self.ignore and value != IGNORE_INDEX]
         if wrong:
@@ -48,7 +50,8 @@ class IndexMask:
                 "mend the mask, add the class, or add the label to ignore."
             )
         for value in special:
-            values[values == value] = IGNORE_INDEX
+            if value != IGNORE_INDEX:
+                values[values == value] = IGNORE_INDEX
         return values.astype(np.uint8, copy=False)
 
 

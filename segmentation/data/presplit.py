@@ -4,6 +4,7 @@ from itertools import combinations
 from pathlib import Path
 
 from segmentation.data.files import Pairs, first_of, pair_folders
+from segmentation.data.names import common
 
 NO_TEST = "No test folder: val serves as test."
 
@@ -24,7 +25,7 @@ def read_presplit(root: Path, *, suffix: str = "") -> tuple[dict[str, Pairs], tu
         for split, folder in folders.items()
     }
     for one, other in combinations(parts, 2):
-        shared = set(parts[one].names) & set(parts[other].names)
+        shared = list(common(parts[one].names, parts[other].names))
         if shared:
             notes.append(
                 f"{len(shared)} file names occur in both {one} and {other} ({first_of(shared)}): "

@@ -1,12 +1,25 @@
-"""In which order, and with which luck, an epoch sees the training images."""
+"""In which order, with which luck, and by which process an epoch's images are seen."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 from torch.utils.data import Sampler
 
-Draw = tuple[int, int]
-"""(index of the sample, seed of its augmentation)"""
+
+class Draw(NamedTuple):
+    """A sample to load."""
+
+    item: int
+    """Its index."""
+    seed: int
+    """Of its augmentation."""
+    counts: bool = True
+    """False for a stand-in, whose labels are all ignored."""
+
+
+_AT_ONCE = 4096
 
 
 class Shuffled(Sampler[Draw]):
@@ -32,7 +45,10 @@ class Shuffled(Sampler[Draw]):
         random = np.random.default_rng((self._seed, self._epoch))
         order = random.permutation(self._length)
         seeds = random.integers(2**32, size=self._length)
-        return iter(zip(order.tolist(), seeds.tolist(), strict=True))
+        # Some at a time: a million draws as Python's objects take 160 MB.
+        for start in range(0, self._length, _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
+            yield from map(Draw, order[part].tolist(), seeds[part].tolist())
 
 
 class InOrder(Sampler[Draw]):
@@ -45,4 +61,39 @@ class InOrder(Sampler[Draw]):
         return self._length
 
     def __iter__(self) -> Iterator[Draw]:
-        return iter((index, 0) for index in range(self._length))
+        return (Draw(index, 0) for index in range(self._length))
+
+
+class Shares(Sampler[list[Draw]]):
+    """One process's part of every batch: `batch_size` draws in turn, dealt to `processes` like cards.
+
+    Together the processes see what one alone would: every draw once, in the same batches. Where a last batch
+    has fewer images than there are processes, the others get a stand-in of its first image, because all must
+    come to the same number of steps.
+
+    `sampler` is public for the trainer, which tells it the epoch. `first` is asked at the start of each pass for
+    the number of the batch with which it begins.
+    """
+
+    def __init__(
+        self,
+        sampler: Shuffled | InOrder,
+        batch_size: int,
+        *,
+        process: int = 0,
+        processes: int = 1,
+        first: Callable[[], int] = int,
+    ) -> None:
+        self.sampler = sampler
+        self._first = first
+        self._batch_size = batch_size
+        self._process = process
+        self._processes = processes
+
+    def __len__(self) -> int:
+        return -(-len(self.sampler) // self._batch_size)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        draws = islice(self.sampler, self._first() * self._batch_size, None)
+        while batch := list(islice(draws, self._batch_size)):
+            yield batch[self._process :: self._processes] or [batch[0]._replace(counts=False)]

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from segmentation.classes import Classes
-from segmentation.data.source import Source
+from segmentation.data.source import Source, Trace
 from segmentation.errors import UserError
 from segmentation.sample import Sample
 
@@ -92,6 +92,10 @@ class Shapes:
     def names(self) -> list[str]:
         """A number each."""
         return [f"{index:05d}" for index in range(self.length)]
+
+    def trace(self) -> Trace:
+        """Nothing but its options makes it."""
+        return Trace(repr(self), "")
 
     def __len__(self) -> int:
         return self.length

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from segmentation.classes import Classes
 from segmentation.sample import Sample
@@ -21,6 +21,29 @@ class Samples(Protocol):
     def __getitem__(self, index: int, /) -> Sample:
         """Raises `IndexError` past the end and `UserError` for a file that cannot be used."""
         ...
+
+
+class Trace(NamedTuple):
+    """What samples follow from, in words for a machine: equal traces mean equal samples."""
+
+    what: str
+    """Which they are and how they are made."""
+    state: str
+    """What may change while `what` stays: the files' sizes and times."""
+
+
+@runtime_checkable
+class Traced(Protocol):
+    """Samples that can be kept for another run."""
+
+    def trace(self) -> Trace: ...
+
+
+def traced(samples: Samples) -> Trace:
+    """Their trace. Raises `TypeError` for samples that have none."""
+    if not isinstance(samples, Traced):
+        raise TypeError(f"{type(samples).__name__} has no trace: its samples cannot be kept.")
+    return samples.trace()
 
 
 @dataclass(frozen=True)

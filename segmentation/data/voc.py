@@ -3,9 +3,12 @@
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from segmentation.classes import IGNORE_COLOUR, Classes
 from segmentation.data.files import Listing, Pairs, contents, list_files, missing_folder, pair_folders
 from segmentation.data.masks import ColourMask, IndexMask, LabelMask
+from segmentation.data.names import Names
 from segmentation.data.pairs import PairDataset
 from segmentation.data.source import Source
 from segmentation.errors import UserError
@@ -85,12 +88,12 @@ def _read_devkit(tree: Path, train_list: str) -> dict[str, Pairs]:
     masks = list_files(tree / "SegmentationClass", _DEVKIT)
     lists = tree / "ImageSets" / "Segmentation"
     return {
-        split: _read_list(lists / f"{name}.txt", tree, images, masks)
+        split: _read_list(lists / f"{name}.txt", images, masks)
         for split, name in (("train", train_list), ("val", "val"))
     }
 
 
-def _read_list(path: Path, tree: Path, images: Listing, masks: Listing) -> Pairs:
+def _read_list(path: Path, images: Listing, masks: Listing) -> Pairs:
     if not path.is_file():
         raise UserError(f"There is no list {path}. Expected: {_DEVKIT}.")
     lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
@@ -105,11 +108,15 @@ def _read_list(path: Path, tree: Path, images: Listing, masks: Listing) -> Pairs
             names[name] = None
     if not names:
         raise UserError(f"{path} lists no names: write one a line, without ending.")
+    image_places, mask_places = (
+        np.array([files.stems.place(name) for name in names]) for files in (images, masks)
+    )
     return Pairs(
-        tree / "JPEGImages",
-        tree / "SegmentationClass",
-        tuple(images[name] for name in names),
-        tuple(masks[name] for name in names),
+        images.folder,
+        masks.folder,
+        Names.of(names),
+        images.endings.take(image_places),
+        masks.endings.take(mask_places),
     )
 
 

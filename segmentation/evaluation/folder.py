@@ -10,7 +10,12 @@ from segmentation.errors import UserError
 from segmentation.evaluation.judge import Save
 from segmentation.inference.writing import save_mask
 
-_OURS = ("report.json", "report.html", "per_image.csv", "masks", "checkpoints")
+_OURS = (
+    *(f"report.{ending}" for ending in ("json", "md", "html")),
+    *("per_image.csv", "confusion.csv", "confusion.png"),
+    *(f"{curve}.{ending}" for curve in ("roc", "pr", "reliability") for ending in ("csv", "png")),
+    *("masks", "checkpoints"),
+)
 
 
 def refuse_used(folder: Path) -> None:

@@ -33,10 +33,12 @@ def evaluate(settings: EvaluationSettings, folder: Path) -> float:
     if len(cases) == 1:
         return _single(cases[0], settings, folder).report["metrics"][f"{settings.split}/miou"]
     refuse_different({str(case.path): case.protocol for case in cases})
-    evaluations: dict[str, Evaluation] = {}
-    for number, case in enumerate(cases, 1):
-        name = subfolder(number, case.title)
-        evaluations[name] = _single(case, settings, folder / name)
+    names = [subfolder(number, case.title) for number, case in enumerate(cases, 1)]
+    for name in names:
+        refuse_used(folder / name)
+    evaluations = {
+        name: _single(case, settings, folder / name) for name, case in zip(names, cases, strict=True)
+    }
     write_comparison(folder, evaluations)
     log.info("\nSide by side: %s", folder / "report.html")
     return next(iter(evaluations.values())).report["metrics"][f"{settings.split}/miou"]

@@ -1,6 +1,5 @@
 """Answers for TIFF files larger than memory, written by window, at the same place on the earth."""
 
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -10,10 +9,10 @@ import numpy as np
 
 from segmentation.classes import IGNORE_COLOUR, Classes
 from segmentation.inference.predictor import Predictor
-from segmentation.inference.raster import Raster, import_rasterio, open_raster, window
+from segmentation.inference.raster import Raster, import_rasterio, open_raster, unplaced, window
 from segmentation.inference.targets import Targets
 from segmentation.inference.tiles import Tiling
-from segmentation.inference.writing import FULL, sixteen_bits, tint, whole
+from segmentation.inference.writing import FULL, sixteen_bits, tint, unwritten, whole
 from segmentation.sample import IGNORE_INDEX
 
 _BLOCK = 256  # pixels: what geographic programs read at a time
@@ -28,10 +27,11 @@ def predict_raster(
 ) -> None:
     """Writes the answers that `targets` names as compressed TIFF of tiles, by window.
 
-    Place, projection and size are the source's. The mask holds class indices and a colour table, and 255 where
-    the source has no data; probabilities are 16 bits, 65535 for 1, a band a class (binary: the foreground's).
+    Place, projection and size are the source's. The mask holds class indices (for binary data 0 and 1) and a colour
+    table, and 255 where the source has no data; probabilities are 16 bits, 65535 for 1, a band a class (binary: the
+    foreground's).
 
-    Raises `UserError` where rasterio is missing and for a file that it cannot read.
+    Raises `UserError` where rasterio is missing, for a file that it cannot read, and where the disk has no room.
     """
     trained = predictor.trained
     with open_raster(source, trained.channels) as raster, ExitStack() as files:
@@ -94,9 +94,11 @@ def _create(path: Path, raster: Raster, **profile: Any) -> Iterator[Any]:
     rasterio = import_rasterio()
     height, width = raster.size
     source = raster.file
-    place = {"crs": source.crs, "transform": source.transform} if source.crs else {}
+    # A place without a projection is a place, as a world file's; neither is told by what is not there.
+    place = {"transform": source.transform} if not source.transform.is_identity else {}
+    place |= {"crs": source.crs} if source.crs else {}
     with whole(path) as part:
-        with warnings.catch_warnings(action="ignore", category=rasterio.errors.NotGeoreferencedWarning):
+        with unplaced():
             file = rasterio.open(
                 part,
                 "w",
@@ -111,5 +113,16 @@ def _create(path: Path, raster: Raster, **profile: Any) -> Iterator[Any]:
                 **place,
                 **profile,
             )
-        with file:
-            yield file
+        try:
+            with file:
+                yield file
+            _check(part)
+        except rasterio.errors.RasterioError as error:
+            raise unwritten(path, "the disk may be full") from error
+
+
+def _check(part: Path) -> None:
+    # GDAL writes when it closes the file, and says nothing of what the disk had no room for.
+    with unplaced(), import_rasterio().open(part.absolute(), driver="GTiff") as file:
+        for _, block in file.block_windows(1):
+            file.read(window=block)

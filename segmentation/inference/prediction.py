@@ -39,7 +39,9 @@ class Prediction:
         return self.compute()
 
     def overlay(self, alpha: float = ALPHA) -> Image.Image:
-        """The picture in the classes' colours; `alpha` is 0 (none of them) to 1."""
+        """The picture in the classes' colours; `alpha` is 0 (none of them) to 1, else `UserError` is raised."""
+        if not 0 <= alpha <= 1:
+            raise UserError(f"alpha={alpha} is no share: give a number from 0 to 1.")
         return Image.fromarray(writing.tint(self.image, self.mask, self.classes, alpha))
 
     def save(self, path: str | Path, what: Literal["mask", "overlay", "probability"] = "mask") -> Path:

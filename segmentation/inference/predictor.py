@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from copy import copy
 from functools import partial
+from typing import Annotated
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from segmentation.checkpoint import Trained
@@ -17,6 +19,7 @@ from segmentation.inference.pixels import Picture, as_pixels
 from segmentation.inference.prediction import Prediction
 from segmentation.inference.tiles import Tiling
 from segmentation.inference.views import Augmentation, describe, views
+from segmentation.options import checked
 from segmentation.precision import choose_precision
 
 
@@ -71,14 +74,20 @@ class Predictor:
         )
 
     def tiling(
-        self, *, tile: int | None, overlap: int | None, batch_size: int, progress: bool = False
+        self,
+        *,
+        tile: int | None,
+        overlap: int | None,
+        batch_size: Annotated[int, Field(ge=1)],
+        progress: bool = False,
     ) -> Tiling | None:
         """How `predict` goes through tiles; None where it does not. Raises `UserError` for sizes that do not fit."""
-        if tile is not None:
-            overlap = tile // 8 if overlap is None else overlap
-            return Tiling(
-                look=self.look, tile=tile, overlap=overlap, batch_size=batch_size, progress=progress
-            )
+        # Python's users may give anything.
+        given = checked("", self.tiling, {"tile": tile, "overlap": overlap, "batch_size": batch_size})
+        if given["tile"] is not None:
+            if given["overlap"] is None:
+                given["overlap"] = given["tile"] // 8
+            return Tiling(look=self.look, progress=progress, **given)
         if overlap is not None:
             raise UserError("overlap has no use without tile: give both, or neither.")
         return None

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,8 +63,7 @@ def open_raster(path: Path, channels: int) -> Iterator[Raster]:
     _refuse_turned(path)
     # Nothing but TIFF, and no file beside it: other formats may name further files and addresses.
     with rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES, GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
-        unplaced = rasterio.errors.NotGeoreferencedWarning
-        with _damage(path), warnings.catch_warnings(action="ignore", category=unplaced):
+        with _damage(path), unplaced():
             file = rasterio.open(path.absolute(), driver="GTiff")
         with file:
             meanings, kinds = {meaning.name for meaning in file.colorinterp}, set(file.dtypes)
@@ -75,6 +74,11 @@ def open_raster(path: Path, channels: int) -> Iterator[Raster]:
             if not kinds <= {"uint8", "uint16"}:
                 raise UserError(f"{path} holds {min(kinds)} pixels: save it with 8 or 16 bits, unsigned.")
             yield Raster(path, file, channels)
+
+
+def unplaced() -> AbstractContextManager[object]:
+    """The context in which a file may lie nowhere on the earth without a warning."""
+    return warnings.catch_warnings(action="ignore", category=import_rasterio().errors.NotGeoreferencedWarning)
 
 
 def window(rows: slice, columns: slice) -> tuple[tuple[int, int], tuple[int, int]]:

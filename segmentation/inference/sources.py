@@ -12,6 +12,7 @@ from segmentation.errors import UserError
 VIDEO_ENDINGS = frozenset(
     {"avi", "gif", "m2ts", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "mts", "webm", "wmv"}
 )
+_ENDINGS = IMAGE_ENDINGS | VIDEO_ENDINGS
 _TIFF_ENDINGS = frozenset({"tif", "tiff"})
 
 
@@ -41,50 +42,62 @@ class Source:
 def find_sources(given: str, output: Path) -> tuple[list[Source], bool]:
     """The files that a path, a folder or a pattern names, sorted, and whether it is one file's own path.
 
-    A folder gives its pictures, those of its sub-folders too; a pattern (* ? [] and ** for any folders) its
-    pictures and videos. Hidden files are left out, and so is what lies in `output`, where earlier answers are.
+    A folder gives its pictures and videos, those of its sub-folders too, and so does a pattern (* ? [] and ** for any
+    folders). Hidden files are left out, and so is what lies in an `output` inside the folder, where earlier answers
+    are.
     Raises `UserError` where nothing is found.
     """
     path = Path(given).expanduser()
     if path.is_file():
         return [Source(path, PurePath(path.name))], True
     if path.is_dir():
-        found = [Source(file, file.relative_to(path)) for file in _pictures(path)]
-        nothing = f"{path} holds no pictures ({' '.join(sorted(IMAGE_ENDINGS))})."
+        base, found = path, list(_inside(path))
+        nothing = f"{path} holds no pictures and no videos ({' '.join(sorted(_ENDINGS))})."
     elif glob.has_magic(given):
-        found = list(_matches(str(path)))
+        base, found = _fixed(path), list(_matches(str(path)))
         nothing = f"input={given} matches no picture and no video."
     else:
         raise UserError(
             f"There is no file or folder {given}: give a picture, a video, a folder or a pattern."
         )
     own = output.resolve()
-    kept = [source for source in found if own == path.resolve() or own not in source.path.resolve().parents]
-    if not kept:
+    if base.resolve() in own.parents:
+        found = [file for file in found if own not in file.resolve().parents]
+    if not found:
         raise UserError(f"{nothing} Give another input.")
-    return sorted(kept, key=lambda source: source.name.parts), False
+    return [
+        Source(file, name) for name, file in sorted((file.relative_to(base), file) for file in found)
+    ], False
 
 
-def _pictures(folder: Path) -> Iterator[Path]:
+def _inside(folder: Path) -> Iterator[Path]:
     seen: set[str] = set()
     for parent, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(parent)
         # A link may lead back up: each folder is entered once.
         folders[:] = [] if real in seen else [name for name in folders if not name.startswith(".")]
         for name in () if real in seen else files:
-            if not name.startswith(".") and _ending(name) in IMAGE_ENDINGS:
+            if not name.startswith(".") and _ending(name) in _ENDINGS:
                 yield Path(parent, name)
         seen.add(real)
 
 
-def _matches(pattern: str) -> Iterator[Source]:
-    steps = Path(pattern).parts
-    fixed = next(index for index, step in enumerate(steps) if glob.has_magic(step))
-    base = Path(*steps[:fixed])
-    for name in glob.iglob(pattern, recursive=True):  # noqa: PTH207 - Path.glob would find hidden files
-        path = Path(name)
-        if _ending(path.name) in IMAGE_ENDINGS | VIDEO_ENDINGS and path.is_file():
-            yield Source(path, path.relative_to(base))
+def _fixed(pattern: Path) -> Path:
+    """The folder that all matches lie in."""
+    first = next(index for index, step in enumerate(pattern.parts) if glob.has_magic(step))
+    return Path(*pattern.parts[:first])
+
+
+def _matches(pattern: str) -> Iterator[Path]:
+    seen: set[str] = set()
+    names = glob.glob(pattern, recursive=True)  # noqa: PTH207 - Path.glob would find hidden files
+    # A link may lead back up: each file is taken once in its folder, by its shortest way.
+    for path in sorted(map(Path, names), key=lambda path: len(path.parts)):
+        if _ending(path.name) in _ENDINGS and path.is_file():
+            real = os.path.join(os.path.realpath(path.parent), path.name)  # noqa: PTH118 - of a link its own name
+            if real not in seen:
+                yield path
+            seen.add(real)
 
 
 def _ending(name: str) -> str:

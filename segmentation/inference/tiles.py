@@ -3,8 +3,10 @@
 Neighbours overlap by at least `overlap` pixels. Half of that is the fade, in the middle, where the weight of one
 tile falls linearly while the other's grows; what lies outside it, at least a quarter of `overlap`, is context:
 a tile's own rim, where a network sees padding instead of picture, counts nowhere but at the image's border.
-So a tiled answer equals the whole image's where the answer at a pixel depends on pixels at most `overlap / 4` away.
-DeepLab's does not: its rates reach far, and its image pooling looks at all of what it is given, which is a tile here.
+So a tiled answer equals the whole image's where the answer at a pixel depends on pixels at most `overlap / 4` away,
+and where the sides of tile and image are multiples of the model's output stride: then so is the last tile's start,
+and all tiles' features have the cells of the whole image's. DeepLab's does not: its rates reach far, and its image
+pooling looks at all of what it is given, which is a tile here.
 
 Memory holds a batch of tiles, whatever the image's size: what the next row of tiles needs waits in a file.
 """
@@ -95,7 +97,7 @@ class Tiling:
 
     `progress` shows on stderr how far it is.
 
-    Raises `UserError` for a tile below 16 pixels and an overlap that is not within 0..tile / 2.
+    Raises `UserError` for a tile below 16 pixels, an overlap that is not within 0..tile / 2, and a batch of none.
     """
 
     look: Look
@@ -105,6 +107,8 @@ class Tiling:
     progress: bool = False
 
     def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise UserError(f"batch_size={self.batch_size} is too small: give at least 1.")
         if self.tile < 16:
             raise UserError(f"tile={self.tile} is too small: give at least 16 pixels.")
         if not 0 <= self.overlap <= self.tile // 2:

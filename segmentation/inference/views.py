@@ -40,9 +40,9 @@ class View:
 def views(augmentation: Augmentation) -> tuple[View, ...]:
     """The image as it is first, then every combination of the flips and the scales that are named.
 
-    Raises `UserError` for an unknown name and for a scale outside 0.1..4.
+    Raises `UserError` for what is no name of ours and for a scale outside 0.1..4.
     """
-    named = [augmentation] if isinstance(augmentation, str | int | float) else list(augmentation)
+    named = list(augmentation) if isinstance(augmentation, list | tuple) else [augmentation]
     flips: list[tuple[int, ...]] = [()]
     scales = [1.0]
     for name in named:

@@ -89,15 +89,23 @@ def save_probabilities(path: Path, probabilities_HWK: np.ndarray, classes: Class
 def whole(path: Path) -> Iterator[Path]:
     """A name beside `path` to write under: renamed when all went well, removed when not.
 
-    So no interrupted file is taken for a finished one.
+    So no interrupted file is taken for a finished one. Raises `UserError` where the system refuses to write.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     try:
-        yield part
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield part
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise unwritten(path, error.strerror or str(error)) from error
+
+
+def unwritten(path: Path, cause: str) -> UserError:
+    """For raising: a file that could not be written, by its name, and why."""
+    return UserError(f"{path} was not written ({cause}): make room, or give another output.")
 
 
 def _check_ending(path: Path, ending: str) -> None:

@@ -14,10 +14,6 @@ from segmentation.metrics.bins import lower_edges
 _POINTS = 1000
 """Points of a curve to draw: a step is below a pixel of any picture."""
 
-# Gauss-Legendre, three points on 0..1: exact for polynomials up to the fifth degree.
-_NODES = (0.5 - math.sqrt(0.15), 0.5, 0.5 + math.sqrt(0.15))
-_WEIGHTS = (5 / 18, 8 / 18, 5 / 18)
-
 Columns = dict[str, list[float]]
 
 
@@ -34,9 +30,7 @@ def roc_auc(counts_K2N: Tensor) -> Tensor:
 
     nan where there are no positives or no negatives.
     """
-    negatives_KN, positives_KN = counts_K2N.double().cpu().unbind(1)
-    higher_KN = _from_the_top(positives_KN) - positives_KN / 2
-    return (negatives_KN * higher_KN).sum(1) / (negatives_KN.sum(1) * positives_KN.sum(1))
+    return torch.stack([_roc_auc(counts_2N.double().cpu()) for counts_2N in counts_K2N])
 
 
 def average_precision(counts_K2N: Tensor) -> Tensor:
@@ -45,7 +39,7 @@ def average_precision(counts_K2N: Tensor) -> Tensor:
     A bin with empty neighbours is one tied score. One among others is a stretch of different scores: its
     positives and negatives are taken as evenly mixed.
     """
-    return torch.stack([_average_precision(counts_2N) for counts_2N in counts_K2N.double().cpu()])
+    return torch.stack([_average_precision(counts_2N.double().cpu()) for counts_2N in counts_K2N])
 
 
 def best_threshold(counts_2N: Tensor) -> Threshold:
@@ -99,21 +93,33 @@ def pr_points(counts_2N: Tensor) -> Columns:
     }
 
 
+def _roc_auc(counts_2N: Tensor) -> Tensor:
+    negatives_N, positives_N = counts_2N
+    higher_N = _from_the_top(positives_N) - positives_N / 2
+    return (negatives_N * higher_N).sum() / (negatives_N.sum() * positives_N.sum())
+
+
 def _average_precision(counts_2N: Tensor) -> Tensor:
     occupied_N = counts_2N.sum(0) > 0
-    alone = ~(nn.functional.pad(occupied_N, (0, 1))[1:] | nn.functional.pad(occupied_N, (1, 0))[:-1])[
-        occupied_N
-    ]
-    negatives, positives = counts_2N[:, occupied_N]
-    seen = negatives + positives
-    true, chosen = _from_the_top(positives), _from_the_top(seen)
-    mixed = torch.zeros_like(true)
-    for node, weight in zip(_NODES, _WEIGHTS, strict=True):
-        passed = 0.5 + node * positives  # from the first to the last positive of the bin
-        between = negatives * passed / (positives + 1)
-        mixed += weight * (true - positives + passed) / (chosen - seen + passed + between)
-    precision = torch.where(alone, true / chosen, mixed)
+    alone_N = ~(nn.functional.pad(occupied_N, (0, 1))[1:] | nn.functional.pad(occupied_N, (1, 0))[:-1])
+    held_N = counts_2N[1] > 0
+    negatives, positives = counts_2N[:, held_N]
+    true, chosen = (_from_the_top(values_N)[held_N] for values_N in (counts_2N[1], counts_2N.sum(0)))
+    before = true - positives, chosen - positives - negatives
+    precision = torch.where(alone_N[held_N], true / chosen, _mixed(negatives, positives, *before))
     return (positives * precision).sum() / positives.sum()
+
+
+def _mixed(negatives: Tensor, positives: Tensor, true: Tensor, chosen: Tensor) -> Tensor:
+    # The mean of the precision over the positives 1..m of a bin below `chosen`, by the discrete Gauss rule of three
+    # points: exact for m up to 3, and for polynomials up to the fifth degree.
+    middle, variance = (positives + 1) / 2, (positives.square() - 1) / 12
+    reach = ((3 * positives.square() - 7) / 20).clamp_min(0.25).sqrt()
+    outer = variance / (2 * reach.square())
+    mean = torch.zeros_like(true)
+    for passed, weight in ((middle - reach, outer), (middle, 1 - 2 * outer), (middle + reach, outer)):
+        mean += weight * (true + passed) / (chosen + passed + negatives * passed / (positives + 1))
+    return mean
 
 
 def _from_the_top(values: Tensor) -> Tensor:

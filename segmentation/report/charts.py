@@ -40,7 +40,7 @@ class Chart:
 
 
 def charts(evaluation: Evaluation) -> list[Chart]:
-    """ROC, precision-recall and reliability; a class for which a curve is not defined has no line."""
+    """ROC, precision-recall and reliability; what is not defined for a class, or without a valid pixel, has no line."""
     return [
         Chart(
             "roc",
@@ -98,6 +98,7 @@ def _thin(x: Sequence[float], y: Sequence[float]) -> list[Point]:
 
 def _reliability(evaluation: Evaluation) -> Chart:
     filled = [row for row in evaluation.curves["reliability"] if row["pixels"]]
+    points = [(row["confidence"], row["accuracy"]) for row in filled]
     total = sum(row["pixels"] for row in filled)
     binary = evaluation.classes.binary
     return Chart(
@@ -106,7 +107,7 @@ def _reliability(evaluation: Evaluation) -> Chart:
         "Bars: share of the pixels. Line: as measured; on the diagonal, confidence tells the truth.",
         "probability of foreground" if binary else "confidence",
         "share of foreground" if binary else "share right",
-        [Line(-1, "measured", class_colour(0), [(row["confidence"], row["accuracy"]) for row in filled])],
+        [Line(-1, "measured", class_colour(0), points)] if points else [],
         diagonal=True,
         bars=[(row["low"], row["high"], row["pixels"] / total) for row in filled],
     )

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from segmentation.classes import IGNORE_COLOUR, Classes
+from segmentation.pictures import as_rgb
 from segmentation.report.evaluation import Evaluation, ImageScores
 from segmentation.sample import IGNORE_INDEX
 
@@ -45,7 +46,7 @@ class Card:
 def gallery(evaluation: Evaluation, look: Look) -> list[Card]:
     """Cards from worst to best, as many as the budget holds; what matters most is drawn first."""
     cards, spent = [], 0
-    for place in chosen(evaluation.images, len(evaluation.classes)):
+    for place in chosen(evaluation.images, len(evaluation.classes), evaluation.main):
         card = _card(evaluation.images[place], place + 1, evaluation.classes, look)
         spent += sum(map(len, (card.photo, card.truth, card.prediction, card.errors)))
         if spent > BUDGET:
@@ -54,13 +55,16 @@ def gallery(evaluation: Evaluation, look: Look) -> list[Card]:
     return sorted(cards, key=lambda card: card.place)
 
 
-def chosen(images: Sequence[ImageScores], classes: int) -> list[int]:
-    """Places in `images` (worst first): the worst, the best, then class by class the worst that hold it."""
-    defined = [place for place, image in enumerate(images) if not np.isnan(image.ious).all()]
+def chosen(images: Sequence[ImageScores], classes: int, main: str) -> list[int]:
+    """Places in `images` (worst first): the worst, the best, then class by class the worst that hold it.
+
+    Worst and best are those by the score `main`; where it is not defined, an image is neither.
+    """
+    defined = [place for place, image in enumerate(images) if not np.isnan(image.scores[main])]
     places = [*defined[:WORST], *defined[::-1][:BEST]]
     by_class = [
         sorted(
-            (place for place in defined if not np.isnan(images[place].ious[label])),
+            (place for place, image in enumerate(images) if not np.isnan(image.ious[label])),
             key=lambda place: (images[place].ious[label], place),
         )
         for label in range(classes)
@@ -96,8 +100,7 @@ def _card(image: ImageScores, place: int, classes: Classes, look: Look) -> Card:
 
 
 def _photo(image_HWC: np.ndarray, size: tuple[int, int]) -> str:
-    rgb = image_HWC[..., :3] if image_HWC.shape[-1] >= 3 else np.repeat(image_HWC[..., :1], 3, axis=-1)
-    picture = Image.fromarray(np.ascontiguousarray(rgb)).resize(
+    picture = Image.fromarray(np.ascontiguousarray(as_rgb(image_HWC))).resize(
         size, Image.Resampling.BILINEAR, reducing_gap=2
     )
     return _uri(picture, "jpeg", quality=78, optimize=True)

@@ -10,13 +10,15 @@ from segmentation.sample import IGNORE_INDEX
 
 SCORED_AT = "the size of each mask file; logits are resized to it, bilinear, corners not aligned"
 
+RESIZED_BY = "bilinear, or averaged over areas where a side shrinks to less than half"
+
 
 def protocol(source: Source, *, size: tuple[int, int], resize: bool, threshold: float) -> dict[str, Any]:
     """How the numbers of a run are taken, in plain data."""
     binary = source.classes.binary
     return {
         "scored_at": SCORED_AT,
-        "input": f"resized to {size[0]}x{size[1]}" if resize else "the image's own size",
+        "input": f"resized to {size[0]}x{size[1]}, {RESIZED_BY}" if resize else "the image's own size",
         "counts": "one confusion matrix over all pixels of the split",
         "miou": "mean over the classes that occur in truth or prediction; the others do not count",
         "binary_scores": "of the foreground" if binary else None,
@@ -45,7 +47,7 @@ def evaluation_protocol(
     return rules | {
         "means": "over classes where defined; image_* scores: of each image, then mean or median over images",
         "test_time_augmentation": tta,
-        "dataset": {key: _plain(value) for key, value in dataset.items()},
+        "dataset": {key: _plain(key, value) for key, value in dataset.items()},
         "classes": list(source.classes.names),
         "split": split,
         "split_sha256": rules["split_sha256"][split],
@@ -65,5 +67,8 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
-def _plain(value: Any) -> Any:
+def _plain(key: str, value: Any) -> Any:
+    # The same folder is the same data, however it was typed.
+    if key == "root" and isinstance(value, str | Path):
+        return str(Path(value).expanduser().resolve())
     return str(value) if isinstance(value, Path) else value

@@ -23,7 +23,6 @@ SCORES = {
     "dice": ("Dice", "twice the intersection over the sum of both areas"),
     "f1": ("F1", "harmonic mean of precision and recall: for labels the same as Dice"),
     "pixel_accuracy": ("Pixel accuracy", "share of right pixels"),
-    "accuracy": ("Accuracy", "share of right pixels"),
     "mean_accuracy": ("Mean accuracy", "mean over classes of the share of their pixels found"),
     "fw_iou": ("Frequency-weighted IoU", "IoU weighted by each class's share of the pixels"),
     "precision": ("Precision", "share right of what was predicted"),
@@ -36,7 +35,7 @@ SCORES = {
         "Calibration error",
         "mean distance of confidence from accuracy, 15 bins; 0 is best",
     ),
-    "brier": ("Brier score ↓", "mean squared error of the probabilities; 0 is best"),
+    "brier": ("Brier score", "mean squared error of the probabilities; 0 is best"),
     "best_f1": ("Best F1", "F1 at the threshold that suits these images best"),
     "best_threshold_f1": (
         "Threshold of best F1",

@@ -76,7 +76,7 @@ def test_a_sweep_goes_on(seeds: str, status: int, failures: list[str], gathered:
     if status == 2:
         assert len(lines) == 3
     reasons = {path.parent.name: path.read_text() for path in tmp_path.rglob("error.txt")}
-    assert reasons["name=sweep,seed=1"] == "seed 1 is no good\n"
+    assert reasons["seed-1"] == "seed 1 is no good\n"
     assert len(reasons) == len(failures)
 
 

@@ -1,6 +1,7 @@
 """Who goes where: by a seed, the same everywhere, or by a file."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,11 @@ from hypothesis import strategies as st
 
 from segmentation.classes import Classes
 from segmentation.data.source import Source
-from segmentation.data.split import read_split, split_names, write_split
+from segmentation.data.split import Split, read_split, split_names, write_split
 from segmentation.errors import UserError
 from segmentation.sample import Sample
 
-NAMES = [f"n{number}" for number in range(100)]
+NAMES = sorted(f"n{number}" for number in range(100))
 USUAL = (0.7, 0.15, 0.15)
 
 
@@ -30,6 +31,11 @@ class Named:
         return {"image": np.zeros((1, 1, 3), np.uint8), "mask": blank, "name": self.names[index]}
 
 
+def named(split: Split, names: Sequence[str]) -> dict[str, list[str]]:
+    """The names at the places."""
+    return {part: [names[place] for place in places] for part, places in split.items()}
+
+
 def test_fractions_are_met() -> None:
     assert [len(part) for part in split_names(NAMES, fractions=USUAL, seed=0).values()] == [70, 15, 15]
 
@@ -43,10 +49,12 @@ def test_fractions_are_met() -> None:
 def test_every_name_lands_once_in_any_order_of_listing(names: set[str], seed: int, parts: list[int]) -> None:
     fractions = [part / sum(parts) for part in parts]
     assume(len(names) - sum(max(1, round(len(names) * fraction)) for fraction in fractions[1:]) >= 1)
-    split = split_names(sorted(names), fractions=fractions, seed=seed)
-    assert sorted(name for part in split.values() for name in part) == sorted(names)
+    up, down = sorted(names), sorted(names, reverse=True)
+    split = named(split_names(up, fractions=fractions, seed=seed), up)
+    assert sorted(name for part in split.values() for name in part) == up
     assert all(split.values())
-    assert split == split_names(sorted(names, reverse=True), fractions=fractions, seed=seed)
+    again = named(split_names(down, fractions=fractions, seed=seed), down)
+    assert split == {part: names[::-1] for part, names in again.items()}
 
 
 def test_the_seed_matters_and_zero_is_one() -> None:
@@ -56,7 +64,8 @@ def test_the_seed_matters_and_zero_is_one() -> None:
 
 def test_stays_as_it_was() -> None:
     """Splits of published runs must not move with a version of Python or numpy."""
-    split = split_names(NAMES[:10], fractions=USUAL, seed=0)
+    names = [f"n{number}" for number in range(10)]
+    split = named(split_names(names, fractions=USUAL, seed=0), names)
     assert split == {"train": ["n0", "n1", "n4", "n5", "n6", "n8"], "val": ["n3", "n7"], "test": ["n2", "n9"]}
 
 
@@ -77,20 +86,24 @@ def test_any_names_survive_the_file(tmp_path_factory: pytest.TempPathFactory, na
     path = tmp_path_factory.mktemp("split") / "split.csv"
     train, val, *test = names
     write_split(path, Source(Classes(("a", "b")), Named(train), Named(val), Named(*test)))
-    assert read_split(path, names) == {"train": [train], "val": [val], "test": sorted(test)}
+    listed = sorted(names)
+    split = named(read_split(path, listed), listed)
+    assert split == {"train": [train], "val": [val], "test": sorted(test)}
 
 
 def test_names_that_are_not_utf8_survive_too(tmp_path: Path) -> None:
     odd = os.fsdecode(b"caf\xe9")
-    split = split_names([odd, "b", "c"], fractions=USUAL, seed=0)
+    names = sorted([odd, "b", "c"])
+    split = named(split_names(names, fractions=USUAL, seed=0), names)
     train, val, test = (Named(*part) for part in split.values())
     write_split(tmp_path / "s.csv", Source(Classes(("a", "b")), train, val, test))
-    assert read_split(tmp_path / "s.csv", [odd, "b", "c"]) == split
+    assert named(read_split(tmp_path / "s.csv", names), names) == split
 
 
 def test_file_of_a_spreadsheet(tmp_path: Path) -> None:
     (tmp_path / "s.csv").write_bytes("\ufeffname,split\r\nä,train\r\nb,val\r\nc,test\r\n".encode())
-    assert read_split(tmp_path / "s.csv", ["ä", "b", "c"])["train"] == ["ä"]
+    names = ["b", "c", "ä"]
+    assert named(read_split(tmp_path / "s.csv", names), names)["train"] == ["ä"]
 
 
 def test_what_is_written(tmp_path: Path) -> None:

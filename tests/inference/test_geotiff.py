@@ -1,7 +1,8 @@
 """TIFF by window: the same answers at the same place, in memory that the image's size does not change."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +116,34 @@ def test_where_there_is_no_data_there_is_no_class(tmp_path: Path) -> None:
     with rasterio.open(answers(source, near(), tmp_path)["mask"]) as mask:
         labels = mask.read(1)
     assert (labels[:20] == 255).all() and (labels[20:] < 3).all()
+
+
+def test_a_place_without_a_projection_is_kept(tmp_path: Path) -> None:
+    source = write_tiff(tmp_path / "in.tif", noise(3, 60, 70), crs=None)
+    for path in answers(source, near(), tmp_path).values():
+        with rasterio.open(path) as file:
+            assert (file.crs, file.transform) == (None, PLACE["transform"])
+
+
+@contextmanager
+def room_for(size: int) -> Iterator[None]:
+    """Files cannot grow beyond `size` bytes, as where a disk is full."""
+    resource = pytest.importorskip("resource", reason="limits files as Unix does")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("size", [100, 8192, 100_000])
+def test_a_full_disk_leaves_no_file_that_looks_whole(size: int, tmp_path: Path) -> None:
+    source = write_tiff(tmp_path / "in.tif", noise(3, 300, 300))
+    (tmp_path / "out").mkdir()
+    with pytest.raises(UserError, match=r"out.\w+\.tif was not written"), room_for(size):
+        answers(source, near(), tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
 
 
 def turned(path: Path) -> Path:

@@ -1,5 +1,6 @@
 """`segmentation.load(...).predict(...)`: what goes in, and what comes out."""
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -148,6 +149,25 @@ def test_files_that_would_not_hold_it_are_refused(name: str, what: str, tmp_path
     assert not list(tmp_path.iterdir())
 
 
+def test_a_disk_without_room_is_named(tmp_path: Path) -> None:
+    found = near().predict(picture())
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(UserError, match=r"file.mask\.png was not written"):
+        found.save(tmp_path / "file" / "mask.png")
+    # As Pillow says it: without a name of the file.
+    with pytest.raises(UserError, match=r"a\.png was not written \(No space left on device\)"):  # noqa: SIM117
+        with writing.whole(tmp_path / "a.png") as part:
+            part.write_text("half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+    assert {path.name for path in tmp_path.iterdir()} == {"file"}
+
+
+@pytest.mark.parametrize("alpha", [5, -1, float("nan")])
+def test_overlays_have_a_share_of_colour(alpha: float) -> None:
+    with pytest.raises(UserError, match="alpha="):
+        near().predict(picture()).overlay(alpha)
+
+
 def test_an_interrupted_file_is_none(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("earlier")
     with pytest.raises(KeyboardInterrupt), writing.whole(tmp_path / "a.png") as part:
@@ -162,9 +182,11 @@ def test_an_interrupted_file_is_none(tmp_path: Path) -> None:
         ({"device": "nonsense"}, "nonsense"),
         ({"precision": "64"}, "precision=64"),
         ({"precision": "16-mixed", "device": "cpu"}, "GPU"),
+        ({"tta": None}, "tta=None"),
+        ({"tta": b"flip"}, "tta="),
     ],
 )
-def test_what_the_machine_has_not_is_refused(options: dict[str, str], words: str) -> None:
+def test_what_cannot_be_had_is_refused(options: dict[str, object], words: str) -> None:
     with pytest.raises(UserError, match=words):
         near(**options)
 

@@ -64,7 +64,32 @@ def test_areas_and_best_scores_are_scikit_learns(rounding: str, spread: float, s
     assert float(average_precision(counts)) == pytest.approx(area, abs=1e-4)
     precision, recall, _ = precision_recall_curve(truth, probabilities)
     f1 = np.max(2 * precision * recall / np.maximum(precision + recall, 1e-9))
-    assert best_threshold(counts[0]).f1 == pytest.approx(f1, abs=5e-4)
+    assert best_threshold(counts[0]).f1 == pytest.approx(f1, abs=1e-4)
+
+
+@pytest.mark.parametrize("span", [(0.2, 0.3), (0.3, 0.5), (0.4, 0.6), (0.5, 0.9)])
+@pytest.mark.parametrize("share", [0.2, 0.0005])
+def test_rare_positives_in_a_narrow_range_are_scikit_learns(span: tuple[float, float], share: float) -> None:
+    generator = torch.Generator().manual_seed(1)
+    truth = (torch.rand(2 * 10**5, generator=generator) < share).byte()
+    part = torch.rand(truth.shape, generator=generator) * 0.8 + 0.2 * truth
+    probabilities = span[0] + (span[1] - span[0]) * part
+    counts = counted(probabilities, truth)
+    assert float(roc_auc(counts)) == pytest.approx(roc_auc_score(truth, probabilities), abs=1e-5)
+    area = average_precision_score(truth, probabilities)
+    assert float(average_precision(counts)) == pytest.approx(area, abs=1e-4)
+    precision, recall, _ = precision_recall_curve(truth, probabilities)
+    f1 = np.max(2 * precision * recall / np.maximum(precision + recall, 1e-9))
+    assert best_threshold(counts[0]).f1 == pytest.approx(f1, abs=1e-4)
+
+
+def test_few_positives_below_a_crowd_of_negatives_have_an_area() -> None:
+    # The highest bins hold no positive, and those that do hold one each.
+    probabilities = torch.linspace(0.6, 0.6 + 2**-10, 300)
+    truth = torch.zeros(300, dtype=torch.uint8)
+    truth[[20, 150, 280]] = 1
+    area = average_precision_score(truth, probabilities)
+    assert float(average_precision(counted(probabilities, truth))) == pytest.approx(area, abs=2e-3)
 
 
 @pytest.mark.parametrize("spread", [1, 20, 60])

@@ -36,11 +36,18 @@ def test_images_go_from_worst_to_best_and_those_without_a_score_come_last() -> N
 
 def test_the_worst_the_best_and_each_class_are_chosen() -> None:
     images = [scored(place / 100, np.nan, np.nan if place != 50 else 0.9) for place in range(100)]
-    places = chosen(images, 3)
+    places = chosen(images, 3, "miou")
     assert places[:12] == list(range(12))
     assert places[12:18] == list(range(99, 93, -1))
     assert 50 in places
     assert len(places) == len(set(places)) == 19
+
+
+def test_images_without_a_score_are_neither_best_nor_worst() -> None:
+    # Nothing to find and nothing found: the background is right, the foreground has no score.
+    images = [scored(0.9, place / 20) for place in range(20)] + [scored(1.0, np.nan) for _ in range(8)]
+    places = chosen(images, 2, "iou")
+    assert places == [*range(18 - 6), *range(19, 13, -1)]
 
 
 @pytest.mark.parametrize("classes", [BINARY, THREE], ids=["binary", "multiclass"])

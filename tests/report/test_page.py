@@ -2,7 +2,9 @@
 
 import html
 import json
+import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -108,6 +110,37 @@ const paper = getComputedStyle(document.body).backgroundColor;
 const wide = document.documentElement.scrollWidth;
 document.title = JSON.stringify({rare, scores, table, paper, wide, view: innerWidth});
 """
+
+
+_TURNED = """
+const order = document.getElementById("order");
+const shown = () => [...document.querySelectorAll(".card")].map((card) => card.querySelector(".score").textContent);
+const worst = shown();
+order.value = "-1";
+order.dispatchEvent(new Event("change"));
+document.title = JSON.stringify({worst, best: shown()});
+"""
+
+
+@needs_browser
+def test_images_without_a_score_come_last_in_either_order(tmp_path: Path) -> None:
+    evaluation, look = make_evaluation(tmp_path, NAMES, BINARY)
+    scores = [0.1, 0.5, 0.9, math.nan, math.nan]
+    images = tuple(
+        replace(image, scores={**image.scores, "iou": score})
+        for image, score in zip(evaluation.images, scores, strict=True)
+    )
+    cards = [replace(card, scores=images[card.place - 1]) for card in gallery(evaluation, look)]
+    text = render(replace(evaluation, images=images), cards)
+    page = tmp_path / "report.html"
+    page.write_text(re.sub(r"<meta http-equiv.*?>", "", text) + f"<script>{_TURNED}</script>")
+    title = re.search(r"<title>(.*?)</title>", browse(page, tmp_path)[0], re.DOTALL)
+    assert title is not None
+    seen = json.loads(html.unescape(title[1]))
+    assert seen == {
+        "worst": ["0.100", "0.500", "0.900", "-", "-"],
+        "best": ["0.900", "0.500", "0.100", "-", "-"],
+    }
 
 
 @needs_browser

@@ -4,8 +4,9 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
-from made_evaluation import make_evaluation
+from made_evaluation import Noise, make_evaluation
 from PIL import Image
 
 from segmentation.classes import Classes
@@ -14,15 +15,16 @@ from segmentation.report.comparison import refuse_different
 from segmentation.report.files import write_evaluation
 from segmentation.report.text import cell, markdown
 from segmentation.report.words import best
+from segmentation.sample import Sample
 
-CLASSES = Classes(("sky", "a|b, c\n<i>", "$x^", "天空"))
+CLASSES = Classes(("sky", "a|b, c <i>", "$x^", "天空"))
 NAMES = ("plain", "with, comma", "odd\udcff byte", '"quoted"')
 
 
 def test_odd_names_survive_in_every_file(tmp_path: Path) -> None:
     evaluation, look = make_evaluation(tmp_path, NAMES, CLASSES)
     page = write_evaluation(tmp_path, evaluation, look)
-    assert "a|b, c\n&lt;i&gt;" in page.read_text()
+    assert "a|b, c &lt;i&gt;" in page.read_text()
     with (tmp_path / "per_image.csv").open(newline="", errors="surrogateescape") as file:
         assert sorted(row["name"] for row in csv.DictReader(file)) == sorted(NAMES)
     with (tmp_path / "confusion.csv").open(newline="") as file:
@@ -34,6 +36,25 @@ def test_odd_names_survive_in_every_file(tmp_path: Path) -> None:
     for path in tmp_path.glob("*.png"):
         with Image.open(path) as picture:
             picture.verify()
+
+
+@pytest.mark.parametrize("classes", [CLASSES, Classes(("background", "crack"), binary=True)])
+def test_a_split_without_a_valid_pixel_has_no_scores(
+    classes: Classes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Noise.__getitem__
+
+    def ignored(self: Noise, index: int) -> Sample:
+        sample = read(self, index)
+        return {**sample, "mask": np.full_like(sample["mask"], 255)}
+
+    monkeypatch.setattr(Noise, "__getitem__", ignored)
+    evaluation, look = make_evaluation(tmp_path, ["a", "b"], classes)
+    page = write_evaluation(tmp_path, evaluation, look)
+    assert {f"{name}.png" for name in ("roc", "pr", "reliability")} <= {
+        path.name for path in tmp_path.iterdir()
+    }
+    assert ">nan<" not in page.read_text().lower()
 
 
 @pytest.mark.parametrize(

@@ -65,14 +65,18 @@ class VideoSummary:
 def overlays(
     predictor: "Predictor", *, alpha: float = ALPHA, tile: int | None = None, overlap: int | None = None
 ) -> Render:
-    """What draws a predictor's answers over frames; `alpha`, `tile` and `overlap` as for single pictures."""
+    """What draws a predictor's answers over frames; `alpha`, `tile` and `overlap` as for single pictures.
+
+    Raises `UserError` where `Predictor.tiling` does.
+    """
+    tiling = predictor.tiling(tile=tile, overlap=overlap, batch_size=1)
 
     def render(frames_NHW3: np.ndarray) -> np.ndarray:
         pictures = [as_pixels(frame, predictor.trained.channels) for frame in frames_NHW3]
-        if tile is None:
+        if tiling is None:
             found = predictor.predict_all(pictures)
         else:
-            found = [predictor.predict(picture, tile=tile, overlap=overlap) for picture in pictures]
+            found = [predictor.predict_tiles(picture, tiling) for picture in pictures]
         return np.stack([np.asarray(prediction.overlay(alpha)) for prediction in found])
 
     return render

@@ -4,7 +4,8 @@
   const byId = (id) => document.getElementById(id);
 
   const number = (text) => (text === "" || text === "nan" ? NaN : Number(text));
-  const compare = (one, other) => (Number.isNaN(one) ? 1 : Number.isNaN(other) ? -1 : one - other);
+  // What has no number stands last, whichever way the others go.
+  const compare = (one, other, sign) => Number.isNaN(one) - Number.isNaN(other) || sign * (one - other) || 0;
 
   // Tables: a click on a number's heading sorts by it, highest first; another turns it round.
   for (const table of all("table.sortable")) {
@@ -18,10 +19,7 @@
         head.setAttribute("aria-sort", sign === 1 ? "ascending" : "descending");
         const value = (row) => number(all("td", row)[column].dataset.value);
         const rows = all("tbody tr", table);
-        rows.sort((one, other) => {
-          const [left, right] = [value(one), value(other)];
-          return Number.isNaN(left) || Number.isNaN(right) ? compare(left, right) : sign * (left - right);
-        });
+        rows.sort((one, other) => compare(value(one), value(other), sign));
         table.tBodies[0].append(...rows);
       });
     }
@@ -36,7 +34,7 @@
     const sign = Number(byId("order").value);
     const score = (card) => number(chosen === "" ? card.dataset.score : card.dataset.iou.split(" ")[Number(chosen)]);
     const there = cards.filter((card) => !Number.isNaN(score(card)) || chosen === "");
-    there.sort((one, other) => sign * compare(score(one), score(other)) || sign * (one.dataset.place - other.dataset.place));
+    there.sort((one, other) => compare(score(one), score(other), sign) || sign * (one.dataset.place - other.dataset.place));
     for (const card of cards) {
       card.hidden = !there.includes(card);
       card.querySelector(".score").textContent = Number.isNaN(score(card)) ? "-" : score(card).toFixed(3);

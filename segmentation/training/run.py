@@ -1,8 +1,11 @@
 """A training run from config to report: `train.py` calls this."""
 
 import logging
+import math
+import signal
 import sys
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ from pytorch_lightning import Trainer, seed_everything
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from segmentation import build, checkpoint
-from segmentation.callbacks import History, log_summary
+from segmentation.callbacks import History, Interruption, log_summary
 from segmentation.data.source import Source
 from segmentation.data.split import write_split
 from segmentation.environment import device_name, versions
@@ -22,10 +25,14 @@ from segmentation.quiet import hush
 from segmentation.report import table, write_report
 from segmentation.settings import read_settings
 from segmentation.task import SegmentationTask
+from segmentation.training.processes import company
 
 log = logging.getLogger(__name__)
 
-_INTERRUPTED = 130  # what a shell expects of a process that Ctrl-C ended
+_HANDLED = (
+    ".*sync_dist=True.*",  # scores come from counts that the processes have added up already
+    ".*your dataloader is not resumable.*",  # the data module sees to it
+)
 
 Config = Mapping[str, Any]
 
@@ -33,10 +40,13 @@ Config = Mapping[str, Any]
 def train(config: Config, source: Source, folder: Path) -> float:
     """Fits, tests the best checkpoint and fills the run folder; the result is that checkpoint's val/miou.
 
+    Of several processes the first alone writes; for the others the result is nan.
     Raises `UserError` for whatever in the config or the data the user can mend.
     """
     start = time.perf_counter()
     hush()
+    for message in _HANDLED:
+        warnings.filterwarnings("ignore", message)
     settings = read_settings(config)
     seed_everything(settings.seed, workers=True, verbose=False)
     task = build.build_task(settings, source)
@@ -44,15 +54,18 @@ def train(config: Config, source: Source, folder: Path) -> float:
     history = History(folder / "metrics.csv")
     trainer = build.build_trainer(settings, folder, source.classes, history)
     last = _take_up(task, history, folder) if settings.resume else None
-    if last is None and (folder / "checkpoints").exists():
+    if last is None and (folder / "checkpoints" / "last.ckpt").exists():
         raise UserError(
             f"{folder} already holds a run: go on with resume={folder}, or give another hydra.run.dir."
         )
-    _keep_inputs(config, source, folder)
+    if trainer.is_global_zero:
+        _keep_inputs(config, source, folder)
     _announce(source, task, trainer)
-
-    _fit(trainer, task, data, folder, last)
-    about = _test(trainer, task, data, folder / "checkpoints" / "best.ckpt")
+    with company(trainer):
+        _fit(trainer, task, data, folder, last)
+        about = _test(trainer, task, data, folder / "checkpoints" / "best.ckpt")
+    if not trainer.is_global_zero:
+        return math.nan
     epoch = about["epoch"] + 1
     tested = {f"test/{name}": value for name, value in task.test_tally.scores().items()}
     seen = {name: value for name, value in history.row(epoch).items() if name.startswith(("train/", "val/"))}
@@ -64,7 +77,12 @@ def train(config: Config, source: Source, folder: Path) -> float:
         "protocol": {**about["segmentation"]["protocol"], "checkpoint": f"best.ckpt, epoch {epoch}"},
         "model": {**task.model.description, "parameters": _parameters(task)},
         "data": {**settings.dataset, "images": _lengths(source), "notes": list(source.notes)},
-        "environment": {"device": device_name(), "precision": trainer.precision, **versions()},
+        "environment": {
+            "device": device_name(),
+            "processes": trainer.world_size,
+            "precision": trainer.precision,
+            **versions(),
+        },
         "seconds": time.perf_counter() - start,
     }
     write_report(folder, report)
@@ -78,10 +96,21 @@ def _take_up(task: SegmentationTask, history: History, folder: Path) -> Path:
     contents = checkpoint.read(last)
     if contents["segmentation"].get("model") != task.model.description:
         raise UserError(f"{last} holds another model than its run's config describes: it cannot be resumed.")
-    epoch = contents["epoch"] + 1
+    epoch, batches = _progress(contents, last)
     history.go_on_after(epoch)
-    log.info("resuming after epoch %d", epoch)
+    log.info("resuming after epoch %d%s", epoch, f" and {batches} batches of the next" if batches else "")
     return last
+
+
+def _progress(contents: Mapping[str, Any], source: Path) -> tuple[int, int]:
+    """Whole epochs, and batches of the one that was begun."""
+    try:
+        loops = contents["loops"]["fit_loop"]
+        epochs = loops["epoch_progress"]["current"]
+        batches = loops["epoch_loop.batch_progress"]["current"]["completed"]
+        return epochs["processed"], batches if epochs["started"] > epochs["processed"] else 0
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{source} holds a model, but not how far its training was.") from error
 
 
 def _fit(trainer: Trainer, task: SegmentationTask, data: Any, folder: Path, last: Path | None) -> None:
@@ -91,10 +120,16 @@ def _fit(trainer: Trainer, task: SegmentationTask, data: Any, folder: Path, last
         raise UserError(f"trainer: {str(error).splitlines()[0]}") from error
     except (KeyboardInterrupt, SystemExit):
         if (folder / "checkpoints" / "last.ckpt").exists():
-            log.info("interrupted: resume=%s goes on after the last whole epoch", folder)
+            log.info("interrupted: resume=%s goes on where it stopped", folder)
         else:
-            log.info("interrupted before the first epoch was whole: there is nothing to resume")
-        sys.exit(_INTERRUPTED)
+            log.info("interrupted before there was anything to resume")
+        sys.exit(_status(trainer))
+
+
+def _status(trainer: Trainer) -> int:
+    """What a shell expects of a process that a signal ended; 130 for Ctrl-C."""
+    caught = max(hook.caught for hook in trainer.callbacks if isinstance(hook, Interruption))  # type: ignore[attr-defined]
+    return 128 + (caught or signal.SIGINT)
 
 
 def _test(trainer: Trainer, task: SegmentationTask, data: Any, best: Path) -> dict[str, Any]:

@@ -1,0 +1,66 @@
+"""All runs under a folder in one table: `leaderboard.py` calls this."""
+
+import logging
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from segmentation.errors import UserError, closest
+from segmentation.leaderboard.board import Board, boards
+from segmentation.leaderboard.page import render
+from segmentation.leaderboard.runs import Run, read_runs
+from segmentation.leaderboard.settings import Settings, read_settings
+from segmentation.leaderboard.text import comma_separated, markdown
+from segmentation.report.text import write_text
+
+__all__ = ["leaderboard"]
+
+log = logging.getLogger(__name__)
+
+
+def leaderboard(config: Mapping[str, Any]) -> float:
+    """Writes `leaderboard.html`, `.md` and `.csv`, and says what is in them; the value is the best score.
+
+    Raises `UserError` for wrong options, folders without runs, damaged files and a metric that no run has.
+    """
+    settings = read_settings(config)
+    runs = read_runs(settings.folders)
+    failed = [run for run in runs if run.report is None]
+    _check_metric(settings.metric, runs)
+    made, timing = _with_latencies(boards(runs, settings.metric), settings)
+    text = markdown(made, failed, timing)
+    settings.target.mkdir(parents=True, exist_ok=True)
+    write_text(settings.target / "leaderboard.md", text)
+    write_text(settings.target / "leaderboard.csv", comma_separated(made))
+    write_text(
+        settings.target / "leaderboard.html", render(made, failed, timing, settings.folders[0].resolve().name)
+    )
+    log.info("%s\nIn %s: leaderboard.html, leaderboard.md, leaderboard.csv", text, settings.target)
+    best = made[0].rows[0].scores[settings.metric] if made else None
+    return best.mean if best else float("nan")
+
+
+def _check_metric(metric: str, runs: list[Run]) -> None:
+    finished = [run for run in runs if run.report is not None]
+    if not finished or any(run.score(metric) is not None for run in finished):
+        return
+    names = {name for run in finished if run.report for name in run.report["metrics"]}
+    raise UserError(f"metric={metric} is in no report of these runs.{closest(metric, names)}")
+
+
+def _with_latencies(made: list[Board], settings: Settings) -> tuple[list[Board], str]:
+    if settings.benchmarks is None and settings.latency == 0:
+        return made, ""
+    # Imported here: torch takes seconds that a table alone should not cost.
+    from pathlib import Path
+
+    from segmentation.environment import device_name
+    from segmentation.leaderboard.latency import add_latencies, benchmarked, timed
+
+    if settings.benchmarks is not None:
+        measure, device = benchmarked(Path(settings.benchmarks))
+        return add_latencies(
+            made, measure
+        ), f"one image through the model on {device}, as benchmark.py measured it"
+    made = add_latencies(made, partial(timed, seconds=settings.latency))
+    return made, f"one image of the training's size through the model in float32, timed on {device_name()}"

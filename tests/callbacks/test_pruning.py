@@ -1,0 +1,100 @@
+"""A run that is worse than the median of the others at the same epoch ends; any other goes on."""
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from segmentation.callbacks.pruning import Pruning
+
+
+class Scripted(LightningModule):
+    """Validates to the scores that it is given, an epoch each."""
+
+    def __init__(self, scores: list[float]) -> None:
+        super().__init__()
+        self.scores = scores
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def training_step(self, batch: Tensor, index: int) -> Tensor:
+        return (self.weight * batch).sum()
+
+    def validation_step(self, batch: Tensor, index: int) -> None:
+        self.log("val/miou", self.scores[self.current_epoch], batch_size=1)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    def train_dataloader(self) -> DataLoader[Tensor]:
+        return DataLoader([torch.zeros(1)])  # type: ignore[arg-type]
+
+    val_dataloader = train_dataloader
+
+
+def other(folder: Path, scores: list[float]) -> None:
+    folder.mkdir()
+    with (folder / "metrics.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["epoch", "step", "val/miou"])
+        writer.writerows((epoch, epoch, score) for epoch, score in enumerate(scores, start=1))
+
+
+def epochs_of(
+    folder: Path, scores: list[float], *, mode: str = "max", least_runs: int = 3, warmup: int = 1
+) -> int:
+    folder.mkdir()
+    pruning = Pruning(folder, monitor="val/miou", mode=mode, least_runs=least_runs, warmup_epochs=warmup)
+    trainer = Trainer(
+        max_epochs=len(scores),
+        callbacks=[pruning],
+        num_sanity_val_steps=0,
+        **dict.fromkeys(
+            ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
+        ),
+        accelerator="cpu",
+    )
+    trainer.fit(Scripted(scores))
+    return trainer.current_epoch
+
+
+@pytest.mark.parametrize(
+    ("scores", "options", "epochs"),
+    [
+        ([0.1, 0.2, 0.3, 0.4], {}, 2),  # the median of 0.5, 0.4 and 0.3 is 0.4 after the second epoch
+        ([0.1, 0.5, 0.1, 0.9], {}, 3),  # what was once reached counts, until the others reach more
+        ([0.1, 0.4, 0.6, 0.6], {}, 4),  # the median itself is not below it
+        ([0.1, 0.2, 0.3, 0.4], {"warmup": 2}, 3),
+        ([0.1, 0.2, 0.3, 0.4], {"warmup": 3}, 4),  # at its end there is nothing to spare
+        ([0.1, 0.2, 0.3, 0.4], {"least_runs": 4}, 4),
+        ([0.9, 0.9, 0.9, 0.9], {"mode": "min"}, 2),
+        ([float("nan"), float("nan"), 0.3, 0.4], {}, 3),
+    ],
+)
+def test_the_median_rule(
+    scores: list[float], options: dict[str, object], epochs: int, tmp_path: Path
+) -> None:
+    for name, reached in (
+        ("a", [0.3, 0.5, 0.7, 0.8]),
+        ("b", [0.4, 0.2, 0.6, 0.6]),
+        ("c", [0.3, 0.3, 0.3, 0.3]),
+    ):
+        other(tmp_path / name, reached)
+    other(tmp_path / "young", [0.99])
+    assert epochs_of(tmp_path / "run", scores, **options) == epochs  # type: ignore[arg-type]
+    told = tmp_path / "run" / "pruned.txt"
+    assert told.exists() == (epochs < 4)
+    if told.exists():
+        assert told.read_text().startswith(f"pruned after epoch {epochs} of 4: val/miou ")
+
+
+def test_what_was_reached_is_remembered(tmp_path: Path) -> None:
+    first, second = (
+        Pruning(tmp_path, monitor="val/miou", mode="max", least_runs=1, warmup_epochs=0) for _ in range(2)
+    )
+    first._own = [0.5, 0.25]
+    second.load_state_dict(first.state_dict())
+    assert second.state_dict() == {"scores": [0.5, 0.25]}

@@ -1,0 +1,229 @@
+"""Which runs share a row, which a table, and who is ahead."""
+
+import csv
+import json
+import math
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import CONF
+from hydra import compose, initialize_config_dir
+from hypothesis import given
+from hypothesis import strategies as st
+from made_runs import write_run
+from omegaconf import OmegaConf
+
+from segmentation.errors import UserError
+from segmentation.leaderboard import leaderboard
+from segmentation.leaderboard.board import boards
+from segmentation.leaderboard.differences import differing_options
+from segmentation.leaderboard.front import pareto_front
+from segmentation.leaderboard.latency import benchmarked, timed
+from segmentation.leaderboard.runs import read_runs
+
+
+def made(*overrides: str) -> float:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = OmegaConf.to_container(compose("leaderboard", list(overrides)), resolve=True)
+    assert isinstance(config, dict)
+    return leaderboard({str(key): value for key, value in config.items()})
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    top = tmp_path / "sweep"
+    for seed, score in ((1, 0.5), (2, 0.6), (3, 0.7)):
+        write_run(top / f"small{seed}", seed=seed, miou=score)
+        large = {"backbone": "resnet50", "parameters": 20_000_000, "seed": seed}
+        write_run(top / "deep" / f"large{seed}", miou=score + 0.05, **large)
+    write_run(top / "cut", seed=4, finished=False)
+    (top / "cut" / "metrics.csv").write_text("epoch\n1\n2\n")
+    write_run(top / "bad", seed=5, finished=False)
+    (top / "bad" / "error.txt").write_text("Traceback\nValueError: lr | is <b>bad</b>\n")
+    (top / "worse").mkdir()
+    (top / "worse" / "error.txt").write_text("no data\n")
+    return top
+
+
+def test_seeds_share_a_row_with_mean_and_spread(sweep: Path) -> None:
+    (board,) = boards(read_runs([sweep]), "val/miou")
+    assert board.columns == ("backbone",)
+    assert [row.settings["backbone"] for row in board.rows] == ["resnet50", "resnet18"]
+    score = board.rows[1].scores["val/miou"]
+    assert score is not None
+    assert (score.mean, score.count) == (pytest.approx(0.6), 3)
+    assert score.deviation == pytest.approx(statistics.stdev([0.5, 0.6, 0.7]))
+    test = board.rows[1].scores["test/miou"]
+    assert test is not None and test.mean == pytest.approx(0.5)
+
+
+def test_what_is_written(sweep: Path) -> None:
+    assert made(f"runs={sweep}", "latency=0") == pytest.approx(0.65)
+    text = (sweep / "leaderboard.md").read_text()
+    lines = text.splitlines()
+    assert "| 1 | resnet50 | 0.6500 ± 0.1000 | 0.5500 ± 0.1000 | 3 | 20.0 |" in lines
+    assert "| 2 | resnet18 | 0.6000 ± 0.1000 | 0.5000 ± 0.1000 | 3 | 1.0 |" in lines
+    assert "- cut: not finished: 2 whole epoch(s) so far" in lines
+    assert "- bad: ValueError: lr \\| is &lt;b>bad&lt;/b>" in lines
+    assert "- worse: no data" in lines
+    with (sweep / "leaderboard.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["rank"], row["backbone"], row["val/miou runs"]) for row in rows] == [
+        ("1", "resnet50", "3"),
+        ("2", "resnet18", "3"),
+    ]
+    assert float(rows[0]["val/miou deviation"]) == pytest.approx(0.1)
+    # Its own files are no runs: once more, elsewhere, by another number.
+    made(f"runs=[{sweep}]", "latency=0", "metric=test/miou", f"output={sweep / 'out'}")
+    assert "ranked by test/miou" in (sweep / "out" / "leaderboard.md").read_text().lower()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"protocol": {"scored_at": "64x64"}},
+        {"protocol": {"split_sha256": {"train": "aaa", "val": "other", "test": "ccc"}}},
+        {"data": {"name": "voc"}},
+        {"data": {"noise": 3}},
+    ],
+)
+def test_what_was_judged_otherwise_is_ranked_apart(other: dict[str, Any], tmp_path: Path) -> None:
+    for seed in (1, 2):
+        write_run(tmp_path / f"a{seed}", seed=seed)
+    write_run(tmp_path / "b", miou=0.9, **other)
+    first, second = boards(read_runs([tmp_path]), "val/miou")
+    assert [len(first.rows[0].runs), len(second.rows[0].runs)] == [2, 1]
+    assert len(first.apart.keys() | second.apart.keys()) == 1
+    made(f"runs={tmp_path}", "latency=0")
+    text = (tmp_path / "leaderboard.md").read_text()
+    assert text.index("## Board 1: ") < text.index("## Board 2: ")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"protocol": {"input": "resized to 32x32"}},
+        {"protocol": {"split_sha256": {"train": "other", "val": "bbb", "test": "ccc"}}},
+        {"data": {"train": 5, "images": {"train": 5}}},
+    ],
+)
+def test_what_is_the_models_own_compares(other: dict[str, Any], tmp_path: Path) -> None:
+    write_run(tmp_path / "a")
+    write_run(tmp_path / "b", **other)
+    assert len(boards(read_runs([tmp_path]), "val/miou")) == 1
+
+
+def test_only_what_differs_is_a_column(tmp_path: Path) -> None:
+    dice, focal = {"name": "dice", "smooth": 1.0}, {"name": "focal", "gamma": 2.0}
+    write_run(tmp_path / "a", loss=dice, seed=1)
+    write_run(tmp_path / "b", loss=focal, seed=2)
+    assert differing_options(read_runs([tmp_path])) == ["loss.name"]
+    write_run(tmp_path / "c", loss={**focal, "gamma": 3.0}, backbone="resnet34", weights="coco")
+    assert differing_options(read_runs([tmp_path])) == ["backbone.name", "loss.gamma", "loss.name", "weights"]
+
+
+def test_a_choice_stands_for_what_it_brings_along(tmp_path: Path) -> None:
+    for choice, flip, scale in (("light", 0.0, [0.8, 1.25]), ("strong", 0.5, [0.5, 2.0])):
+        folder = write_run(tmp_path / choice, augmentation={"flip": flip, "scale": scale})
+        choices = {"augmentation": choice, "sweep": None, "hydra/launcher": "basic"}
+        (folder / ".hydra" / "hydra.yaml").write_text(
+            json.dumps({"hydra": {"runtime": {"choices": choices}}})
+        )
+    (board,) = boards(read_runs([tmp_path]), "val/miou")
+    assert board.columns == ("augmentation",)
+    assert {row.settings["augmentation"] for row in board.rows} == {"light", "strong"}
+
+
+def test_values_that_look_alike_are_two_choices(tmp_path: Path) -> None:
+    for index in range(2):
+        write_run(tmp_path / str(index), optimizer={"lr": 0.0012345 + index * 1e-9})
+    (board,) = boards(read_runs([tmp_path]), "val/miou")
+    assert len(board.rows) == 2
+
+
+def test_a_loss_ranks_the_other_way_and_what_has_no_number_comes_last(tmp_path: Path) -> None:
+    for name, value in (("a", 0.2), ("b", None), ("c", 0.1)):
+        folder = write_run(tmp_path / name, backbone=name)
+        report = json.loads((folder / "report.json").read_text())
+        report["metrics"]["val/loss"] = value
+        (folder / "report.json").write_text(json.dumps(report))
+    (board,) = boards(read_runs([tmp_path]), "val/loss")
+    assert [row.settings["backbone"] for row in board.rows] == ["c", "a", "b"]
+    assert board.rows[2].scores["val/loss"] is None
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 9)), max_size=12))
+def test_the_front_is_what_nobody_beats(points: list[tuple[int, int]]) -> None:
+    def beaten(point: tuple[int, int]) -> bool:
+        return any(x <= point[0] and y >= point[1] and (x, y) != point for x, y in points)
+
+    front = pareto_front([(float(x), float(y)) for x, y in points])
+    assert set(front) == {place for place, point in enumerate(points) if not beaten(point)}
+    assert [points[place][0] for place in front] == sorted(points[place][0] for place in front)
+
+
+def result(folder: Path, backbone: str, milliseconds: float, device: str = "a processor") -> None:
+    folder.mkdir(parents=True)
+    content = {
+        "model": {
+            "backbone": {"name": backbone},
+            "head": {"name": "fcn"},
+            "output_stride": 16,
+            "outputs": 21,
+        },
+        "input": {"channels": 3, "size": [64, 64]},
+        "measurements": [{"mode": "infer", "batch_size": 1, "median_ms": milliseconds}],
+        "environment": {"device": device},
+    }
+    (folder / "result.json").write_text(json.dumps(content))
+
+
+def test_latencies_come_from_benchmarks(sweep: Path, tmp_path: Path) -> None:
+    result(tmp_path / "speed" / "0", "resnet50", 12.5)
+    made(f"runs={sweep}", f"benchmarks={tmp_path / 'speed'}")
+    text = (sweep / "leaderboard.md").read_text()
+    assert "| 3 | 20.0 | 12.5 |" in text and "| 3 | 1.0 | - |" in text
+    assert "a processor" in text
+    result(tmp_path / "speed" / "1", "resnet18", 2.5, device="another")
+    with pytest.raises(UserError, match="do not compare"):
+        benchmarked(tmp_path / "speed")
+
+
+def test_a_model_without_a_checkpoint_has_no_latency(sweep: Path) -> None:
+    assert timed(read_runs([sweep])[0], seconds=0.01) is None
+    made(f"runs={sweep}", "latency=0.01")
+    assert "latency" not in (sweep / "leaderboard.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["runs=nowhere"], "runs=nowhere is no folder"),
+        (["metric=val/mio"], "Did you mean 'val/miou'"),
+        (["latency=-1"], "latency=-1"),
+        (["benchmarks=nowhere"], "no result of benchmark.py"),
+        (["+colour=red"], "colour"),
+    ],
+)
+def test_what_cannot_be_is_told(overrides: list[str], words: str, sweep: Path) -> None:
+    with pytest.raises(UserError, match=words):
+        made(f"runs={sweep}", *overrides)
+    assert not (sweep / "leaderboard.md").exists()
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", '{"metrics": {}}'])
+def test_a_damaged_report_is_named(damage: str, sweep: Path) -> None:
+    (sweep / "small1" / "report.json").write_text(damage)
+    with pytest.raises(UserError, match=r"small1/report\.json is damaged"):
+        made(f"runs={sweep}", "latency=0")
+
+
+def test_nothing_finished_is_said_all_the_same(tmp_path: Path) -> None:
+    write_run(tmp_path / "cut", finished=False)
+    assert math.isnan(made(f"runs={tmp_path}"))
+    assert "- cut: not finished: 0 whole epoch(s)" in (tmp_path / "leaderboard.md").read_text()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="holds no run"):
+        made(f"runs={tmp_path / 'empty'}")

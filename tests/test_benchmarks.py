@@ -1,0 +1,104 @@
+"""Every measurement in benchmarks/ runs, with a tiny budget, and ends in its table."""
+
+import re
+import runpy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+FOLDER = ROOT / "benchmarks"
+SMALL = ("--size", "64", "64", "--rounds", "1", "--threads", "1", "--device", "cpu")
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    def call(script: str, *arguments: str) -> str:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        monkeypatch.syspath_prepend(str(FOLDER))
+        monkeypatch.setattr(sys, "argv", [str(FOLDER / script), *arguments])
+        runpy.run_path(str(FOLDER / script), run_name="__main__")
+        return capsys.readouterr().out
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "contenders"),
+    [
+        (
+            "training.py",
+            (*SMALL, "--backbone", "mobilenetv3_small", "--steps", "1", "--batch", "2"),
+            ("tutorial", "smp in Lightning", "train.py", "bare step"),
+        ),
+        (
+            "loading.py",
+            (*SMALL[:3], "--rounds", "1", "--images", "8"),
+            ("tutorial", "ours, light augmentation", "ours, cache=ram", "ours, cache=disk"),
+        ),
+        (
+            "evaluation.py",
+            (*SMALL, "--images", "8", "--counts"),
+            ("tutorial", "evaluate.py", "forward pass alone"),
+        ),
+        (
+            "inference.py",
+            (*SMALL, "--backbones", "mobilenetv3_small", "--images", "2"),
+            ("torchvision", "ours, fp32"),
+        ),
+        (
+            "video.py",
+            (*SMALL, "--backbone", "mobilenetv3_small", "--frames", "4"),
+            ("tutorial", "predict.py"),
+        ),
+    ],
+)
+def test_a_measurement_ends_in_its_table(
+    run: Run, script: str, arguments: tuple[str, ...], contenders: tuple[str, ...]
+) -> None:
+    said = run(script, *arguments)
+    rows = {cells[0]: cells[1:] for line in said.splitlines() if (cells := _cells(line))}
+    assert set(contenders) <= rows.keys(), said
+    assert rows[contenders[0]][0] == "1.00"
+    for contender in contenders:
+        assert "not run" in rows[contender]  # the GPU's column
+        assert float(rows[contender][-2]) > 0
+    assert re.search(r"Taken on \d{4}-\d\d-\d\d .* torch \d", said)
+    assert f"Command: `python benchmarks/{script} {arguments[0]}" in said
+
+
+def test_ratios_are_medians_over_the_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import measure
+
+    order: list[str] = []
+    answers = {"a": iter([1.0, 2.0, 4.0]), "b": iter([3.0, 4.0, 20.0])}
+
+    def contender(name: str) -> Callable[[], float]:
+        def answer() -> float:
+            order.append(name)
+            return next(answers[name])
+
+        return answer
+
+    rates = measure.alternate({name: contender(name) for name in "ab"}, 3)
+    assert "".join(order) == "ababab"
+    assert measure.ratio(rates, "b", "a") == 3.0
+    assert measure.spread([1.0, 2.0, 4.0]) == 1.5
+
+
+def test_a_start_is_measured_in_a_process_of_its_own(run: Run) -> None:
+    said = run("start.py", "--rounds", "0", "--images", "50")
+    row = next(line for line in said.splitlines() if line.startswith("| 50 |"))
+    _, seconds, more, whole = _cells(row)
+    assert float(seconds) > 0
+    assert 0 <= float(more) < float(whole)
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else []

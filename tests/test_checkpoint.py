@@ -1,0 +1,82 @@
+"""A checkpoint from anybody: what does not fit together is refused with the file's name, and runs nothing."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent / "inference"))
+from made_predictors import write_checkpoint
+
+from segmentation.checkpoint import load
+from segmentation.classes import Classes
+from segmentation.errors import UserError
+
+Contents = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Path]:
+    folder = tmp_path_factory.mktemp("made")
+    return {binary: write_checkpoint(folder / f"{binary}.ckpt", binary=binary) for binary in (False, True)}
+
+
+def about(**entries: Any) -> Callable[[Contents], None]:
+    return lambda contents: contents["segmentation"].update(entries)
+
+
+def classes(*names: str, binary: bool = False, **entries: Any) -> Callable[[Contents], None]:
+    return about(classes={**Classes(names, binary=binary).to_dict(), **entries})
+
+
+def without_numbers(contents: Contents) -> None:
+    next(values for name, values in contents["state_dict"].items() if "head" in name).fill_(float("nan"))
+
+
+def a_list_for_weights(contents: Contents) -> None:
+    contents["state_dict"] = [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "binary"),
+    [
+        (classes("one", "two"), "3 outputs.*2 classes", False),
+        (classes(*"abcdef"), "3 outputs.*6 classes", False),
+        (classes("one", "two", binary=True), "3 outputs.*binary", False),
+        (classes("one", "two"), "1 outputs.*2 classes", True),
+        (classes(*"abc", palette=[[300, 0, 0], [0, 0, 0], [1, 2, 3]]), "colour.*300", False),
+        (classes(*"abc", palette=[[0, 0, -5], [0, 0, 0], [1, 2, 3]]), "colour.*-5", False),
+        (classes(*"abc", names=["a", "b", "\x1b[31mred"]), "control", False),
+        (classes(*"abc", names=["a", "b", "two\nlines"]), "control", False),
+        (about(threshold=float("nan")), "threshold", True),
+        (about(threshold=7), "threshold", True),
+        (about(threshold=None), "does not fit", True),
+        (about(input={"size": [0, 0], "resize": True}), "size", False),
+        (about(input={"size": 64, "resize": True}), "does not fit", False),
+        (about(protocol={"split_sha256": "x"}), "does not fit", False),
+        (without_numbers, "not finite", False),
+        (a_list_for_weights, "does not fit", False),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(
+    change: Callable[[Contents], None], words: str, binary: bool, written: dict[bool, Path], tmp_path: Path
+) -> None:
+    contents = torch.load(written[binary], weights_only=True)
+    change(contents)
+    torch.save(contents, path := tmp_path / "strange.ckpt")
+    with pytest.raises(UserError, match=rf"strange\.ckpt.*{words}") as caught:
+        load(path)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("threshold", [0, 0.25, 1])
+def test_thresholds_within_their_range_are_taken(
+    threshold: float, written: dict[bool, Path], tmp_path: Path
+) -> None:
+    contents = torch.load(written[True], weights_only=True)
+    contents["segmentation"]["threshold"] = threshold
+    torch.save(contents, path := tmp_path / "best.ckpt")
+    assert load(path).decision.threshold == threshold

@@ -28,12 +28,9 @@ def main(config: Mapping[str, Any], folder: Path) -> float:
     class Still(SegmentationTask):
         """Batch norm as in evaluation."""
 
-        def on_train_epoch_start(self) -> None:
-            super().on_train_epoch_start()
-            self.model.eval()
-
         def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
             super().on_train_batch_start(batch, batch_index)
+            self.model.eval()
             if process == "1" and config["name"] == "doomed" and batch_index == 1:
                 os.kill(os.getpid(), signal.SIGKILL)
             if process == "0" and config["name"] == "preempted" and config["resume"] is None:

@@ -104,7 +104,7 @@ def test_a_sweep_of_two_processes_trains_as_one_does(alone: Path, tmp_path: Path
 
 def test_torchrun_makes_one_run(alone: Path, tmp_path: Path) -> None:
     torchrun = str(Path(sys.executable).with_name("torchrun"))
-    command = (torchrun, "--nproc-per-node=2", "--master-port=0")
+    command = (torchrun, "--nproc-per-node=2", "--standalone")
     done = run(tmp_path, "seed=1", "trainer=ddp", "hydra.run.dir='run/${now:%f}'", command=command)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("epoch   1 ") == 1

@@ -12,6 +12,10 @@ class FreezeBackbone(Callback):
     def __init__(self, epochs: int) -> None:
         self._epochs = epochs
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A run may be resumed in the middle of an epoch, whose start it does not see."""
+        self.on_train_epoch_start(trainer, pl_module)
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Freezes, or from epoch `epochs` on lets go; it follows from the epoch alone, so also on resume."""
         assert isinstance(pl_module, SegmentationTask)

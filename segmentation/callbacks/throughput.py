@@ -18,6 +18,10 @@ class Throughput(Callback):
         self._images = 0
         self._train_rate = 0.0
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts the clock of a run that is resumed in the middle of an epoch."""
+        self._begin()
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock."""
         self._begin()

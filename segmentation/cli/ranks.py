@@ -42,8 +42,7 @@ def follow(job: Job) -> None:
     """Does what the first process does, without a word, until that one has no more jobs."""
     logging.disable(logging.INFO)
     warnings.simplefilter("ignore")
-    for signal_number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(signal_number, signal.SIG_IGN)  # the first process decides, and tells the others
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C comes to all, and the first process decides
     if _was_started():
         threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
         sys.exit(_do(job, os.environ[_JOB]))

@@ -79,12 +79,19 @@ def test_what_is_no_sweep_is_left_alone(arguments: list[str]) -> None:
 
 
 def test_what_is_settled_replaces_what_was_typed() -> None:
-    typed = ["-m", "seed=1,2", "hydra.sweeper.n_trials=9", "hydra.sweep.dir=${name}", "name=x"]
+    typed = [
+        "-m",
+        "sweep=optuna",
+        "seed=1,2",
+        "hydra.sweeper.n_trials=9",
+        "hydra.sweep.dir=${name}",
+        "name=x",
+    ]
     sweep = plan_sweep(typed, "train")
     assert sweep is not None
     assert sweep.arguments(typed, ["hydra.sweeper.n_trials=3"]) == [
-        *("-m", "hydra.sweep.dir='x'", "hydra.job.config.override_dirname.exclude_keys=['name']"),
-        *("hydra.sweeper.n_trials=3", "seed=1,2", "name=x"),
+        *("-m", "hydra.sweep.dir='x'", "hydra.job.config.override_dirname.exclude_keys=['sweep','name']"),
+        *("hydra.sweeper.n_trials=3", "sweep=optuna", "seed=1,2", "name=x"),
     ]
 
 

@@ -12,9 +12,10 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from segmentation.classes import Classes
 from segmentation.functional import Decision, resize
+from segmentation.losses import pooled
 from segmentation.metrics import Tally
 from segmentation.models import Segmenter
-from segmentation.sample import IGNORE_INDEX, Batch
+from segmentation.sample import Batch
 
 OptimizerFactory = Callable[[nn.Module], torch.optim.Optimizer]
 SchedulersFactory = Callable[..., list[dict[str, Any]]]
@@ -32,9 +33,8 @@ class SegmentationTask(LightningModule):
     whole epoch. Validation and test judge every image at its mask's own size and weigh it by its valid
     pixels, so their numbers do not depend on the batch size.
 
-    Among several processes each has a share of the batch, and its loss the weight of its valid pixels: the
-    gradients' mean is that of the batch's pixel mean, however they are divided. What is no plain mean over
-    pixels (a region loss, class weights) is taken over each share by itself.
+    Among several processes each has a share of the batch, and the loss is that of the whole batch, however it
+    is divided (`losses/pooling.py`).
 
     `seed`, the step and the process give the random numbers of each step: a resumed run draws what an unbroken
     one would.
@@ -78,21 +78,13 @@ class SegmentationTask(LightningModule):
         mask_BHW = batch["mask"]
         assert isinstance(mask_BHW, Tensor)
         logits_BKHW, auxiliary_BKHW = self.model.with_auxiliary(batch["image"])
-        loss: Tensor = self.loss(logits_BKHW, mask_BHW)
-        self._count(self.train_tally, loss, logits_BKHW, mask_BHW)
-        if auxiliary_BKHW is not None:
-            loss = loss + self._aux_weight * self.loss(auxiliary_BKHW, mask_BHW)
+        with pooled():
+            loss: Tensor = self.loss(logits_BKHW, mask_BHW)
+            self._count(self.train_tally, loss, logits_BKHW, mask_BHW)
+            if auxiliary_BKHW is not None:
+                loss = loss + self._aux_weight * self.loss(auxiliary_BKHW, mask_BHW)
         self.log("loss", loss.detach(), prog_bar=True, logger=False)
-        return loss * self._share(mask_BHW)
-
-    def _share(self, mask_BHW: Tensor) -> Tensor | float:
-        """How many times its equal part of the batch's valid pixels this process has."""
-        if self.trainer.world_size == 1:
-            return 1.0
-        valid = (mask_BHW != IGNORE_INDEX).sum().float()
-        total = valid.clone()
-        torch.distributed.all_reduce(total)
-        return self.trainer.world_size * valid / total.clamp_min(1)
+        return loss
 
     def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
         """Random numbers of this step's own."""

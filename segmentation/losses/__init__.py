@@ -14,7 +14,10 @@ from segmentation.losses.modules import (
     Lovasz,
     Tversky,
 )
+from segmentation.losses.pooling import pooled
 from segmentation.options import create
+
+__all__ = ["LOSSES", "create_loss", "pooled"]
 
 LOSSES: dict[str, type[nn.Module]] = {
     "bce": BCE,

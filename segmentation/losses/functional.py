@@ -7,11 +7,15 @@ There are two families. A *pixel* loss has a value at each pixel, and is their m
 pixel's true class. A *region* loss has a value for each class over all pixels of the batch, and is their mean
 with the weights of the classes. Ignored pixels are multiplied by zero rather than picked out: picking makes a
 GPU wait for the size of the result.
+
+Among processes that share a batch (`pooling`) the sums are over all of it. The Lovász loss, which sorts pixels,
+is each share's own, with the weight of its valid pixels.
 """
 
 import torch
 from torch import Tensor, nn
 
+from segmentation.losses.pooling import total
 from segmentation.sample import IGNORE_INDEX
 
 _PIXELS = (0, 2, 3)
@@ -89,12 +93,12 @@ def tversky(
     probabilities_BKHW = _sides(logits_BKHW).softmax(dim=1)
     target_BKHW = one_hot(mask_BHW, probabilities_BKHW.shape[1])
     valid_B1HW = _valid(mask_BHW)
-    true_positives = (probabilities_BKHW * target_BKHW).sum(_PIXELS)
-    false_positives = (probabilities_BKHW * (valid_B1HW & ~target_BKHW)).sum(_PIXELS)
-    pixels = target_BKHW.sum(_PIXELS)
+    true_positives = total((probabilities_BKHW * target_BKHW).sum(_PIXELS))
+    false_positives = total((probabilities_BKHW * (valid_B1HW & ~target_BKHW)).sum(_PIXELS))
+    pixels = total(target_BKHW.sum(_PIXELS))
     missed = alpha * false_positives + beta * (pixels - true_positives)
     score = (true_positives + smooth) / (true_positives + missed + smooth).clamp_min(1e-7)
-    claimed = false_positives / valid_B1HW.sum().clamp_min(1)
+    claimed = false_positives / total(valid_B1HW.sum()).clamp_min(1)
     return _class_mean(torch.where(pixels > 0, 1 - score, claimed), pixels > 0, weights_K)
 
 
@@ -115,7 +119,8 @@ def lovasz(logits_BKHW: Tensor, mask_BHW: Tensor, weights_K: Tensor) -> Tensor:
     # A class at a time: sorting all at once holds K times the indices.
     classes = zip(errors.unbind(1), target_BKHW.unbind(1), strict=True)
     losses = torch.stack([_jaccard_extension(error.flatten(), target.flatten()) for error, target in classes])
-    return _class_mean(losses, target_BKHW.sum(_PIXELS) > 0, weights_K)
+    own, valid = _class_mean(losses, target_BKHW.sum(_PIXELS) > 0, weights_K), _valid(mask_BHW).sum()
+    return total(own * valid) / total(valid).clamp_min(1)
 
 
 def one_hot(mask_BHW: Tensor, logits: int) -> Tensor:
@@ -137,8 +142,8 @@ def _valid(mask_BHW: Tensor) -> Tensor:
 def _pixel_mean(losses_BHW: Tensor, mask_BHW: Tensor, weights_K: Tensor) -> Tensor:
     """The mean, weighted by each pixel's true class; zero where no pixel has weight."""
     weights_BHW = weights_K[mask_BHW.clamp_max(len(weights_K) - 1).long()] * (mask_BHW != IGNORE_INDEX)
-    total = weights_BHW.sum()
-    return (losses_BHW * weights_BHW).sum() / torch.where(total > 0, total, 1)
+    weight = total(weights_BHW.sum())
+    return total((losses_BHW * weights_BHW).sum()) / torch.where(weight > 0, weight, 1)
 
 
 def _class_mean(losses_K: Tensor, present_K: Tensor, weights_K: Tensor) -> Tensor:

@@ -1,6 +1,8 @@
 """The machine and the software that a number was made with."""
 
 import platform
+import shlex
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -29,3 +31,10 @@ def device_name() -> str:
     except (OSError, StopIteration):
         name = platform.processor() or platform.machine()
     return f"{name}, {torch.get_num_threads()} threads"
+
+
+def command_line() -> str:
+    """The running command as the user typed it; the scripts quote and complete `sys.argv` on their way."""
+    given = sys.orig_argv
+    arguments = given[given.index(sys.argv[0]) + 1 :] if sys.argv[0] in given else sys.argv[1:]
+    return shlex.join(["python", Path(sys.argv[0]).name, *arguments])

@@ -1,9 +1,12 @@
 """What every test stands on: one thread, composed configs, and tiny data of every layout."""
 
 import os
+import signal
 
 # Before any test imports torch: the suite runs one process a core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A shell starts what runs in the background deaf to Ctrl-C, and a test that sends it would wait for ever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from collections.abc import Callable
 from pathlib import Path

@@ -60,7 +60,7 @@ def test_the_sweep_leaves_a_table_a_picture_and_the_reason_of_the_failed_job(
     row = next(line for line in text.splitlines() if line.startswith("| mobilenet_v3_small"))
     assert row.endswith("| 0.625 |")
     assert "- 0_mobilenet_v3_small_lraspp: " in text
-    assert "python benchmark.py -m output_stride=4,16" in text
+    assert "python benchmark.py -m output_stride=4,16 'data.size=[48,48]' data.batch_size=2 measure" in text
     assert (folder / "table.csv").is_file() and (folder / "speed.png").is_file()
 
 
@@ -71,7 +71,7 @@ def test_the_result_says_what_was_measured_where_and_how(
     result = json.loads(path.read_text())
     assert set(result) == {
         *("model", "parameters", "flops", "output_stride", "input", "batch_size", "precision"),
-        *("channels_last", "measurements", "score", "environment"),
+        *("channels_last", "loss", "optimizer", "measurements", "score", "environment"),
     }
     assert result["output_stride"] == 16
     assert result["input"] == {"channels": 3, "size": [48, 48]}

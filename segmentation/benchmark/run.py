@@ -2,8 +2,6 @@
 
 import json
 import logging
-import shlex
-import sys
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from functools import partial
@@ -20,7 +18,7 @@ from segmentation.benchmark.settings import BenchmarkSettings, read_settings
 from segmentation.benchmark.timing import measure
 from segmentation.benchmark.work import count_flops, count_parameters
 from segmentation.benchmark.workload import Workload
-from segmentation.environment import device_name, versions
+from segmentation.environment import command_line, device_name, versions
 from segmentation.errors import UserError
 from segmentation.losses import create_loss
 from segmentation.optim import create_optimizer
@@ -118,9 +116,8 @@ def _nothing() -> None:
 
 
 def _occasion() -> dict[str, str | int]:
-    command = shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])
     return {
         "threads": torch.get_num_threads(),
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "command": command,
+        "command": command_line(),
     }

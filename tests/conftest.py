@@ -1,13 +1,11 @@
 """What every test stands on: one thread, composed configs, and tiny data of every layout."""
 
 import os
-import signal
 
 # Before any test imports torch: the suite runs one process a core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# A shell starts what runs in the background deaf to Ctrl-C, and a test that sends it would wait for ever.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,9 @@ from PIL import Image
 
 from segmentation.classes import voc_palette
 from segmentation.cli import compose
+
+# A shell starts what runs in the background deaf to Ctrl-C, and a test that sends it would wait for ever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"

@@ -1,15 +1,14 @@
 """benchmark.py as a user runs it, over a sweep of which one job fails; and what it refuses."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CONF, ROOT
+from conftest import CONF
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from scripts import Done, run_script
 
 from segmentation.benchmark import benchmark
 from segmentation.benchmark.settings import read_settings
@@ -26,28 +25,24 @@ def composed(*overrides: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Done]:
     folder = tmp_path_factory.mktemp("sweep")
     model = {"backbone": {"name": "mobilenet_v3_small"}, "head": {"name": "lraspp"}, "output_stride": 16}
     report = {"metrics": {"test/miou": 0.625}, "model": model, "data": {"name": "shapes"}}
     (folder / "run" / "checkpoints").mkdir(parents=True)
     (folder / "run" / "report.json").write_text(json.dumps(report))
-    done = subprocess.run(
-        [
-            *(sys.executable, str(ROOT / "benchmark.py"), "-m", "output_stride=4,16", *QUICK),
-            *("head=lraspp", "backbone=torchvision", "backbone.name=mobilenet_v3_small"),
-            *(f"runs='{folder / 'run'}'", f"hydra.sweep.dir='{folder / 'out'}'"),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
+    done = run_script(
+        "benchmark.py",
+        *("-m", "output_stride=4,16", *QUICK),
+        *("head=lraspp", "backbone=torchvision", "backbone.name=mobilenet_v3_small"),
+        *(f"runs='{folder / 'run'}'", f"hydra.sweep.dir='{folder / 'out'}'"),
+        fresh=True,
     )
     return folder / "out", done
 
 
 def test_the_sweep_leaves_a_table_a_picture_and_the_reason_of_the_failed_job(
-    sweep: tuple[Path, subprocess.CompletedProcess[str]],
+    sweep: tuple[Path, Done],
 ) -> None:
     folder, done = sweep
     assert done.returncode == 2, done.stderr
@@ -65,7 +60,7 @@ def test_the_sweep_leaves_a_table_a_picture_and_the_reason_of_the_failed_job(
 
 
 def test_the_result_says_what_was_measured_where_and_how(
-    sweep: tuple[Path, subprocess.CompletedProcess[str]],
+    sweep: tuple[Path, Done],
 ) -> None:
     (path,) = sweep[0].glob("*/result.json")
     result = json.loads(path.read_text())

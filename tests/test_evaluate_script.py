@@ -2,8 +2,6 @@
 
 import csv
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import CONF, ROOT, composed, make_binary
+from conftest import CONF, composed, make_binary
 from PIL import Image
+from scripts import run_script
 
 from segmentation import build
 from segmentation.checkpoint import load
@@ -69,16 +68,6 @@ OPTIONS: dict[str, Any] = {
 }
 
 
-def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(ROOT / script), *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-    )
-
-
 def rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
@@ -107,7 +96,7 @@ def make_checkpoint(path: Path, *overrides: str) -> Path:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "shapes"
-    done = run("train.py", *SMALL, f"hydra.run.dir={folder}")
+    done = run_script("train.py", *SMALL, f"hydra.run.dir={folder}")
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -115,11 +104,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def judged(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     folder = tmp_path_factory.mktemp("results") / "one, with = and spaces"
-    done = run(
+    done = run_script(
         "evaluate.py",
         f"checkpoint={trained / 'checkpoints' / 'best.ckpt'}",
         f"output='{folder}'",
         *("save=[masks]", "batch_size=3", "precision=32-true", "workers=0"),
+        fresh=True,
     )
     assert (done.returncode, done.stderr) == (0, "")
     return folder, done
@@ -351,19 +341,19 @@ def test_options_of_training_are_refused(argument: str, words: str) -> None:
 
 def test_any_file_name_may_be_typed(tmp_path: Path) -> None:
     missing = tmp_path / "my run (1)" / "a=b, [c].ckpt"
-    done = run("evaluate.py", f"checkpoint={missing}", "dataset=binary", "dataset.root=my data (1)")
+    done = run_script("evaluate.py", f"checkpoint={missing}", "dataset=binary", "dataset.root=my data (1)")
     assert (done.returncode, done.stderr.splitlines()[1:]) == (2, []), done.stderr
     assert f"There is no checkpoint {missing}" in done.stderr
-    done = run("evaluate.py", f"checkpoint=[{tmp_path}/one.ckpt,{tmp_path}/two.ckpt]")
+    done = run_script("evaluate.py", f"checkpoint=[{tmp_path}/one.ckpt,{tmp_path}/two.ckpt]")
     assert f"There is no checkpoint {tmp_path}/one.ckpt" in done.stderr
 
 
 def test_a_mistake_ends_in_one_line(tmp_path: Path) -> None:
     out = f"output={tmp_path / 'out'}"
-    done = run("evaluate.py", "checkpoint=nowhere.ckpt", "dataset=camvid", "data.size=[9,9]", out)
+    done = run_script("evaluate.py", "checkpoint=nowhere.ckpt", "dataset=camvid", "data.size=[9,9]", out)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
     assert done.stderr.startswith("error: data.size belongs to training")
     # The file of this data set brings values that only training can resolve.
-    done = run("evaluate.py", "checkpoint=nowhere.ckpt", "dataset=camvid", "dataset.root=x", out)
+    done = run_script("evaluate.py", "checkpoint=nowhere.ckpt", "dataset=camvid", "dataset.root=x", out)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
     assert done.stderr.startswith("error: There is no checkpoint nowhere.ckpt")

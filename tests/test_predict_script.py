@@ -1,6 +1,5 @@
 """predict.py as a user runs it, and the same from inside for all that need no process of its own."""
 
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from conftest import CONF, ROOT
+from conftest import CONF
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from PIL import Image
+from scripts import run_script
 
 sys.path.insert(0, str(Path(__file__).parent / "inference"))
 from made_predictors import write_checkpoint
@@ -60,20 +60,11 @@ def files(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(ROOT / "predict.py"), *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-    )
-
-
 def test_a_folder_as_a_user_runs_it(checkpoint: Path, shots: Path, tmp_path: Path) -> None:
     (shots / "broken.png").write_bytes(b"\x89PNG nonsense")
     output = tmp_path / "out [1], new"
-    done = run(f"checkpoint={checkpoint}", f"input={shots}", f"output={output}", "save=[mask,overlay]")
+    options = (f"checkpoint={checkpoint}", f"input={shots}", f"output={output}", "save=[mask,overlay]")
+    done = run_script("predict.py", *options, fresh=True)
     assert done.returncode == 1, done.stderr
     assert done.stderr.splitlines()[0] == "1 of 6 files were left out:"
     assert "broken.png" in done.stderr and "Traceback" not in done.stderr
@@ -89,7 +80,8 @@ def test_a_folder_as_a_user_runs_it(checkpoint: Path, shots: Path, tmp_path: Pat
 
 
 def test_a_mistake_as_a_user_makes_it(checkpoint: Path, shots: Path, tmp_path: Path) -> None:
-    done = run(f"checkpoint={checkpoint}", f"input={shots / 'notes.txt'}", f"output={tmp_path / 'out'}")
+    options = (f"checkpoint={checkpoint}", f"input={shots / 'notes.txt'}", f"output={tmp_path / 'out'}")
+    done = run_script("predict.py", *options)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
     assert "notes.txt" in done.stderr
     assert not (tmp_path / "out").exists()

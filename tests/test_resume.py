@@ -105,11 +105,11 @@ def check_same(folder: Path, whole: Path) -> None:
 
 
 @pytest.fixture(scope="module", params=MEMORIES)
-def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    """A run that was left alone, and its options."""
+def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was left alone, named after what it remembers."""
     folder = tmp_path_factory.mktemp("whole") / request.param
     start(folder, *MEMORIES[request.param])
-    return folder, MEMORIES[request.param]
+    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -121,30 +121,35 @@ def handlers() -> Iterator[None]:
     assert [signal.getsignal(number) for number in numbers] == before
 
 
+# The reading at which the signal comes, and the signal.
+MOMENTS = {
+    "in the first epoch": ({"train": 3}, signal.SIGINT),
+    "at the second epoch's end": ({"train": 18}, signal.SIGTERM),
+    "in the second validation": ({"val": 5}, signal.SIGUSR1),
+}
+
+
 @pytest.mark.parametrize(
-    ("cut", "number"),
+    ("whole", "moment"),
     [
-        ({"train": 3}, signal.SIGINT),  # in the middle of the first epoch
-        ({"train": 18}, signal.SIGTERM),  # in or near the last batch of the second
-        ({"val": 5}, signal.SIGUSR1),  # in the second epoch's validation
+        *(("averages", moment) for moment in MOMENTS),
+        ("plain", "in the first epoch"),
+        ("patience", "at the second epoch's end"),
+        ("steps", "at the second epoch's end"),
     ],
-    ids=["first", "second", "validation"],
+    indirect=["whole"],
 )
-def test_a_signal_leaves_a_run_that_goes_on_where_it_was(
-    whole: tuple[Path, list[str]], cut: dict[str, int], number: int, tmp_path: Path
-) -> None:
-    folder, options = tmp_path / "run", whole[1]
-    if "data.workers=1" in options:
-        options = [
-            option for option in options if option != "data.workers=1"
-        ]  # a worker would get the signal
+def test_a_signal_leaves_a_run_that_goes_on_where_it_was(whole: Path, moment: str, tmp_path: Path) -> None:
+    folder, options = tmp_path / "run", MEMORIES[whole.name]
+    cut, number = MOMENTS[moment]
     with pytest.raises(SystemExit) as caught:
-        start(folder, *options, cut=cut, number=number)
+        # A worker would get the signal.
+        start(folder, *options, "data.workers=0", cut=cut, number=number)
     assert caught.value.code == 128 + number
     steps = read(folder / "checkpoints" / "last.ckpt")["global_step"]
-    start(folder, *whole[1], f"resume='{folder}'")
+    start(folder, *options, f"resume='{folder}'")
     assert 0 < steps <= read(folder / "checkpoints" / "last.ckpt")["global_step"]
-    check_same(folder, whole[0])
+    check_same(folder, whole)
 
 
 def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:

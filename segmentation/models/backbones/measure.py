@@ -3,10 +3,13 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 # Different, so that the axes can be told apart.
 _HEIGHT, _WIDTH = 256, 320
@@ -45,9 +48,22 @@ def on_meta(module: nn.Module, values: Tensor) -> Tensor | list[Tensor]:
 def measure_chain(blocks: nn.ModuleDict, in_channels: int) -> dict[str, Measure]:
     """Stride and channels behind each block of a chain, in order."""
     values, measured = blank(in_channels), {}
-    for name, block in blocks.items():
-        passed = on_meta(block, values)
-        assert isinstance(passed, Tensor)
-        values = passed
-        measured[name] = Measure.of(values)
+    with _ShapesAlone():
+        for name, block in blocks.items():
+            passed = on_meta(block, values)
+            assert isinstance(passed, Tensor)
+            values = passed
+            measured[name] = Measure.of(values)
     return measured
+
+
+class _ShapesAlone(TorchFunctionMode):
+    """Leaves out what keeps shapes as they are: most of the time would be spent on batch norms."""
+
+    _KEEP = frozenset(
+        getattr(functional, name)
+        for name in ("batch_norm", "layer_norm", "relu", "relu6", "silu", "hardswish", "hardsigmoid", "gelu")
+    )
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return args[0] if func in self._KEEP else func(*args, **(kwargs or {}))

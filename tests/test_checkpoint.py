@@ -1,14 +1,11 @@
 """A checkpoint from anybody: what does not fit together is refused with the file's name, and runs nothing."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent / "inference"))
 from made_predictors import write_checkpoint
 
 from segmentation.checkpoint import load

@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 from conftest import ROOT
-
-sys.path.insert(0, str(Path(__file__).parent / "data"))
 from malformed import MALFORMED
 
 

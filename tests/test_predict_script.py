@@ -9,11 +9,9 @@ import pytest
 import yaml
 from conftest import CONF
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from made_predictors import write_checkpoint
 from PIL import Image
 from scripts import run_script
-
-sys.path.insert(0, str(Path(__file__).parent / "inference"))
-from made_predictors import write_checkpoint
 
 from segmentation.cli.paths import quote_paths
 from segmentation.errors import UserError

@@ -3,19 +3,15 @@
 import html
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
+from browser import browse, needs_browser
 from made_runs import write_run
 
 from segmentation.leaderboard.board import boards
 from segmentation.leaderboard.page import render
 from segmentation.leaderboard.runs import read_runs
-
-sys.path.append(str(Path(__file__).parents[1] / "report"))
-
-from browser import browse, needs_browser
 
 HOSTILE = '"><img src=x onerror="document.title=1"><script>document.title="owned"</script>'
 

@@ -55,6 +55,17 @@ def checked(group: str, function: Callable[..., Any], options: Mapping[str, Any]
     }
 
 
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Sections -> `section.option`."""
+    options: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            options |= flat(value, f"{prefix}{key}.")
+        else:
+            options[f"{prefix}{key}"] = value
+    return options
+
+
 def _convert(where: str, value: Any, hint: Any) -> Any:
     # Dataclasses bring a configuration of their own.
     config = None if is_dataclass(hint) else _ANY_CLASS

@@ -8,6 +8,11 @@ _KNOWN = (
     ".*number of training batches.*smaller than the logging interval.*",  # the scores are logged by epoch
     ".*isinstance\\(treespec, LeafSpec\\).*",  # between Lightning and torch
     ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run goes on in its own folder
+    ".*sync_dist=True.*",  # scores come from counts that the processes have added up already
+    ".*your dataloader is not resumable.*",  # the data module sees to it
+    ".*FSDP2-wrapped module.*returned a view.*",  # which nothing here changes in place
+    ".*GPU available but not used.*",  # accelerator=cpu says so
+    ".*`srun` command is available.*",  # Slurm is there, and one may still run something beside it
 )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from segmentation.classes import Classes
@@ -15,6 +16,7 @@ from segmentation.functional import Decision, resize
 from segmentation.losses import pooled
 from segmentation.metrics import Tally
 from segmentation.models import Segmenter
+from segmentation.optim import settle
 from segmentation.sample import Batch
 
 OptimizerFactory = Callable[[nn.Module], torch.optim.Optimizer]
@@ -73,6 +75,16 @@ class SegmentationTask(LightningModule):
         logits: Tensor = self.model(image_BCHW)
         return logits
 
+    def configure_model(self) -> None:
+        """Cuts the model up between the processes where the trainer's strategy says so (`trainer=fsdp`)."""
+        if self.device_mesh is None or isinstance(self.model, FSDPModule):
+            return
+        self.model.to(memory_format=torch.contiguous_format)  # what else there is cannot be cut
+        for part in self.model.children():  # one part at a time is put together
+            fully_shard(part, mesh=self.device_mesh)
+        fully_shard(self.model, mesh=self.device_mesh)
+        register_fsdp_forward_method(self.model, "with_auxiliary")
+
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """The loss of one batch, with the auxiliary head's share."""
         mask_BHW = batch["mask"]
@@ -85,6 +97,11 @@ class SegmentationTask(LightningModule):
                 loss = loss + self._aux_weight * self.loss(auxiliary_BKHW, mask_BHW)
         self.log("loss", loss.detach(), prog_bar=True, logger=False)
         return loss
+
+    def on_train_start(self) -> None:
+        """A resumed optimizer may have been that of other processes, with another order of memory."""
+        for optimizer in self.trainer.optimizers:
+            settle(optimizer)
 
     def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
         """Random numbers of this step's own."""

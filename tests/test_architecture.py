@@ -15,7 +15,7 @@ FLOORS = (
     {"data", "models", "losses", "metrics", "optim", "pictures"},
     {"task", "checkpoint", "report"},
     {"callbacks", "inference"},
-    {"build"},
+    {"build", "processes"},
     {"training", "evaluation", "prediction", "benchmark", "leaderboard", "cli"},
 )
 HYDRA = {"hydra", "omegaconf"}

@@ -100,3 +100,13 @@ def test_wrong_values_are_named(override: str, words: list[str], tmp_path: Path)
     assert len(message) < 400
     for word in words:
         assert word in message
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["callbacks.ema_decay=0.9", "callbacks.freeze_backbone_epochs=1", "trainer.sync_batchnorm=true"],
+)
+def test_what_needs_whole_weights_is_refused_where_they_are_cut_up(option: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        build_all(tmp_path, "trainer=fsdp", option)
+    assert f"{option.replace('true', 'True')} needs the weights in one piece" in str(caught.value)

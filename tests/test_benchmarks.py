@@ -72,6 +72,20 @@ def test_a_measurement_ends_in_its_table(
     assert f"Command: `python benchmarks/{script} {arguments[0]}" in said
 
 
+def test_processes_are_held_against_threads(run: Run) -> None:
+    budget = ["--rounds", "1", "--threads", "1", "--device", "cpu", "--images", "8", "--jobs", "0"]
+    tiny = ("data.size=[48,48]", "dataset.size=48", "data.batch_size=4", "head=lraspp")
+    said = run("processes.py", *budget, "--set", *tiny)
+    rows = {cells[0]: cells[1:] for line in said.splitlines() if (cells := _cells(line))}
+    assert rows["1 process, 2 threads"][0] == "1.00"
+    assert float(rows["2 processes, 1 thread each"][-2]) > 0
+
+
+def test_a_killed_run_ends_as_one_left_alone(run: Run) -> None:
+    said = run("kills.py", "--kills", "1", "--epochs", "3")
+    assert re.search(r"[01] kills of 1; no checkpoint was unreadable; weights, history and scores", said)
+
+
 def test_ratios_are_medians_over_the_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(FOLDER))
     import measure

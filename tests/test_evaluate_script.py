@@ -63,6 +63,7 @@ OPTIONS: dict[str, Any] = {
     "batch_size": 3,
     "workers": 0,
     "precision": "32-true",
+    "trainer": {"devices": 1, "num_nodes": "auto"},
     "accelerator": "cpu",
     "output": "out",
 }
@@ -228,6 +229,28 @@ def test_several_stand_side_by_side(trained: Path, judged: tuple[Path, Any], tmp
     assert "| miou |" in (tmp_path / "report.md").read_text()
 
 
+def test_processes_count_what_one_does(trained: Path, judged: tuple[Path, Any], tmp_path: Path) -> None:
+    # Two batches, three processes: one of them has nothing to do.
+    paths = ",".join(str(trained / "checkpoints" / name) for name in ("best.ckpt", "last.ckpt"))
+    done = run_script(
+        *("evaluate.py", f"checkpoint=[{paths}]", f"output={tmp_path / 'out'}"),
+        *("save=[masks]", "batch_size=3", "precision=32-true", "workers=0"),
+        *("trainer=ddp", "trainer.devices=3"),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("The report:") == 2  # the first process alone speaks
+    assert done.stdout.count("Side by side:") == 1
+    alone, together = judged[0], tmp_path / "out" / "1_shapes_best"
+    for path in files(alone):
+        if path.suffix == ".csv" or path.parent.name == "masks":
+            assert (together / path.relative_to(alone)).read_bytes() == path.read_bytes(), path
+    expected, found = report(alone), report(together)
+    assert found["environment"].pop("processes") == 3
+    for part in ("metrics", "per_class", "protocol", "data", "model"):
+        assert found[part] == expected[part]
+    assert {path.name for path in files(together)} == {path.name for path in files(alone)} - {"run.log"}
+
+
 def test_different_protocols_are_not_compared(trained: Path, tmp_path: Path) -> None:
     other = make_checkpoint(
         tmp_path / "other.ckpt", "dataset.seed=5", *(option for option in SMALL if "dataset" in option)
@@ -328,6 +351,7 @@ def test_results_are_not_written_over_others(binary: Path, trained: Path) -> Non
         ("output_stride=8", "output_stride belongs to training"),
         ("backbone=resnet18", "backbone belongs to training"),
         ("++trainer.max_epochs=3", "trainer.max_epochs belongs to training"),
+        ("trainer=debug", "trainer=debug belongs to training. Choose from: ddp"),
         ("trainer.accelerator=cpu", "Did you mean 'accelerator'"),
         ("data.batch_size=2", "Did you mean 'batch_size'"),
         ("resume=somewhere", "resume belongs to training"),
@@ -337,6 +361,7 @@ def test_options_of_training_are_refused(argument: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
         refuse_training_options(["dataset=voc", argument], CONF, "evaluate")
     refuse_training_options([argument], CONF, "train")
+    refuse_training_options(["trainer=ddp", "trainer.devices=2"], CONF, "evaluate")
 
 
 def test_any_file_name_may_be_typed(tmp_path: Path) -> None:

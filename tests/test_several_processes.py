@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT
+from scripts import run_script
 
 from segmentation.checkpoint import read
-from segmentation.data.sampler import Draw, InOrder, Shares, Shuffled
+from segmentation.data.sampler import Draw, InOrder, Shares, Shuffled, Turns
 
 SCRIPT = ROOT / "tests" / "still_run.py"
 
@@ -37,16 +38,8 @@ OPTIONS = [
 TWO = ["trainer=ddp", "trainer.devices=2"]
 
 
-def run(folder: Path, *arguments: str, command: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*(command or (sys.executable,)), str(SCRIPT), *arguments, *OPTIONS],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        timeout=600,
-    )
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return run_script(str(SCRIPT), *arguments, *OPTIONS, folder=folder)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -90,8 +83,10 @@ def check_agreed(folder: Path) -> None:
     assert first["folder"] == str(folder)
 
 
-def test_a_sweep_of_two_processes_trains_as_one_does(alone: Path, tmp_path: Path) -> None:
-    done = run(tmp_path, "-m", *TWO, "seed=1,2", "hydra.sweep.dir=sweep")
+def test_a_search_of_two_processes_trains_as_one_does(alone: Path, tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    space = ["hydra.sweeper.params=null", "seed=1,2", "hydra.sweeper.n_trials=2"]
+    done = run(tmp_path, "-m", "sweep=optuna", *TWO, *space, "hydra.sweep.dir=sweep")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("epoch   1 ") == 2  # a line a job: the first process alone speaks
     jobs = sorted(path.parent for path in tmp_path.rglob("report.json"))
@@ -104,19 +99,32 @@ def test_a_sweep_of_two_processes_trains_as_one_does(alone: Path, tmp_path: Path
     check_same(jobs[0], alone)
 
 
-def test_torchrun_makes_one_run(alone: Path, tmp_path: Path) -> None:
+def test_torchrun_makes_one_sweep(alone: Path, tmp_path: Path) -> None:
     torchrun = str(Path(sys.executable).with_name("torchrun"))
-    command = (torchrun, "--nproc-per-node=2", "--standalone")
-    done = run(tmp_path, "seed=1", "trainer=ddp", "hydra.run.dir='run/${now:%f}'", command=command)
+    done = subprocess.run(
+        [
+            *(torchrun, "--nproc-per-node=2", "--standalone", str(SCRIPT)),
+            *("-m", "seed=1", "trainer=ddp,fsdp", "hydra.sweep.dir='sweep/${now:%f}'", *OPTIONS),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        timeout=600,
+    )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("epoch   1 ") == 1
-    (folder,) = (tmp_path / "run").iterdir()
-    check_agreed(folder)
-    check_same(folder, alone)
+    assert done.stdout.count("epoch   1 ") == 2
+    (folder,) = (tmp_path / "sweep").iterdir()
+    jobs = sorted(path.parent for path in tmp_path.rglob("report.json"))
+    assert jobs == [folder / "trainer-ddp", folder / "trainer-fsdp"]
+    for job in jobs:
+        check_agreed(job)
+        check_same(job, alone)
 
 
 def test_one_process_goes_on_where_two_were_stopped(alone: Path, tmp_path: Path) -> None:
-    done = run(tmp_path, "seed=1", *TWO, "name=preempted", "hydra.run.dir=run")
+    done = run(tmp_path, "seed=1", "trainer=fsdp", "trainer.devices=2", "name=preempted", "hydra.run.dir=run")
     assert (done.returncode, done.stderr) == (143, "")
     assert read(tmp_path / "run" / "checkpoints" / "last.ckpt")["global_step"] == 1
     done = run(tmp_path, "resume=run", "trainer.devices=1", "trainer.strategy=auto")
@@ -148,6 +156,15 @@ def test_processes_share_every_batch(processes: int, length: int) -> None:
             assert sorted(draw for part in parts for draw in part if draw.counts) == sorted(batch)
             assert max(map(len, parts)) - min(map(len, parts)) <= 1
     assert sorted(draw.item for batch in alone for draw in batch) == list(range(length))
+
+
+@pytest.mark.parametrize("processes", [1, 2, 5])
+@pytest.mark.parametrize("length", [1, 7, 12])
+def test_processes_take_turns_at_batches(processes: int, length: int) -> None:
+    alone = list(Shares(InOrder(length), 5))
+    turns = [Turns(InOrder(length), 5, process=process, processes=processes) for process in range(processes)]
+    assert [len(turn) for turn in turns] == [len(list(turn)) for turn in turns]
+    assert sorted(batch for turn in turns for batch in turn) == alone
 
 
 def test_a_pass_goes_on_after_the_batches_that_were_seen() -> None:

@@ -6,13 +6,16 @@ from typing import Any
 
 import torch
 from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from pytorch_lightning.strategies import ModelParallelStrategy
 
 from segmentation.callbacks.checkpoints import WholeFiles
 from segmentation.errors import UserError, closest
 
 Section = Mapping[str, Any]
 
-_STRATEGIES = ("auto", "ddp")
+_STRATEGIES = ("auto", "ddp", "fsdp")
+
+_WHOLE_WEIGHTS = ("ema_decay", "freeze_backbone_epochs", "sync_batchnorm")
 
 
 def spread(options: Section, callbacks: Section, device: torch.device) -> dict[str, Any]:
@@ -24,6 +27,10 @@ def spread(options: Section, callbacks: Section, device: torch.device) -> dict[s
     if strategy not in _STRATEGIES:
         raise UserError(f"trainer.strategy={strategy} was not tried here.{closest(strategy, _STRATEGIES)}")
     alone = strategy == "auto" and options.get("devices") == 1
+    if strategy == "fsdp":
+        _refuse_whole_weights(options, callbacks)
+        # Cut up within a machine, alike on each. Checkpoints are whole: they are used without these processes.
+        strategy = ModelParallelStrategy(save_distributed_checkpoint=False)
     if callbacks.get("freeze_backbone_epochs") and not alone:
         strategy = "ddp_find_unused_parameters_true"  # else it waits for gradients of the frozen ones
     normed = options.get("sync_batchnorm", False)
@@ -40,6 +47,15 @@ def spread(options: Section, callbacks: Section, device: torch.device) -> dict[s
 def plugins() -> list[Any]:
     """Checkpoints that are whole or absent; and under Slurm none of Lightning's own at a signal."""
     return [WholeFiles(), *([SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else [])]
+
+
+def _refuse_whole_weights(options: Section, callbacks: Section) -> None:
+    for section, given in {"callbacks": callbacks, "trainer": options}.items():
+        for option in _WHOLE_WEIGHTS:
+            if given.get(option):
+                raise UserError(
+                    f"{section}.{option}={given[option]} needs the weights in one piece: take trainer=ddp for it."
+                )
 
 
 def _places(options: Section) -> dict[str, Any]:

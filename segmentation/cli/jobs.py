@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from segmentation.cli.folders import own_overrides
 from segmentation.cli.ledger import Entry, Ledger, Outcome, summary
 from segmentation.cli.messages import explain
+from segmentation.cli.ranks import follow, is_follower, leading
 from segmentation.cli.script import Gather, Job
 from segmentation.cli.sweep import Sweep
 from segmentation.cli.takeup import take_up
@@ -46,7 +47,17 @@ class Jobs:
             Ledger(self._folder).open()
 
     def __call__(self, composed: DictConfig) -> float | None:
-        """The job's value for one composed config; None where a job of a sweep failed or came to no number."""
+        """The job's value for one composed config; None where a job of a sweep failed or came to no number.
+
+        Of several tasks that a launcher has started for it, the first alone does all this, and the others follow.
+        """
+        if is_follower():
+            follow(self._job)
+            return None
+        with leading(self._job):
+            return self._lead(composed)
+
+    def _lead(self, composed: DictConfig) -> float | None:
         config = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
         assert isinstance(config, dict)
         own = {str(key): value for key, value in config.items()}

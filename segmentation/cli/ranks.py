@@ -5,12 +5,10 @@ A process that the first one starts finds the job in its environment. Under torc
 processes meet at a store, from which the others take one job of the first after another.
 """
 
-import functools
 import json
 import logging
 import os
 import signal
-import socket
 import sys
 import threading
 import time
@@ -22,74 +20,102 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segmentation.cli.meeting import free_port, key, meet, open_store, place, see_off
+from segmentation.errors import UserError
+
 if TYPE_CHECKING:
     from torch.distributed import TCPStore
 
 Job = Callable[[Mapping[str, Any], Path], float]
 
 _JOB = "SEGMENTATION_JOB"
-_COMMAND = "SEGMENTATION_COMMAND"  # `training/processes.py` runs it
+_COMMAND = "SEGMENTATION_COMMAND"  # `segmentation/processes.py` runs it
 _START = timedelta(minutes=10)  # for the first process to come, and to compose
 _JOB_TAKES = timedelta(days=365)
 
 
 def is_follower() -> bool:
     """Whether another process composes this one's jobs."""
-    return _was_started() or _place() > 0
+    return _was_started() or place() > 0
 
 
 def follow(job: Job) -> None:
     """Does what the first process does, without a word, until that one has no more jobs."""
+    own = job.job if isinstance(job, _Told) else job
     logging.disable(logging.INFO)
     warnings.simplefilter("ignore")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C comes to all, and the first process decides
     if _was_started():
         threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-        sys.exit(_do(job, os.environ[_JOB]))
-    store = _store()
-    for number in count():
-        store.wait([_key(number)], _JOB_TAKES if number else _START)
-        if not (text := store.get(_key(number)).decode()):
-            return
-        _do(job, text)
+        sys.exit(_do(own, os.environ[_JOB]))
+    try:
+        store = open_store()
+    except UserError:  # the first process tells of it
+        sys.exit(2)
+    try:
+        for number in count():
+            store.wait([key(number)], _JOB_TAKES if number else _START)
+            if not (text := store.get(key(number)).decode()):
+                return
+            _do(own, text)
+    finally:
+        store.add(key("left"), 1)
 
 
 @contextmanager
 def leading(job: Job) -> Iterator[Job]:
-    """`job` as one that the other processes are told of first; after the block there are no more."""
-    store, command = _store() if _place() == 0 else None, str(Path(sys.argv[0]).absolute())
-    done = 0
+    """`job` as one that the other processes are told of first; after the block there are no more.
 
-    @functools.wraps(job)
-    def told(config: Mapping[str, Any], folder: Path) -> float:
-        nonlocal done
-        text = json.dumps({"config": config, "folder": str(folder.absolute()), "port": _free_port()})
-        if store is not None:
-            store.set(_key(done), text)
-            _meet(text)
-            done += 1
-        os.environ |= {_JOB: text, _COMMAND: command}
-        try:
-            return job(config, folder)
-        finally:
-            del os.environ[_JOB], os.environ[_COMMAND]
-
+    Inside of such a block, nothing: `job` is that already. In a process of a launcher, which has been sent
+    `job`, the others are those that were started with it.
+    """
+    told = job if isinstance(job, _Told) else _Told(job)
+    if told.store is not None or place() != 0:
+        yield told
+        return
+    told.store = open_store()
     try:
         yield told
     finally:
-        if store is not None:
-            store.set(_key(done), "")
+        told.store.set(key(told.done), "")
+        see_off(told.store)
+        told.store = None
+
+
+class _Told:
+    """Calls `job`; before that, puts config and folder into the store, if there is one, and into the environment."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.store: TCPStore | None = None
+        self.done = 0
+        self._command = str(Path(sys.argv[0]).absolute())
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For a launcher: its processes have their own store."""
+        return {**self.__dict__, "store": None, "done": 0}
+
+    def __call__(self, config: Mapping[str, Any], folder: Path) -> float:
+        port = free_port()
+        text = json.dumps({"config": config, "folder": str(folder.absolute()), "port": port})
+        if self.store is not None:
+            self.store.set(key(self.done), text)
+            meet(port)
+            self.done += 1
+        os.environ |= {_JOB: text, _COMMAND: self._command}
+        try:
+            return self.job(config, folder)
+        finally:
+            del os.environ[_JOB], os.environ[_COMMAND]
 
 
 def _do(job: Job, text: str) -> int:
     """One job; its exit status. Of a lost connection the first process tells, or the one that was lost."""
     told = json.loads(text)
-    _meet(text)
+    meet(told["port"])
     try:
         job(told["config"], Path(told["folder"]))
     except Exception as error:
-        from segmentation.errors import UserError
-
         if isinstance(error, UserError):
             sys.stderr.write(f"error: {error}\n")
             return 2
@@ -101,44 +127,6 @@ def _do(job: Job, text: str) -> int:
 
 def _was_started() -> bool:
     return _JOB in os.environ and os.environ.get("LOCAL_RANK", "0") != "0"
-
-
-def _place() -> int:
-    """This process's number among those that torchrun or srun started; -1 where there are no others."""
-    if "TORCHELASTIC_RUN_ID" in os.environ and os.environ["WORLD_SIZE"] != "1":
-        return int(os.environ["RANK"])
-    if "SLURM_STEP_ID" in os.environ and os.environ.get("SLURM_NTASKS", "1") != "1":
-        return int(os.environ["SLURM_PROCID"])
-    return -1
-
-
-def _store() -> "TCPStore":
-    from torch.distributed import TCPStore
-
-    if "TORCHELASTIC_RUN_ID" in os.environ:  # its agent keeps a store
-        return TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
-    from pytorch_lightning.plugins.environments import SLURMEnvironment
-
-    port = 20000 + (int(os.environ["SLURM_JOB_ID"]) + int(os.environ["SLURM_STEP_ID"])) % 20000
-    first = _place() == 0
-    return TCPStore(SLURMEnvironment().main_address, port, is_master=first, wait_for_workers=False)
-
-
-def _key(number: int) -> str:
-    return f"segmentation/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{number}"
-
-
-def _meet(text: str) -> None:
-    """Where the processes of this job find each other: at the place of an earlier one its traces are left."""
-    if _place() >= 0:
-        os.environ |= {"MASTER_PORT": str(json.loads(text)["port"]), "TORCHELASTIC_USE_AGENT_STORE": "False"}
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 def _end_with(parent: int) -> None:

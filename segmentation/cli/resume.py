@@ -74,7 +74,7 @@ def _refuse_used_folder(arguments: Sequence[str]) -> None:
     for argument in arguments:
         key, _, value = argument.partition("=")
         folder = Path(value.strip("'\""))
-        if key == "hydra.run.dir" and (folder / "checkpoints").exists():
+        if key == "hydra.run.dir" and (folder / "checkpoints" / "last.ckpt").exists():
             raise UserError(
                 f"{folder} already holds a run: go on with resume={folder}, or give another folder."
             )

@@ -102,18 +102,15 @@ def _run(job: Job, gather: Gather | None, config_name: str, *, quiet: bool) -> N
 
 def _compose_and_call(jobs: "Jobs", config_name: str, *, quiet: bool) -> None:
     import hydra
-    from omegaconf import DictConfig, OmegaConf
+    from omegaconf import DictConfig
 
-    from segmentation.cli.foreign import training_keys
+    from segmentation.cli.foreign import without_training
     from segmentation.cli.messages import explain
-
-    foreign = training_keys(CONF, config_name)
 
     def task(composed: DictConfig) -> float | None:
         try:
             # The files of conf/dataset bring values for training, which a checkpoint has already.
-            own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key not in foreign])
-            return jobs(own)
+            return jobs(without_training(composed, CONF, config_name))
         except Exception as error:
             message = explain(error) if quiet else None
             if message is None:

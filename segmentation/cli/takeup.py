@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from segmentation.errors import UserError
+from segmentation.options import flat
 
 Config = dict[str, Any]
 
@@ -47,17 +48,6 @@ def differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
         for key in sorted(before.keys() | after.keys())
         if key not in before or key not in after or before[key] != after[key]
     ]
-
-
-def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Sections -> `section.option`."""
-    options: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            options |= flat(value, f"{prefix}{key}.")
-        else:
-            options[f"{prefix}{key}"] = value
-    return options
 
 
 def _kept(folder: Path) -> Config | None:

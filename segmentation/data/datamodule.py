@@ -15,7 +15,7 @@ from segmentation.data.augmentation import Transform, evaluation_transform
 from segmentation.data.cache import cached
 from segmentation.data.machine import cores
 from segmentation.data.resized import resized
-from segmentation.data.sampler import Draw, InOrder, Shares, Shuffled
+from segmentation.data.sampler import Draw, InOrder, Shares, Shuffled, Turns
 from segmentation.data.source import Samples, Source
 from segmentation.sample import IGNORE_INDEX, Batch, Sample
 from segmentation.settings import DataSettings
@@ -68,8 +68,8 @@ class SegmentationData(LightningDataModule):
     def train_dataloader(self) -> Loader:
         """Shuffled, augmented, masks stacked."""
         data = _Transformed(self._splits["train"], self.training)
-        order = Shuffled(len(data), self._seed)
-        return self._loader(data, order, self._batch_size, collate_training, self._take_seen)
+        shares = self._shares(Shuffled(len(data), self._seed), self._batch_size, self._take_seen)
+        return self._loader(data, shares, collate_training)
 
     def val_dataloader(self) -> Loader:
         """In order, images resized at most, masks at their own size."""
@@ -78,6 +78,13 @@ class SegmentationData(LightningDataModule):
     def test_dataloader(self) -> Loader:
         """As `val_dataloader`, over the test split."""
         return self._evaluation_loader(self._splits["test"])
+
+    def turns_dataloader(self, *, process: int, processes: int) -> Loader:
+        """Of the batches that `test_dataloader` gives to one process, those whose turn is `process`'s."""
+        data = _Transformed(self._splits["test"], self.evaluation)
+        order = InOrder(len(data))
+        turns = Turns(order, self._evaluation_batch_size, process=process, processes=processes)
+        return self._loader(data, turns, collate_evaluation)
 
     @cached_property
     def _splits(self) -> dict[str, Samples]:
@@ -98,22 +105,21 @@ class SegmentationData(LightningDataModule):
 
     def _evaluation_loader(self, samples: Samples) -> Loader:
         data = _Transformed(samples, self.evaluation)
-        return self._loader(data, InOrder(len(data)), self._evaluation_batch_size, collate_evaluation)
+        shares = self._shares(InOrder(len(data)), self._evaluation_batch_size)
+        return self._loader(data, shares, collate_evaluation)
 
-    def _loader(
-        self,
-        data: "_Transformed",
-        sampler: Shuffled | InOrder,
-        batch_size: int,
-        collate: Callable[[list[Sample]], Batch],
-        first: Callable[[], int] = int,
-    ) -> Loader:
+    def _shares(self, sampler: Shuffled | InOrder, batch_size: int, first: Callable[[], int] = int) -> Shares:
         trainer = self.trainer
         process, processes = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         batch_size = max(batch_size, processes)
+        return Shares(sampler, batch_size, process=process, processes=processes, first=first)
+
+    def _loader(
+        self, data: "_Transformed", batches: Shares | Turns, collate: Callable[[list[Sample]], Batch]
+    ) -> Loader:
         return Loader(
             data,
-            batch_sampler=Shares(sampler, batch_size, process=process, processes=processes, first=first),
+            batch_sampler=batches,
             num_workers=self._workers,
             collate_fn=collate,
             worker_init_fn=_quiet_worker,

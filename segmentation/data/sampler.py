@@ -97,3 +97,22 @@ class Shares(Sampler[list[Draw]]):
         draws = islice(self.sampler, self._first() * self._batch_size, None)
         while batch := list(islice(draws, self._batch_size)):
             yield batch[self._process :: self._processes] or [batch[0]._replace(counts=False)]
+
+
+class Turns(Sampler[list[Draw]]):
+    """One process's turns at whole batches: every `processes`th of `sampler`'s, from number `process` on.
+
+    For work without steps in common, where a batch must be what it would be in one process alone: of another size
+    it is rounded otherwise.
+    """
+
+    def __init__(self, sampler: InOrder, batch_size: int, *, process: int, processes: int) -> None:
+        self._batches = Shares(sampler, batch_size)
+        self._process = process
+        self._processes = processes
+
+    def __len__(self) -> int:
+        return len(range(self._process, len(self._batches), self._processes))
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        return islice(self._batches, self._process, None, self._processes)

@@ -1,8 +1,9 @@
 """One pass over a split: every image is predicted once, counted, and forgotten."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from operator import attrgetter
 
 import numpy as np
 import torch
@@ -11,8 +12,10 @@ from tqdm import tqdm
 
 from segmentation.classes import Classes
 from segmentation.data.augmentation import evaluation_transform
-from segmentation.data.datamodule import SegmentationData
+from segmentation.data.datamodule import Loader, SegmentationData
+from segmentation.data.sampler import Turns
 from segmentation.evaluation.case import Case
+from segmentation.evaluation.place import ALONE, Place
 from segmentation.evaluation.settings import EvaluationSettings
 from segmentation.inference import Predictor
 from segmentation.metrics import Judgement, image_counts, image_scores
@@ -26,34 +29,38 @@ Save = Callable[[str, np.ndarray], None]
 
 
 def judge(
-    predictor: Predictor, case: Case, settings: EvaluationSettings, save: Save | None
+    predictor: Predictor, case: Case, settings: EvaluationSettings, save: Save | None, place: Place = ALONE
 ) -> tuple[Judgement, list[ImageScores]]:
     """The counts of the whole split, and the scores of each image in the split's order.
 
     Each image is judged at the size of its mask. Memory holds one batch, the counts, and a few numbers an image.
+    Of several processes each sees whole batches in turn; what is computed from the counts is that of all, the
+    scores of images come to the first, and the others have none.
     """
     judgement = Judgement(len(case.classes), binary=case.classes.binary).to(predictor.device)
     images: list[ImageScores] = []
-    batches = tqdm(
-        loader(predictor, case, settings),
+    batches = loader(predictor, case, settings, place)
+    assert isinstance(batches.batch_sampler, Turns)
+    progress = tqdm(
+        batches,
         desc=case.title,
         leave=False,
-        disable=not sys.stderr.isatty(),
+        disable=not (place.is_first and sys.stderr.isatty()),
     )
-    for batch in batches:
-        for place, probabilities_BKHW, mask_BHW in _predicted(predictor, batch):
+    for batch, draws in zip(progress, batches.batch_sampler, strict=True):
+        for start, probabilities_BKHW, mask_BHW in _predicted(predictor, batch):
             labels_BHW = predictor.labels(probabilities_BKHW)
             judgement.update(probabilities_BKHW, labels_BHW, mask_BHW)
-            names = batch["name"][place : place + len(mask_BHW)]
-            images += _scored(names, len(images), labels_BHW, mask_BHW, case.classes)
+            names = batch["name"][start : start + len(mask_BHW)]
+            images += _scored(names, draws[start].item, labels_BHW, mask_BHW, case.classes)
             if save is not None:
                 for name, labels_HW in zip(names, labels_BHW.cpu().numpy(), strict=True):
                     save(name, labels_HW)
-    return judgement, images
+    return judgement, sorted(place.gathered(images), key=attrgetter("index"))
 
 
-def loader(predictor: Predictor, case: Case, settings: EvaluationSettings) -> Iterable[Batch]:
-    """The split in order, as the model saw its validation images in training."""
+def loader(predictor: Predictor, case: Case, settings: EvaluationSettings, place: Place = ALONE) -> Loader:
+    """The split in order, as the model saw its validation images in training: the batches for this place."""
     trained = predictor.trained
     data = DataSettings(
         size=trained.size,
@@ -63,7 +70,8 @@ def loader(predictor: Predictor, case: Case, settings: EvaluationSettings) -> It
         workers=settings.workers,
     )
     only = replace(case.source, test=case.samples)
-    return SegmentationData(only, evaluation_transform(**data.input), data, seed=0).test_dataloader()
+    whole = SegmentationData(only, evaluation_transform(**data.input), data, seed=0)
+    return whole.turns_dataloader(process=place.process, processes=place.processes)
 
 
 def _predicted(predictor: Predictor, batch: Batch) -> Iterator[tuple[int, Tensor, Tensor]]:

@@ -23,6 +23,7 @@ class EvaluationSettings:
     batch_size: Annotated[int, Field(ge=1)]
     workers: Annotated[int, Field(ge=0)] | Literal["auto"]
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+    trainer: dict[str, Any]
     accelerator: Literal["auto", "cpu", "gpu"]
     output: str
 

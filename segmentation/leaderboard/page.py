@@ -1,52 +1,33 @@
-"""`leaderboard.html`: one file, no network, in the style of `report.html`.
+"""`leaderboard.html`: one file, no network, in the style of `report.html`."""
 
-Names may hold anything: the template escapes what it inserts, and the page's own security policy lets no script
-run but the one written here.
-"""
-
-import base64
-import hashlib
 from collections.abc import Sequence
-from datetime import date
 from pathlib import Path
 from typing import Any
 
-from segmentation import __version__, report
+from markupsafe import Markup
+
 from segmentation.leaderboard.board import Board, Row
 from segmentation.leaderboard.chart import picture
 from segmentation.leaderboard.runs import Run
 from segmentation.leaderboard.text import difference, explained, latency, notes, spread
 from segmentation.report.cells import facts
+from segmentation.report.template import fill
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_STYLE = Path(report.__file__).parent / "templates"
 
 
 def render(boards: Sequence[Board], failed: Sequence[Run], timing: str, title: str) -> str:
     """The page of all boards."""
-    # Imported here, as in report: only the end of a command needs it.
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-
-    script = (_TEMPLATES / "leaderboard.js").read_text(encoding="utf-8")
-    environment = Environment(
-        loader=FileSystemLoader([_TEMPLATES, _STYLE]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
     finished = sum(len(row.runs) for board in boards for row in board.rows)
-    return environment.get_template("leaderboard.html.j2").render(
+    return fill(
+        "leaderboard",
+        script="leaderboard.js",
+        folder=_TEMPLATES,
         title=title,
         chips=[f"{finished} finished runs", *([f"{len(failed)} not finished"] if failed else [])],
         boards=[_board(board, timing) for board in boards],
         failed=failed,
-        style=Markup((_STYLE / "report.css").read_text(encoding="utf-8")),
         own_style=Markup((_TEMPLATES / "leaderboard.css").read_text(encoding="utf-8")),
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        version=__version__,
-        date=date.today().isoformat(),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from segmentation.errors import UserError
+from segmentation.options import flat
 
 _PARTS = ("metrics", "protocol", "model", "data")
 
@@ -61,7 +62,7 @@ def _read(folder: Path, name: str) -> Run:
     if report is not None and not all(isinstance(report.get(part), dict) for part in _PARTS):
         raise UserError(f"{folder / 'report.json'} is damaged: it is no report of a run.")
     note = _last_line(folder / "pruned.txt")
-    options = _choices(folder, config or {}) | _flat(config or {})
+    options = _choices(folder, config or {}) | flat(config or {})
     return Run(name, folder, options, report, "" if report else _reason(folder), note)
 
 
@@ -99,13 +100,3 @@ def _parsed(path: Path, parse: Any) -> dict[str, Any] | None:
     if not isinstance(content, dict):
         raise UserError(f"{path} is damaged: delete its run, or start it again.")
     return content
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            options |= _flat(value, f"{prefix}{key}.")
-        else:
-            options[f"{prefix}{key}"] = value
-    return options

@@ -1,28 +1,16 @@
-"""`report.html`: one file that shows everything and asks no network for anything.
+"""`report.html`, of one evaluation or of several side by side."""
 
-Names of classes and files may hold anything: the templates escape whatever they insert, and the page's own
-security policy lets no script run but the one written here.
-"""
-
-import base64
-import hashlib
 from collections.abc import Mapping, Sequence
-from datetime import date
-from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
-from segmentation import __version__
 from segmentation.classes import IGNORE_COLOUR, Colour
 from segmentation.report import cells, drawing
 from segmentation.report.charts import charts
 from segmentation.report.evaluation import Evaluation
 from segmentation.report.gallery import Card, error_colours
+from segmentation.report.template import fill
 from segmentation.report.text import number, unprefixed
 from segmentation.report.words import HEADLINES, meaning, title
-
-_TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render(evaluation: Evaluation, cards: Sequence[Card]) -> str:
@@ -31,8 +19,9 @@ def render(evaluation: Evaluation, cards: Sequence[Card]) -> str:
     scores = unprefixed(report["metrics"], evaluation.split)
     headlines = [name for name in HEADLINES[classes.binary] if name in scores]
     columns = [name for name in next(iter(report["per_class"].values())) if name != "pixels"]
-    return _fill(
+    return fill(
         "report",
+        script="report.js",
         name=evaluation.title,
         main_title=title(evaluation.main),
         main_value=number(scores[evaluation.main]),
@@ -77,8 +66,9 @@ def render(evaluation: Evaluation, cards: Sequence[Card]) -> str:
 def render_comparison(evaluations: Mapping[str, Evaluation], content: Mapping[str, Any]) -> str:
     """The page that puts evaluations side by side; its columns lead to their own pages."""
     first = next(iter(evaluations.values()))
-    return _fill(
+    return fill(
         "comparison",
+        script="report.js",
         names=list(evaluations),
         split=first.split,
         chips=cells.chips(first)[:2],
@@ -98,21 +88,3 @@ def render_comparison(evaluations: Mapping[str, Evaluation], content: Mapping[st
 def hexadecimal(colour: Colour) -> str:
     """#rrggbb."""
     return "#" + bytes(colour).hex()
-
-
-def _fill(template: str, **values: Any) -> str:
-    # Imported here: only the end of an evaluation needs it.
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    script = (_TEMPLATES / "report.js").read_text(encoding="utf-8")
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    return environment.get_template(f"{template}.html.j2").render(
-        **values,
-        style=Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8")),
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        version=__version__,
-        date=date.today().isoformat(),
-    )

@@ -5,7 +5,6 @@ import math
 import signal
 import sys
 import time
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import yaml
 from pytorch_lightning import Trainer, seed_everything
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
 from segmentation import build, checkpoint
 from segmentation.callbacks import History, Interruption, log_summary
@@ -21,18 +21,13 @@ from segmentation.data.split import write_split
 from segmentation.environment import device_name, versions
 from segmentation.errors import UserError
 from segmentation.metrics import per_class
+from segmentation.processes import company
 from segmentation.quiet import hush
 from segmentation.report import table, write_report
 from segmentation.settings import read_settings
 from segmentation.task import SegmentationTask
-from segmentation.training.processes import company
 
 log = logging.getLogger(__name__)
-
-_HANDLED = (
-    ".*sync_dist=True.*",  # scores come from counts that the processes have added up already
-    ".*your dataloader is not resumable.*",  # the data module sees to it
-)
 
 Config = Mapping[str, Any]
 
@@ -45,8 +40,6 @@ def train(config: Config, source: Source, folder: Path) -> float:
     """
     start = time.perf_counter()
     hush()
-    for message in _HANDLED:
-        warnings.filterwarnings("ignore", message)
     settings = read_settings(config)
     seed_everything(settings.seed, workers=True, verbose=False)
     task = build.build_task(settings, source)
@@ -139,7 +132,9 @@ def _test(trainer: Trainer, task: SegmentationTask, data: Any, best: Path) -> di
             " trainer.max_epochs, max_steps or max_time, or a smaller check_val_every_n_epoch."
         )
     contents = checkpoint.read(best)
-    task.model.load_state_dict(checkpoint.model_weights(contents))
+    weights: dict[str, Any] = checkpoint.model_weights(contents)
+    # Also into a model that is cut up between processes.
+    set_model_state_dict(task.model, weights, options=StateDictOptions(full_state_dict=True))
     trainer.test(task, datamodule=data, verbose=False)
     return contents
 

@@ -1,5 +1,6 @@
 """Each parameter is in one group, with the rate and the decay of its kind."""
 
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from torch import nn
 
 from segmentation.errors import UserError
-from segmentation.optim import OPTIMIZERS, create_optimizer
+from segmentation.optim import OPTIMIZERS, create_optimizer, settle
 
 
 class Small(nn.Module):
@@ -105,3 +106,26 @@ def test_a_wrong_option_is_named(name: str, options: dict[str, Any], message: st
         create_optimizer(name, Small(), **options)
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_step_is_the_same_after_the_memory_was_ordered_anew(name: str) -> None:
+    image = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+    def step(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.zero_grad()
+        model(image).square().sum().backward()
+        optimizer.step()
+
+    first = Small(norm=False)  # before a norm the gradient of a bias is noise
+    before = create_optimizer(name, first, lr=0.01)
+    step(first, before)
+    second = Small(norm=False).to(memory_format=torch.channels_last)
+    second.load_state_dict(first.state_dict())
+    after = create_optimizer(name, second, lr=0.01)
+    after.load_state_dict(deepcopy(before.state_dict()))
+    settle(after)
+    step(first, before)
+    step(second, after)
+    for own, other in zip(first.parameters(), second.parameters(), strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-4, atol=1e-5)

@@ -30,8 +30,8 @@ _GRACE_S = 10.0  # to end by itself: a process notices the loss of another at it
 def company(trainer: Trainer) -> Iterator[None]:
     """The other processes of `trainer` on this machine, for as long as the block runs.
 
-    Raises `UserError` where one of them has ended before its time. One that dies while this process waits for it
-    in vain ends it, with exit status 1, after ten seconds.
+    Raises `UserError` where one of them has ended before its time. One that dies while this process works on, or
+    waits for it in vain, ends it after ten seconds, with exit status 2 as well.
     """
     strategy = trainer.strategy
     if not isinstance(strategy, ParallelStrategy) or strategy.cluster_environment is None:
@@ -51,8 +51,12 @@ def company(trainer: Trainer) -> Iterator[None]:
     threading.Thread(target=_watch, args=(others, over), daemon=True).start()
     try:
         yield
-    except Exception as error:
-        if (reason := _first_death(others)) is not None:
+    except (Exception, KeyboardInterrupt) as error:
+        own = isinstance(error, UserError | KeyboardInterrupt)
+        reason = None if own else _first_death(others)
+        for other in others:  # deaf to Ctrl-C, and at work on what is over
+            other.kill()
+        if reason is not None:
             raise UserError(reason) from error
         raise
     finally:
@@ -88,12 +92,12 @@ def _watch(others: list[subprocess.Popen[bytes]], over: threading.Event) -> None
     while not over.wait(1.0):
         if (reason := _death(others)) is not None:
             if not over.wait(_GRACE_S):
-                # The main thread waits inside of NCCL, where no exception reaches it.
+                # The main thread may wait inside of NCCL, where no exception reaches it.
                 sys.stderr.write(f"error: {reason}\n")
                 sys.stderr.flush()
                 for other in others:
                     other.kill()
-                os._exit(1)
+                os._exit(2)
             return
 
 

@@ -1,0 +1,111 @@
+"""Tasks that a launcher has started for one job: the first alone leads, and the others learn the job from it."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from conftest import ROOT
+from filelock import FileLock
+
+# What a launcher does in each of its tasks. Where another command holds the folder, the first never comes to the
+# job itself.
+TASK = """
+import os, pickle, sys
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import open_dict
+from job import job
+from segmentation.cli.compose import CONF
+from segmentation.cli.jobs import Jobs
+from segmentation.cli.ranks import leading
+
+with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+    composed = hydra.compose("train", [f"seed={sys.argv[1]}"], return_hydra_config=True)
+with open_dict(composed):
+    composed.hydra.runtime.output_dir = os.getcwd()
+HydraConfig.instance().set_config(composed)
+with open_dict(composed):
+    del composed["hydra"]
+place = dict(os.environ)
+os.environ.pop("SLURM_STEP_ID")  # the command itself is no task
+with leading(job) as told:
+    sent = pickle.dumps(Jobs(told, None, None, quiet=True))
+os.environ |= place
+pickle.loads(sent)(composed)
+"""
+
+JOB = """
+import os
+
+
+def job(config, folder):
+    place = os.environ["SLURM_PROCID"]
+    (folder / f"task{place}.txt").write_text(f"{config['seed']} {folder} {os.environ['MASTER_PORT']}")
+    return 1.0
+"""
+
+
+Done = subprocess.CompletedProcess[str]
+
+
+def run(folder: Path, seeds: tuple[int, int], **settings: str) -> list[Done]:
+    (folder / "job.py").write_text(JOB)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        number = free.getsockname()[1]
+    slurm = {
+        "SLURM_JOB_ID": str(number),
+        "SLURM_STEP_ID": "0",
+        "SLURM_NTASKS": "2",
+        "SLURM_JOB_NAME": "train",
+        "MASTER_ADDR": "127.0.0.1",
+        "PYTHONPATH": f"{ROOT}:{folder}",
+        **settings,
+    }
+    tasks = [
+        subprocess.Popen(
+            [sys.executable, "-c", TASK, str(seed)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=folder,
+            env={**os.environ, **slurm, "SLURM_PROCID": str(place)},
+        )
+        for place, seed in enumerate(seeds)
+    ]
+    ends = [task.communicate(timeout=120) for task in tasks]
+    return [
+        subprocess.CompletedProcess(task.args, task.returncode, *end)
+        for task, end in zip(tasks, ends, strict=True)
+    ]
+
+
+EACH = {"SLURM_NTASKS_PER_NODE": "2"}
+
+
+def test_all_tasks_do_the_job_of_the_first(tmp_path: Path) -> None:
+    first, second = run(tmp_path, (1, 5), **EACH)
+    assert (first.returncode, first.stderr, second.returncode, second.stderr) == (0, "", 0, "")
+    told = {(tmp_path / f"task{place}.txt").read_text() for place in (0, 1)}
+    assert len(told) == 1
+    assert told.pop().startswith(f"1 {tmp_path} ")
+
+
+def test_no_task_waits_for_a_first_that_fails(tmp_path: Path) -> None:
+    with FileLock(tmp_path / ".lock"):
+        first, second = run(tmp_path, (1, 1), **EACH)
+    assert first.returncode == 1
+    assert "another command is writing this run" in first.stderr
+    assert (second.returncode, second.stderr) == (0, "")
+    assert not list(tmp_path.glob("task*"))
+
+
+def test_tasks_that_no_machine_was_chosen_for(tmp_path: Path) -> None:
+    first, second = run(tmp_path, (1, 1))
+    assert "UserError: Slurm was asked for --ntasks=2" in first.stderr
+    assert "give --ntasks-per-node=NUMBER" in first.stderr
+    assert (second.returncode, second.stderr) == (2, "")

@@ -5,7 +5,7 @@
 
 The tutorial collects all pixels and calls scikit-learn; evaluate.py counts. Both read the same JPEGs of the size
 that the model sees and use the same weights. The forward pass alone is ours on batches that already lie there.
-Memory is the peak of a process of its own for each count, on the built-in shapes.
+Memory is the peak of a process of its own for each count, on the same images under many names.
 """
 
 import json
@@ -38,7 +38,7 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         contenders, checkpoint = _contenders(Path(folder), chosen)
         rates = alternate(contenders, chosen.rounds)
-        rows = [_watch(checkpoint, Path(folder, f"of_{count}"), count) for count in chosen.counts]
+        rows = [_watch(checkpoint, Path(folder), count) for count in chosen.counts]
     aside = 1 - ratio(rates, "evaluate.py", "forward pass alone")
     table = comparison(rates, ("tutorial",), "images/s", chosen.device)
     memory = markdown(["images", "seconds", "images/s", "peak MB"], rows)
@@ -91,21 +91,31 @@ def _timed(call: Callable[[], object], images: int) -> Callable[[], float]:
     return rate
 
 
-def _watch(checkpoint: Path, output: Path, images: int) -> list[str]:
+def _watch(checkpoint: Path, folder: Path, count: int) -> list[str]:
     """Seconds of the pass over the images and the peak of resident memory, of a process as a user starts it."""
-    data = ("dataset=shapes_binary", "dataset.size=256", f"dataset.test={images}")
-    command = [
-        sys.executable,
-        "-c",
-        _WATCHED,
-        "evaluate.py",
-        f"checkpoint='{checkpoint}'",
-        f"output='{output}'",
-    ]
-    done = subprocess.run([*command, *data], cwd=ROOT, check=True, capture_output=True, text=True)
+    output = folder / f"of_{count}"
+    options = (f"checkpoint='{checkpoint}'", f"output='{output}'", "dataset=binary", "dataset.threshold=127")
+    root = _repeated(folder / "data", folder / f"data_{count}", count)
+    command = [sys.executable, "-c", _WATCHED, "evaluate.py", *options, f"dataset.root='{root}'"]
+    done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     seconds = json.loads((output / "report.json").read_text())["seconds"]
     peak = int(done.stdout.splitlines()[-1]) / 1024
-    return [str(images), f"{seconds:.1f}", f"{images / seconds:.0f}", f"{peak:.0f}"]
+    return [str(count), f"{seconds:.1f}", f"{count / seconds:.0f}", f"{peak:.0f}"]
+
+
+def _repeated(root: Path, target: Path, count: int) -> Path:
+    """The data of `root`, its test images under so many names."""
+    for split in ("train", "val"):
+        (target / split).mkdir(parents=True)
+        for kind in ("images", "masks"):
+            (target / split / kind).symlink_to(root / split / kind)
+    for kind in ("images", "masks"):
+        files = sorted((root / "test" / kind).iterdir())
+        (target / "test" / kind).mkdir(parents=True)
+        for index in range(count):
+            file = files[index % len(files)]
+            (target / "test" / kind / f"{index:06}{file.suffix}").symlink_to(file)
+    return target
 
 
 if __name__ == "__main__":

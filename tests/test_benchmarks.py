@@ -43,7 +43,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         ),
         (
             "evaluation.py",
-            (*SMALL, "--images", "8", "--counts"),
+            (*SMALL, "--images", "8", "--counts", "12"),
             ("tutorial", "evaluate.py", "forward pass alone"),
         ),
         (

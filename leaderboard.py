@@ -1,5 +1,6 @@
 """Command line: `python leaderboard.py --help`."""
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ def main(config: Mapping[str, Any], folder: Path) -> float:
 
     Examples:
       python leaderboard.py runs=outputs/sweeps/NAME
+      python leaderboard.py runs=[ONE,OTHER]                                   several folders in one table
       python leaderboard.py runs=outputs metric=test/miou latency=0 output=boards
       python leaderboard.py runs=outputs/sweeps/NAME benchmarks=outputs/benchmark/DATE_TIME
     """
@@ -23,5 +25,7 @@ def main(config: Mapping[str, Any], folder: Path) -> float:
 
 
 if __name__ == "__main__":
-    quote_paths("runs", "benchmarks", "output")
+    # A list of folders is Hydra's to read.
+    lists = any(argument.startswith("runs=[") for argument in sys.argv)
+    quote_paths("benchmarks", "output", *(() if lists else ("runs",)))
     main()

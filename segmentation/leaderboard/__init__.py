@@ -8,7 +8,8 @@ from typing import Any
 from segmentation.errors import UserError, closest
 from segmentation.leaderboard.board import Board, boards
 from segmentation.leaderboard.page import render
-from segmentation.leaderboard.runs import Run, read_runs
+from segmentation.leaderboard.run import Run
+from segmentation.leaderboard.runs import read_runs
 from segmentation.leaderboard.settings import Settings, read_settings
 from segmentation.leaderboard.text import comma_separated, markdown
 from segmentation.report.text import write_text
@@ -21,7 +22,8 @@ log = logging.getLogger(__name__)
 def leaderboard(config: Mapping[str, Any]) -> float:
     """Writes `leaderboard.html`, `.md` and `.csv`, and says what is in them; the value is the best score.
 
-    Raises `UserError` for wrong options, folders without runs, damaged files and a metric that no run has.
+    Raises `UserError` for wrong options, folders without runs, a metric that no run has, and
+    benchmarks of other models.
     """
     settings = read_settings(config)
     runs = read_runs(settings.folders)
@@ -58,9 +60,23 @@ def _with_latencies(made: list[Board], settings: Settings) -> tuple[list[Board],
     from segmentation.leaderboard.latency import add_latencies, benchmarked, timed
 
     if settings.benchmarks is not None:
-        measure, device = benchmarked(Path(settings.benchmarks))
-        return add_latencies(
-            made, measure
-        ), f"one image through the model on {device}, as benchmark.py measured it"
+        measure, conditions = benchmarked(Path(settings.benchmarks))
+        made = add_latencies(made, measure)
+        _check_latencies(made, settings.benchmarks)
+        return made, f"one image through the model, as benchmark.py measured it on {conditions}"
     made = add_latencies(made, partial(timed, seconds=settings.latency))
     return made, f"one image of the training's size through the model in float32, timed on {device_name()}"
+
+
+def _check_latencies(made: list[Board], benchmarks: str) -> None:
+    rows = [row for board in made for row in board.rows]
+    if not rows or any(row.latency_ms is not None for row in rows):
+        return
+    run = rows[0].runs[0]
+    model = (run.report or {})["model"]
+    raise UserError(
+        f"benchmarks={benchmarks} holds none of these models at their size. Of the first: backbone"
+        f" {model['backbone'].get('name')}, head {model['head'].get('name')}, output_stride="
+        f"{model.get('output_stride')} outputs={model.get('outputs')} data.channels={model.get('channels')}"
+        f" data.size={run.options.get('data.size')}."
+    )

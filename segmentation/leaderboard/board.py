@@ -8,16 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from segmentation.leaderboard.differences import differing_options, shown
-from segmentation.leaderboard.runs import Run
+from segmentation.leaderboard.judging import images, judged, same_images
+from segmentation.leaderboard.run import Run
 from segmentation.report.words import LOWER_IS_BETTER
 
 _LOWER = LOWER_IS_BETTER | {"loss"}
-
-_OWN = {"input", "threshold", "checkpoint"}
-"""Entries of a protocol that are part of a model rather than of how it is judged."""
-
-_OF_TRAINING = {"images", "notes", "train"}
-"""Entries of a report on its data that say nothing about the images that judge."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +35,14 @@ class Spread:
 
 @dataclass(frozen=True)
 class Row:
-    """The runs of one choice of options. `settings` has the board's columns, `scores` its metrics."""
+    """The runs of one choice of options, of each seed the newest. `repeats` are the older ones, which do not count.
+
+    `settings` has the board's columns, `scores` its metrics.
+    """
 
     settings: Mapping[str, str]
     runs: tuple[Run, ...]
+    repeats: tuple[Run, ...]
     scores: Mapping[str, Spread | None]
     parameters: int
     latency_ms: float | None = None
@@ -53,16 +52,26 @@ class Row:
         """What tells the row from the others."""
         return ", ".join(self.settings.values()) or self.runs[0].name
 
+    def complete(self, metric: str) -> bool:
+        """Whether each of its runs has this number."""
+        score = self.scores[metric]
+        return score is not None and score.count == len(self.runs)
+
 
 @dataclass(frozen=True)
 class Board:
-    """Rows that were judged in one way, the best first; `apart` is what other boards of the page have otherwise."""
+    """Rows that were judged in one way, the best first; those that lack the number of some seed come after them.
+
+    `apart` is what other boards of the page have otherwise, None where this one does not have it. `withheld` is a
+    metric that is there, but from other images in some runs than in others.
+    """
 
     metrics: tuple[str, ...]
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     protocol: Mapping[str, Any]
     apart: Mapping[str, Any] = field(default_factory=dict)
+    withheld: str | None = None
 
 
 def boards(runs: Sequence[Run], metric: str) -> list[Board]:
@@ -74,23 +83,10 @@ def boards(runs: Sequence[Run], metric: str) -> list[Board]:
     ways = [json.loads(key) for key in groups]
     differing = {key for way in ways for key in way if any(way[key] != other.get(key) for other in ways)}
     made = [
-        _board(group, metric, way, {key: way[key] for key in sorted(differing) if key in way})
+        _board(group, metric, way, {key: way.get(key) for key in sorted(differing)})
         for way, group in zip(ways, groups.values(), strict=True)
     ]
     return sorted(made, key=lambda board: -sum(len(row.runs) for row in board.rows))
-
-
-def judged(run: Run, metric: str) -> dict[str, Any]:
-    """How and on what the run's metric was taken; runs in which this differs do not compare."""
-    assert run.report is not None
-    protocol, data = run.report["protocol"], run.report["data"]
-    split = metric.partition("/")[0]
-    hashes = protocol.get("split_sha256") or {}
-    rules = {key: value for key, value in protocol.items() if key not in _OWN and value is not None}
-    chosen = {
-        f"data {key}": value for key, value in data.items() if key not in _OF_TRAINING and value is not None
-    }
-    return {**rules, "split_sha256": hashes.get(split), **chosen}
 
 
 def lower_is_better(metric: str) -> bool:
@@ -101,7 +97,9 @@ def lower_is_better(metric: str) -> bool:
 def _board(runs: Sequence[Run], metric: str, way: Mapping[str, Any], apart: Mapping[str, Any]) -> Board:
     split, _, name = metric.partition("/")
     other = f"{'test' if split == 'val' else 'val'}/{name}"
-    metrics = (metric, other) if any(run.score(other) is not None for run in runs) else (metric,)
+    there = any(run.score(other) is not None for run in runs)
+    compares = same_images(runs, other)
+    metrics = (metric, other) if there and compares else (metric,)
     keys = differing_options(runs)
     columns = {key: key.removesuffix(".name") for key in keys}
     groups: dict[tuple[str, ...], list[Run]] = {}
@@ -109,24 +107,47 @@ def _board(runs: Sequence[Run], metric: str, way: Mapping[str, Any], apart: Mapp
         # Exactly: values that look alike in four digits may be two choices.
         groups.setdefault(tuple(repr(run.options.get(key)) for key in keys), []).append(run)
     rows = [
-        Row(
-            {columns[key]: shown(group[0].options.get(key)) for key in keys},
-            tuple(group),
-            {each: Spread.of([run.score(each) for run in group]) for each in metrics},
-            _parameters(group[0]),
-        )
+        _row(group, metrics, {columns[key]: shown(group[0].options.get(key)) for key in keys})
         for group in groups.values()
     ]
     return Board(
-        metrics, tuple(columns.values()), tuple(sorted(rows, key=lambda row: _order(row, metric))), way, apart
+        metrics,
+        tuple(columns.values()),
+        tuple(sorted(rows, key=lambda row: _order(row, metric))),
+        {**way, "split_sha256": {each.partition("/")[0]: _hash(runs, each) for each in metrics}},
+        apart,
+        other if there and not compares else None,
     )
 
 
-def _order(row: Row, metric: str) -> tuple[bool, float]:
+def _row(group: Sequence[Run], metrics: Sequence[str], settings: Mapping[str, str]) -> Row:
+    newest: dict[str, Run] = {}
+    for run in sorted(group, key=lambda run: (run.ended, run.name)):
+        newest[_replicate(run)] = run
+    counted = tuple(run for run in group if newest[_replicate(run)] is run)
+    return Row(
+        settings,
+        counted,
+        tuple(run for run in group if newest[_replicate(run)] is not run),
+        {metric: Spread.of([run.score(metric) for run in counted]) for metric in metrics},
+        _parameters(counted[0]),
+    )
+
+
+def _replicate(run: Run) -> str:
+    # Without its config nobody knows what a run repeats.
+    return repr(run.options.get("seed", run.folder))
+
+
+def _order(row: Row, metric: str) -> tuple[bool, bool, float]:
     score = row.scores[metric]
     if score is None:
-        return True, 0.0
-    return False, score.mean if lower_is_better(metric) else -score.mean
+        return True, True, 0.0
+    return False, not row.complete(metric), score.mean if lower_is_better(metric) else -score.mean
+
+
+def _hash(runs: Sequence[Run], metric: str) -> str | None:
+    return next((images(run, metric) for run in runs if run.score(metric) is not None), None)
 
 
 def _parameters(run: Run) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 from segmentation.leaderboard.board import Board, Row, Spread, lower_is_better
 from segmentation.leaderboard.front import pareto_front
+from segmentation.leaderboard.labels import labels
 from segmentation.leaderboard.text import latency, spread
 
 _LEFT, _TOP, _WIDTH, _HEIGHT = 62, 14, 640, 330
@@ -14,6 +15,9 @@ _LEFT, _TOP, _WIDTH, _HEIGHT = 62, 14, 640, 330
 
 _SMALLEST, _LARGEST = 5.0, 14.0
 """Radii of the models."""
+
+_GAP = 4.0
+"""From a dot to its label."""
 
 _STEPS = (1, 2, 5)
 
@@ -74,11 +78,14 @@ def picture(board: Board) -> dict[str, Any] | None:
     if len(shown) < 2:
         return None
     sign = -1 if lower_is_better(metric) else 1
-    front = pareto_front([(cost, sign * score) for _, _, cost, score in shown])
+    # A mean without its worst seeds would beat the others by their absence.
+    complete = [place for place, (_, row, _, _) in enumerate(shown) if row.complete(metric)]
+    ahead = pareto_front([(shown[place][2], sign * shown[place][3]) for place in complete])
+    front = [complete[place] for place in ahead]
     x = Axis.around([cost for _, _, cost, _ in shown], logarithmic=True)
     y = Axis.around([end for _, row, _, _ in shown for end in _ends(row.scores[metric])], logarithmic=False)
     largest = max(row.parameters for _, row, _, _ in shown) or 1
-    dots = [
+    dots: list[dict[str, Any]] = [
         {
             "rank": rank,
             "x": _across(x, cost),
@@ -90,6 +97,9 @@ def picture(board: Board) -> dict[str, Any] | None:
         }
         for place, (rank, row, cost, score) in enumerate(shown)
     ]
+    written = labels({dot["rank"]: (dot["x"] + dot["radius"] + _GAP, dot["y"]) for dot in dots})
+    for dot in dots:
+        dot["label"] = written.get(dot["rank"])
     return {
         "x": "latency of one image, ms" if by_latency else "parameters, millions",
         "y": metric,
@@ -98,13 +108,14 @@ def picture(board: Board) -> dict[str, Any] | None:
         # Large ones first: they would hide the small ones.
         "dots": sorted(dots, key=lambda dot: -dot["radius"]),
         "front": " ".join(f"{dots[place]['x']},{dots[place]['y']}" for place in front),
+        "incomplete": len(complete) < len(shown),
         "ranks": sorted(dots[place]["rank"] for place in front),
     }
 
 
 def _title(rank: int, row: Row, metric: str) -> str:
     cost = f", {latency(row)} ms" if row.latency_ms is not None else ""
-    return f"{rank}. {row.label}: {metric} {spread(row.scores[metric])}, {row.parameters / 1e6:.1f} M{cost}"
+    return f"{rank}. {row.label}: {metric} {spread(row, metric)}, {row.parameters / 1e6:.1f} M{cost}"
 
 
 def _ends(score: Spread | None) -> tuple[float, float]:

@@ -4,10 +4,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from segmentation.leaderboard.runs import Run
+from segmentation.leaderboard.run import Run
 
-_NO_CHOICE = {"seed", "name", "resume"}
-"""Options that make no other experiment: replicates, folders."""
+_NO_CHOICE = {"seed", "name", "resume", "dataset.download"}
+"""Options that make no other experiment: replicates, folders, how the files came there."""
 
 
 def differing_options(runs: Sequence[Run]) -> list[str]:

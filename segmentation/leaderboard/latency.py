@@ -3,15 +3,16 @@
 import json
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from segmentation import checkpoint
 from segmentation.errors import UserError
 from segmentation.leaderboard.board import Board, Row
-from segmentation.leaderboard.runs import Run
+from segmentation.leaderboard.run import Run
 
 _LEAST = 5
 """Passes that are timed however slow they are."""
@@ -23,7 +24,7 @@ def add_latencies(boards: Sequence[Board], measure: Callable[[Run], float | None
     known: dict[str, float | None] = {}
 
     def of(row: Row) -> float | None:
-        key = json.dumps([_model(row.runs[0]), row.runs[0].options.get("data.size")], sort_keys=True)
+        key = _key(_model(row.runs[0]), row.runs[0].options.get("data.size"))
         if key not in known:
             known[key] = measure(row.runs[0])
         return known[key]
@@ -62,24 +63,36 @@ def timed(run: Run, seconds: float) -> float | None:
 
 
 def benchmarked(folder: Path) -> tuple[Callable[[Run], float | None], str]:
-    """What gives a run the latency of its model and size among the results under `folder`, and where it was taken.
+    """What gives a run the latency of its model and size among the results under `folder`, and how it was taken.
 
-    Raises `UserError` where there are none, and where they come from several devices.
+    Of several results for one model the newest counts.
+
+    Raises `UserError` where there are none, and where they come from several devices, precisions or memory orders.
     """
     results = [_result(path) for path in sorted(folder.expanduser().rglob("result.json"))]
     if not results:
         raise UserError(f"benchmarks={folder} holds no result of benchmark.py: there is no result.json.")
-    devices = sorted({str(result["environment"]["device"]) for result in results})
-    if len(devices) > 1:
+    conditions = sorted({_conditions(result) for result in results})
+    if len(conditions) > 1:
         raise UserError(
-            f"benchmarks={folder}: measured on {' and '.join(devices)}, which do not compare: give one."
+            f"benchmarks={folder}: measured on {' and on '.join(conditions)}, which do not compare: give one."
         )
+    results.sort(key=lambda result: datetime.fromisoformat(result["environment"]["date"]))
     known = {_key(result["model"], result["input"]["size"]): _latency(result) for result in results}
-    return lambda run: known.get(_key(_model(run), run.options.get("data.size"))), devices[0]
+    return lambda run: known.get(_key(_model(run), run.options.get("data.size"))), conditions[0]
 
 
-def _key(model: dict[str, Any], size: Any) -> tuple[Any, ...]:
-    return model["backbone"].get("name"), model["head"].get("name"), model["output_stride"], repr(size)
+def _key(model: Mapping[str, Any], size: Any) -> str:
+    """All that a pass depends on: the model as it was described, without what training alone uses."""
+    backbone = {key: value for key, value in model["backbone"].items() if key != "norm_momentum"}
+    used = {key: value for key, value in model.items() if key != "aux"} | {"backbone": backbone}
+    return json.dumps([used, size], sort_keys=True)
+
+
+def _conditions(result: Mapping[str, Any]) -> str:
+    # A processor's name has the number of its threads.
+    order = "channels last" if result["channels_last"] else "channels first"
+    return f"{result['environment']['device']}, {result['precision']}, {order}"
 
 
 def _model(run: Run) -> dict[str, Any]:
@@ -98,7 +111,8 @@ def _latency(result: dict[str, Any]) -> float:
 def _result(path: Path) -> dict[str, Any]:
     try:
         result: dict[str, Any] = json.loads(path.read_text())
-        _key(result["model"], result["input"]["size"]), _latency(result), result["environment"]["device"]
+        _key(result["model"], result["input"]["size"]), _latency(result), _conditions(result)
+        datetime.fromisoformat(result["environment"]["date"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
         raise UserError(f"{path} is damaged: it is no result of benchmark.py.") from error
     return result

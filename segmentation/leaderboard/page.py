@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from segmentation.leaderboard.board import Board, Row
 from segmentation.leaderboard.chart import picture
-from segmentation.leaderboard.runs import Run
+from segmentation.leaderboard.run import Run
 from segmentation.leaderboard.text import difference, explained, latency, notes, spread
 from segmentation.report.cells import facts
 from segmentation.report.template import fill
@@ -18,7 +18,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 def render(boards: Sequence[Board], failed: Sequence[Run], timing: str, title: str) -> str:
     """The page of all boards."""
-    finished = sum(len(row.runs) for board in boards for row in board.rows)
+    finished = sum(len(row.runs) + len(row.repeats) for board in boards for row in board.rows)
     return fill(
         "leaderboard",
         script="leaderboard.js",
@@ -62,9 +62,9 @@ def _board(board: Board, timing: str) -> dict[str, Any]:
 
 
 def _numbers(board: Board, row: Row, *, timed: bool) -> list[dict[str, Any]]:
-    scores = [row.scores[metric] for metric in board.metrics]
     cells: list[dict[str, Any]] = [
-        {"text": spread(score), "value": "" if score is None else repr(score.mean)} for score in scores
+        {"text": spread(row, metric), "value": "" if score is None else repr(score.mean)}
+        for metric, score in row.scores.items()
     ]
     cells += [
         {"text": str(len(row.runs)), "value": len(row.runs)},

@@ -5,8 +5,8 @@ import io
 from collections.abc import Sequence
 
 from segmentation.leaderboard.board import Board, Row, Spread
-from segmentation.leaderboard.runs import Run
-from segmentation.report.text import cell, facts, grid, number
+from segmentation.leaderboard.run import Run
+from segmentation.report.text import cell, fact, facts, grid, number
 
 
 def markdown(boards: Sequence[Board], failed: Sequence[Run], timing: str) -> str:
@@ -18,7 +18,7 @@ def markdown(boards: Sequence[Board], failed: Sequence[Run], timing: str) -> str
         lines += [
             *_table(board),
             "",
-            " ".join(explained(board, timing)),
+            cell(" ".join(explained(board, timing))),
             "",
             "How the numbers were taken:",
             "",
@@ -36,27 +36,31 @@ def comma_separated(boards: Sequence[Board]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     scores = [f"{metric}{part}" for metric in metrics for part in ("", " deviation", " runs")]
-    writer.writerow(["board", "rank", *columns, *scores, "parameters", "latency_ms", "folders"])
+    writer.writerow(["board", "rank", *columns, "runs", *scores, "parameters", "latency_ms", "folders"])
     for place, board in enumerate(boards, start=1):
         for rank, row in enumerate(board.rows, start=1):
             taken = [value for metric in metrics for value in _parts(row.scores.get(metric))]
             settings = [row.settings.get(column, "") for column in columns]
             folders = " ".join(str(run.folder) for run in row.runs)
             latency = "" if row.latency_ms is None else row.latency_ms
-            writer.writerow([place, rank, *settings, *taken, row.parameters, latency, folders])
+            writer.writerow([place, rank, *settings, len(row.runs), *taken, row.parameters, latency, folders])
     return text.getvalue()
 
 
 def difference(board: Board) -> str:
     """What sets the board apart from the others of its page."""
-    return ", ".join(f"{key} {value}" for key, value in board.apart.items())
+    return ", ".join(
+        f"without {key}" if value is None else f"{key} {fact(value)}" for key, value in board.apart.items()
+    )
 
 
-def spread(value: Spread | None) -> str:
-    """The mean, with the deviation where there are several runs."""
+def spread(row: Row, metric: str) -> str:
+    """The mean, with the deviation where there are several runs, and their number where some lack it."""
+    value = row.scores[metric]
     if value is None:
         return "-"
-    return number(value.mean) if value.deviation is None else f"{value.mean:.4f} ± {value.deviation:.4f}"
+    mean = number(value.mean) if value.deviation is None else f"{value.mean:.4f} ± {value.deviation:.4f}"
+    return mean if row.complete(metric) else f"{mean} ({value.count} of {len(row.runs)})"
 
 
 def several(board: Board) -> bool:
@@ -81,6 +85,17 @@ def explained(board: Board, timing: str) -> list[str]:
         said.append(
             "± is the sample standard deviation over the runs of a row, which differ in their seed at most."
         )
+    if any(row.scores[metric] and not row.complete(metric) for row in board.rows for metric in board.metrics):
+        said.append(
+            "(1 of 2): the other runs have no such number, so the row comes after those that have all."
+        )
+    if board.withheld:
+        said.append(
+            f"{board.withheld} is not shown, for it was not taken on the same images in all runs:"
+            f" metric={board.withheld} ranks by it."
+        )
+    if repeats := [run.name for row in board.rows for run in row.repeats]:
+        said.append(f"Left out, for a newer run has the same options and seed: {', '.join(repeats)}.")
     if any(row.latency_ms is not None for row in board.rows):
         said.append(f"Latency: {timing}.")
     return said
@@ -100,7 +115,7 @@ def _table(board: Board) -> list[str]:
     rows = [
         [
             *(str(rank), *(cell(row.settings[name]) for name in board.columns)),
-            *(spread(row.scores[metric]) for metric in board.metrics),
+            *(spread(row, metric) for metric in board.metrics),
             *(str(len(row.runs)), f"{row.parameters / 1e6:.1f}"),
             *([latency(row)] if timed else []),
             *([cell(notes(row))] if noted else []),

@@ -5,12 +5,29 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from conftest import CONF
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from segmentation.leaderboard import leaderboard
 
 PROTOCOL = {
     "scored_at": "the size of each mask file",
     "input": "resized to 64x64",
     "split_sha256": {"train": "aaa", "val": "bbb", "test": "ccc"},
 }
+
+
+def described(backbone: str) -> dict[str, Any]:
+    """A model as reports and benchmarks describe it."""
+    return {
+        "backbone": {"source": "torchvision", "name": backbone, "norm_momentum": 0.1},
+        "head": {"name": "fcn"},
+        "outputs": 4,
+        "output_stride": 16,
+        "channels": 3,
+        "aux": False,
+    }
 
 
 def write_run(
@@ -42,12 +59,19 @@ def write_run(
     (folder / ".hydra" / "config.yaml").write_text("not: a run")
     if finished:
         metrics = {"val/miou": miou, "test/miou": None if miou is None else miou - 0.1, "val/loss": 1.0}
-        model = {"backbone": {"name": backbone}, "head": {"name": "fcn"}, "output_stride": 16}
         report = {
             "metrics": metrics,
             "protocol": {**PROTOCOL, "checkpoint": f"best.ckpt, epoch {seed}", **(protocol or {})},
-            "model": {**model, "parameters": parameters},
+            "model": {**described(backbone), "parameters": parameters},
             "data": {"name": "shapes", "images": {"train": 3}, "notes": [], **(data or {})},
         }
         (folder / "report.json").write_text(json.dumps(report))
     return folder
+
+
+def made(*overrides: str) -> float:
+    """What leaderboard.py does with these overrides."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = OmegaConf.to_container(compose("leaderboard", list(overrides)), resolve=True)
+    assert isinstance(config, dict)
+    return leaderboard({str(key): value for key, value in config.items()})

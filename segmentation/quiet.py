@@ -12,6 +12,7 @@ _KNOWN = (
     ".*your dataloader is not resumable.*",  # the data module sees to it
     ".*FSDP2-wrapped module.*returned a view.*",  # which nothing here changes in place
     ".*GPU available but not used.*",  # accelerator=cpu says so
+    ".*WeightAveraging callback with a model that overrides.*",  # fsdp, which cuts it up, refuses ema_decay
     ".*`srun` command is available.*",  # Slurm is there, and one may still run something beside it
 )
 

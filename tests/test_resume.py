@@ -1,10 +1,11 @@
 """A run that was cut off ends as if it had not been."""
 
 import csv
+import functools
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,14 @@ import torch
 from conftest import composed
 
 from segmentation.callbacks.checkpoints import WholeFiles
+from segmentation.callbacks.throughput import Throughput
 from segmentation.checkpoint import read
 from segmentation.data import open_source
 from segmentation.data.source import Samples
 from segmentation.errors import UserError
+from segmentation.report.text import write_json
 from segmentation.sample import Sample
+from segmentation.task import SegmentationTask
 from segmentation.training import train
 
 SMALL = [
@@ -104,12 +108,17 @@ def check_same(folder: Path, whole: Path) -> None:
             assert torch.equal(value, expected["state_dict"][key]), (name, key)
 
 
-@pytest.fixture(scope="module", params=MEMORIES)
-def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that was left alone, named after what it remembers."""
-    folder = tmp_path_factory.mktemp("whole") / request.param
-    start(folder, *MEMORIES[request.param])
-    return folder
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The run of a memory's name that was left alone."""
+
+    @functools.cache
+    def run(memory: str) -> Path:
+        folder = tmp_path_factory.mktemp("whole") / memory
+        start(folder, *MEMORIES[memory])
+        return folder
+
+    return run
 
 
 @pytest.fixture(autouse=True)
@@ -126,21 +135,26 @@ MOMENTS = {
     "in the first epoch": ({"train": 3}, signal.SIGINT),
     "at the second epoch's end": ({"train": 18}, signal.SIGTERM),
     "in the second validation": ({"val": 5}, signal.SIGUSR1),
+    "in the test": ({"test": 1}, signal.SIGTERM),
 }
 
 
 @pytest.mark.parametrize(
-    ("whole", "moment"),
+    ("memory", "moment"),
     [
-        *(("averages", moment) for moment in MOMENTS),
+        ("averages", "in the first epoch"),
+        ("averages", "at the second epoch's end"),
+        ("averages", "in the second validation"),
         ("plain", "in the first epoch"),
         ("patience", "at the second epoch's end"),
+        ("patience", "in the test"),
         ("steps", "at the second epoch's end"),
     ],
-    indirect=["whole"],
 )
-def test_a_signal_leaves_a_run_that_goes_on_where_it_was(whole: Path, moment: str, tmp_path: Path) -> None:
-    folder, options = tmp_path / "run", MEMORIES[whole.name]
+def test_a_signal_leaves_a_run_that_goes_on_where_it_was(
+    memory: str, moment: str, whole: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder, options = tmp_path / "run", MEMORIES[memory]
     cut, number = MOMENTS[moment]
     with pytest.raises(SystemExit) as caught:
         # A worker would get the signal.
@@ -149,7 +163,7 @@ def test_a_signal_leaves_a_run_that_goes_on_where_it_was(whole: Path, moment: st
     steps = read(folder / "checkpoints" / "last.ckpt")["global_step"]
     start(folder, *options, f"resume='{folder}'")
     assert 0 < steps <= read(folder / "checkpoints" / "last.ckpt")["global_step"]
-    check_same(folder, whole)
+    check_same(folder, whole(memory))
 
 
 def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
@@ -166,10 +180,59 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
     assert not (tmp_path / "checkpoints" / "last.ckpt").exists()
 
 
+# What brings the signal where no step is under way, and whether there is something to resume then.
+OUTSIDE = {
+    "before the first step": (Throughput, "setup", 1, False),
+    "after the last one": (WholeFiles, "save_checkpoint", 3, True),  # best, best_loss, last
+    "in the test": (SegmentationTask, "test_step", 1, True),
+}
+
+
+@pytest.mark.parametrize("place", OUTSIDE)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_where_no_step_is_under_way_is_heeded_and_told(
+    place: str,
+    number: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    owner, name, call, resumable = OUTSIDE[place]
+    calls: list[int] = []
+    original = getattr(owner, name)
+
+    def signalling(*args: Any, **kwargs: Any) -> Any:
+        calls.append(number)
+        if len(calls) == call:
+            os.kill(os.getpid(), number)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, signalling)
+    caplog.set_level("INFO")
+    with pytest.raises(SystemExit) as caught:
+        start(tmp_path, "trainer.max_epochs=1", "dataset.train=2")
+    assert caught.value.code == 128 + number
+    told = f"interrupted: resume={tmp_path}" if resumable else "interrupted before"
+    assert caplog.messages[-1].startswith(told)
+    assert (tmp_path / "checkpoints" / "last.ckpt").exists() == resumable
+    assert not (tmp_path / "report.json").exists()
+
+
+def test_weights_that_are_no_numbers_are_no_result(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"diverged: in .*best\.ckpt"):
+        start(tmp_path, "optimizer.lr=1e30", "trainer.max_epochs=1")
+    assert not (tmp_path / "report.json").exists()
+
+
 def test_more_epochs_on_resume_stretch_the_schedule(tmp_path: Path) -> None:
     folder, options = tmp_path / "run", ["scheduler=cosine", "optimizer=sgd"]
     start(folder, *options, "trainer.max_epochs=1")
-    start(folder, *options, "trainer.max_epochs=2", f"resume='{folder}'")
+    options += ["trainer.max_epochs=2", "callbacks.early_stopping.patience=null", f"resume='{folder}'"]
+    (folder / "pruned.txt").write_text("pruned after epoch 1 of 1\n")
+    with pytest.raises(SystemExit):
+        start(folder, *options, cut={"train": 3}, number=signal.SIGTERM)
+    assert not {path.name for path in folder.iterdir()} & {"report.json", "report.md", "pruned.txt"}
+    start(folder, *options)
     last = read(folder / "checkpoints" / "last.ckpt")
     assert last["global_step"] == 10
     assert all(group["lr"] < 1e-9 for group in last["optimizer_states"][0]["param_groups"])
@@ -191,3 +254,18 @@ def test_a_save_that_is_cut_off_leaves_the_earlier_checkpoint(tmp_path: Path) ->
     assert torch.equal(read(path)["state_dict"]["a"], torch.ones(9))
     with pytest.raises(UserError):
         read(path.with_name("last.ckpt.part"))
+
+
+def test_a_report_that_is_cut_off_leaves_the_earlier_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "report.json"
+    write_json(path, {"metrics": {"val/miou": 0.5}})
+
+    def cut_off(file: int) -> None:
+        raise OSError("cut off")
+
+    monkeypatch.setattr(os, "fsync", cut_off)
+    with pytest.raises(OSError, match="cut off"):
+        write_json(path, {"metrics": {}})
+    assert json.loads(path.read_text()) == {"metrics": {"val/miou": 0.5}}

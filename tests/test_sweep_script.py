@@ -6,17 +6,24 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
 # Each job notes that it ran. The one whose number stands in the file `kill` ends the process as a power cut would.
+# With a file `slow` all of them take long, and note when a signal cuts them off.
 JOB = """
-import json, os, signal, sys, yaml
+import json, os, signal, sys, time, yaml
 from pathlib import Path
 from segmentation.cli import script
 from segmentation.errors import UserError
+
+
+def note(line):
+    with open("ran.txt", "a") as file:
+        file.write(f"{line}\\n")
 
 
 @script("train")
@@ -24,13 +31,18 @@ def main(config, folder):
     "A job that does what a run does to its folder."
     if config["loss"]["name"] == "lovasz":
         raise UserError("no good")
-    with open("ran.txt", "a") as file:
-        file.write(f"{folder.name} {'on' if config['resume'] else 'anew'}\\n")
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     (folder / "checkpoints").mkdir(exist_ok=True)
     (folder / "checkpoints" / "last.ckpt").write_text("weights")
-    if Path("kill").exists() and len(Path("ran.txt").read_text().splitlines()) == int(Path("kill").read_text()):
-        os.kill(os.getpid(), signal.SIGKILL)
+    try:
+        note(f"{folder.name} {'on' if config['resume'] else 'anew'}")
+        if Path("kill").exists() and len(Path("ran.txt").read_text().splitlines()) == int(Path("kill").read_text()):
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(60 if Path("slow").exists() else 0)
+    except SystemExit:
+        time.sleep(0.5)
+        note("cut off")
+        raise
     value = 1 - abs(config["optimizer"]["lr"] - 0.003)
     (folder / "report.json").write_text(json.dumps({"metrics": {"val/miou": value}}))
     return value
@@ -41,41 +53,64 @@ if __name__ == "__main__":
 """
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     (folder / "job.py").write_text(JOB)
-    return subprocess.run(
+    return subprocess.Popen(
         [sys.executable, "job.py", "-m", *arguments],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
+        start_new_session=True,
     )
 
 
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    with start(folder, *arguments) as process:
+        out, err = process.communicate()
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
 def ran(folder: Path) -> list[str]:
-    lines = (folder / "ran.txt").read_text().splitlines()
+    """What the jobs noted since the last time."""
+    noted = lines(folder)
     (folder / "ran.txt").write_text("")
-    return lines
+    return noted
+
+
+def lines(folder: Path) -> list[str]:
+    path = folder / "ran.txt"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def wait_for(happened: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 300
+    while not happened():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_the_same_command_runs_exactly_what_is_missing(tmp_path: Path) -> None:
-    sweep = ["name=s", "seed=1,2,3", "loss=ce_dice,lovasz"]
-    (tmp_path / "kill").write_text("2")
+    sweep = ["name=s", "loss=ce_dice,lovasz", "seed=1,2,3,4,5,6"]
+    (tmp_path / "kill").write_text("5")
     assert run(tmp_path, *sweep).returncode == -signal.SIGKILL
-    assert ran(tmp_path) == ["loss-ce_dice+seed-1 anew", "loss-ce_dice+seed-2 anew"]
+    assert ran(tmp_path) == [f"loss-ce_dice+seed-{seed} anew" for seed in (1, 2, 3, 4, 5)]
     (tmp_path / "kill").unlink()
     done = run(tmp_path, *sweep)
     assert done.returncode == 2
-    assert ran(tmp_path) == ["loss-ce_dice+seed-2 on", "loss-ce_dice+seed-3 anew"]
-    assert "6 jobs: 1 finished before, 3 failed, 1 went on, 1 ran" in done.stdout
-    assert done.stderr.count("no good") == 6  # each when it failed, and in the list at the end
+    assert ran(tmp_path) == ["loss-ce_dice+seed-5 on", "loss-ce_dice+seed-6 anew"]
+    assert "12 jobs: 4 finished before, 1 went on, 1 ran, 6 failed" in done.stdout
+    assert done.stderr.count("no good") == 12  # each when it failed, and in the list at the end
+    assert "name=s" not in done.stdout  # what all jobs share is nothing to tell of each
     # Other options in the same folders are refused, and what is there stays what it is.
     done = run(tmp_path, "name=s", "seed=1,4", "loss=ce_dice,cross_entropy", "trainer.max_epochs=31")
     assert done.returncode == 2
     assert "now 31): give another name=NAME." in done.stderr.splitlines()[-1]
-    assert len(ran(tmp_path)) == 3
-    assert not list(tmp_path.rglob("loss-ce_dice+seed-1/error.txt"))
+    assert len(ran(tmp_path)) == 2
+    folder = tmp_path / "outputs" / "sweeps" / "s" / "loss-ce_dice+seed-1"
+    assert not (folder / "error.txt").exists()
+    assert "max_epochs" not in (folder / ".hydra" / "overrides.yaml").read_text()
 
 
 def test_jobs_in_processes_of_their_own(tmp_path: Path) -> None:
@@ -91,8 +126,58 @@ def test_jobs_in_processes_of_their_own(tmp_path: Path) -> None:
     assert done.returncode == 2, done.stderr
     assert sorted(ran(tmp_path)) == ["loss-ce_dice+seed-1 anew", "loss-ce_dice+seed-2 anew"]
     assert done.stderr.splitlines()[-3] == "2 of 4 jobs failed:"
-    assert run(tmp_path, *parallel).returncode == 2
-    assert ran(tmp_path) == []
+
+
+PARALLEL = ["name=s", "seed=1,2,3", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_the_jobs_of_all_processes_end_their_steps(number: int, tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    (tmp_path / "slow").touch()
+    with start(tmp_path, *PARALLEL) as command:
+        wait_for(lambda: len(lines(tmp_path)) == 2, command)
+        if number == signal.SIGINT:
+            os.killpg(command.pid, number)  # as a terminal does
+        else:
+            command.send_signal(number)
+        out, err = command.communicate(timeout=60)
+    assert (command.returncode, err) == (128 + number, "")
+    assert "2 jobs: 2 cut off, in " in out
+    assert "The same command goes on where it stopped." in out
+    assert sorted(ran(tmp_path)) == ["cut off", "cut off", "seed-1 anew", "seed-2 anew"]
+
+
+def test_jobs_end_with_a_command_that_was_killed(tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    (tmp_path / "slow").touch()
+    with start(tmp_path, *PARALLEL) as command:
+        wait_for(lambda: len(lines(tmp_path)) == 2, command)
+        command.kill()
+        command.communicate(timeout=60)
+    # Their pipes are closed, so they are gone.
+    assert sorted(ran(tmp_path)) == ["cut off", "cut off", "seed-1 anew", "seed-2 anew"]
+    (tmp_path / "slow").unlink()
+    done = run(tmp_path, *PARALLEL)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(ran(tmp_path)) == ["seed-1 on", "seed-2 on", "seed-3 anew"]
+
+
+def test_a_killed_process_of_a_launcher_is_told_in_a_line(tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    (tmp_path / "kill").write_text("1")
+    done = run(tmp_path, "name=s", "seed=1", *PARALLEL[2:])
+    assert done.returncode == 128 + signal.SIGKILL
+    assert done.stderr.startswith("error: a process of the launcher was killed")
+    assert len(done.stderr.splitlines()) == 1
+    assert "1 jobs: 1 cut off, in" in done.stdout
+
+
+def test_a_job_without_a_needed_value_stops_no_other(tmp_path: Path) -> None:
+    done = run(tmp_path, "name=s", "dataset=voc,shapes")
+    assert done.returncode == 2
+    assert ran(tmp_path) == ["dataset-shapes anew"]
+    assert done.stderr.splitlines()[-1].endswith("dataset.root is missing: give dataset.root=VALUE.")
 
 
 SEARCH = ["name=s", "sweep=optuna", "loss=ce_dice", "hydra.sweeper.n_trials=3"]

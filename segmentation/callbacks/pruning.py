@@ -5,6 +5,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from segmentation.callbacks.history import read_history
@@ -15,9 +16,10 @@ log = logging.getLogger(__name__)
 class Pruning(Callback):
     """Stops the training after a validation where the run's best score is worse than the others' median.
 
-    The others are the runs in the folders beside, by their `metrics.csv`: each one's best score up to the same
-    epoch, as in the median rule of Vizier (Golovin et al. 2017, 3.2.2) and of Optuna. So it needs no database and
-    holds for any launcher. At least `least_runs` must have come that far, and the run itself `warmup_epochs`.
+    The others are the runs in the folders beside that train on the same data for as many epochs, as their
+    `config.yaml` says. Compared is, by their `metrics.csv`, each one's best score up to the same epoch, as in the
+    median rule of Vizier (Golovin et al. 2017, 3.2.2) and of Optuna. So it needs no database and holds for any
+    launcher. At least `least_runs` must have come that far, and the run itself `warmup_epochs`.
     A pruned run is tested and reported like any other, with the score that it reached, which is below the best;
     `pruned.txt` in its folder says why it is short.
     """
@@ -29,6 +31,7 @@ class Pruning(Callback):
         self._least_runs = least_runs
         self._warmup_epochs = warmup_epochs
         self._own: list[float] = []
+        self._alike: dict[Path, bool] = {}
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Decides, on the first process for all."""
@@ -60,7 +63,9 @@ class Pruning(Callback):
         others = [
             reached
             for path in self._folder.parent.glob("*/metrics.csv")
-            if path.parent != self._folder and (reached := self._reached(path, epoch)) is not None
+            if path.parent != self._folder
+            and (reached := self._reached(path, epoch)) is not None
+            and self._is_alike(path.parent)
         ]
         if len(others) < self._least_runs:
             return ""
@@ -69,6 +74,12 @@ class Pruning(Callback):
             return ""
         return f"{self._monitor} {own:.4f}, the median of {len(others)} others {median:.4f}"
 
+    def _is_alike(self, other: Path) -> bool:
+        if other not in self._alike:
+            own = _task(self._folder)
+            self._alike[other] = own is not None and own == _task(other)
+        return self._alike[other]
+
     def _reached(self, history: Path, epoch: int) -> float | None:
         rows = read_history(history)
         if not rows or rows[-1]["epoch"] < epoch:
@@ -76,3 +87,12 @@ class Pruning(Callback):
         scores = [row[self._monitor] for row in rows if row["epoch"] <= epoch and self._monitor in row]
         there = [score for score in scores if score == score]
         return self._best(there) if there else None
+
+
+def _task(folder: Path) -> tuple[Any, Any] | None:
+    """Of a run: its data, and how long it is meant to train; None where its config cannot be read."""
+    try:
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        return config["dataset"], config["trainer"].get("max_epochs")
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+        return None

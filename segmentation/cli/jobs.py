@@ -2,6 +2,8 @@
 
 import logging
 import math
+import os
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -11,12 +13,13 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from segmentation.cli.folders import own_overrides
-from segmentation.cli.ledger import Entry, Ledger, Outcome, summary
+from segmentation.cli.ledger import Entry, Ledger, Outcome, told
 from segmentation.cli.messages import explain
 from segmentation.cli.ranks import follow, is_follower, leading
 from segmentation.cli.script import Gather, Job
 from segmentation.cli.sweep import Sweep
-from segmentation.cli.takeup import take_up
+from segmentation.cli.takeup import held, note, take_up
+from segmentation.cli.workers import working
 from segmentation.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -40,11 +43,22 @@ class Jobs:
         self._folder = None if sweep is None else sweep.folder.absolute()
         self._shared = [] if sweep is None else list(sweep.shared)
         self._gathered = ""
+        self._command = os.getpid()
+        self._sent = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For a launcher: in its processes, these are the jobs that it was sent."""
+        return {**self.__dict__, "_sent": True}
 
     def begin(self) -> None:
         """Before the first job of a sweep."""
         if self._folder is not None:
             Ledger(self._folder).open()
+
+    @property
+    def begun(self) -> bool:
+        """Whether any job of the sweep has begun."""
+        return self._folder is not None and bool(Ledger(self._folder).entries())
 
     def __call__(self, composed: DictConfig) -> float | None:
         """The job's value for one composed config; None where a job of a sweep failed or came to no number.
@@ -55,20 +69,19 @@ class Jobs:
             follow(self._job)
             return None
         with leading(self._job):
-            return self._lead(composed)
+            if self._folder is None or not self._sent:
+                return self._lead(composed)
+            return working(self._folder, self._command, lambda: self._lead(composed))
 
     def _lead(self, composed: DictConfig) -> float | None:
-        config = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-        assert isinstance(config, dict)
-        own = {str(key): value for key, value in config.items()}
         about = HydraConfig.get()
         folder = Path(about.runtime.output_dir)
         value: float | None
         if self._folder is None:
-            value = self._alone(own, folder)
+            value = self._alone(_plain(composed), folder)
         else:
             swept = " ".join(own_overrides(about.overrides.task, self._shared))
-            value = self._attempt(own, folder, f"job {about.job.num} ({swept})", Ledger(self._folder))
+            value = self._attempt(composed, folder, f"job {about.job.num} ({swept})", Ledger(self._folder))
         if self._gather is not None:
             self._gathered = self._gather(self._folder or folder)
         return value
@@ -80,14 +93,7 @@ class Jobs:
             self._gathered = self._gather(self._folder)
         if self._gathered:
             print(self._gathered, flush=True)  # noqa: T201
-        if entries and self._folder is not None:
-            print(f"{summary(entries)}, in {self._folder}", flush=True)  # noqa: T201
-        failed = [entry for entry in entries if entry.outcome == "failed"]
-        if failed:
-            lines = "".join(f"  {entry.name}: {entry.reason}\n" for entry in failed)
-            sys.stderr.write(f"{len(failed)} of {len(entries)} jobs failed:\n{lines}")
-        # A fault of ours tells more than a mistake of the user's.
-        return min((entry.status for entry in failed), default=0)
+        return 0 if self._folder is None else told(entries, self._folder)
 
     def _alone(self, config: Config, folder: Path) -> float:
         if "resume" not in config:
@@ -100,14 +106,13 @@ class Jobs:
         except Timeout:
             raise UserError(f"{folder}: another command is writing this run. Wait for its end.") from None
 
-    def _attempt(self, config: Config, folder: Path, name: str, ledger: Ledger) -> float | None:
-        from filelock import FileLock
-
+    def _attempt(self, composed: DictConfig, folder: Path, name: str, ledger: Ledger) -> float | None:
         error_file = folder / "error.txt"
+        ledger.add(Entry(name, "begun"))
+        log.info("%s", name)
         try:
-            # Two jobs of one search may ask for the same values.
-            with FileLock(folder / ".lock"):
-                value, outcome = self._call(config, folder)
+            with held(folder):
+                value, outcome = self._call(composed, folder)
         except Exception as error:
             message = explain(error) if self._quiet else None
             reason = message or "".join(traceback.format_exception(error)).rstrip()
@@ -116,15 +121,29 @@ class Jobs:
             sys.stderr.write(f"error: {name}: {reason}\n")
             ledger.add(Entry(name, "failed", 1 if message is None else 2, reason.splitlines()[-1]))
             return None
+        except (SystemExit, KeyboardInterrupt) as end:
+            code = end.code if isinstance(end, SystemExit) else None
+            # Else the command is gone, and another may be at work here by now.
+            if not self._sent or os.getppid() == self._command:
+                ledger.add(Entry(name, "cut off", code if isinstance(code, int) else 128 + signal.SIGINT))
+            raise
         error_file.unlink(missing_ok=True)
         log.info("%s %s", name, outcome)
         ledger.add(Entry(name, outcome))
         return None if math.isnan(value) else value
 
-    def _call(self, config: Config, folder: Path) -> tuple[float, Outcome]:
-        if "resume" not in config:
-            return self._job(config, folder), "ran"
-        going_on, value = take_up(config, folder)
+    def _call(self, composed: DictConfig, folder: Path) -> tuple[float, Outcome]:
+        config = _plain(composed)
+        value = None
+        if "resume" in config:
+            config, value = take_up(config, folder)
         if value is not None:
             return value, "finished before"
-        return self._job(going_on, folder), "went on" if going_on["resume"] else "ran"
+        note(folder, composed)
+        return self._job(config, folder), "went on" if config.get("resume") else "ran"
+
+
+def _plain(composed: DictConfig) -> Config:
+    config = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    assert isinstance(config, dict)
+    return {str(key): value for key, value in config.items()}

@@ -5,30 +5,23 @@ from pathlib import Path
 
 import yaml
 
-from segmentation.cli.compose import CONF
+from segmentation.cli.command import Command, own_options
 from segmentation.cli.takeup import differences
 
 _FOR_THIS_TIME = "trainer."
 """Options that may change when a run goes on: how long, on how many devices."""
 
 
-def latest_unfinished(overrides: Sequence[str]) -> Path | None:
+def latest_unfinished(arguments: Sequence[str]) -> Path | None:
     """The run of these options that last wrote a checkpoint, has no report, and is nobody's work now; or None.
 
     Looked for where a new run would be put. Raises Hydra's exceptions for what cannot be composed.
     """
-    import hydra
-    from omegaconf import OmegaConf
-
-    given = [override for override in overrides if not override.startswith("-")]
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        config = hydra.compose("train", given, return_hydra_config=True)
-        place = Path(config.hydra.run.dir)
-        own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-        now = OmegaConf.to_container(own, resolve=True)
-    assert isinstance(now, dict)
-    settled = any(override.startswith("hydra.run.dir=") for override in given)
-    options = {str(key): value for key, value in now.items()}
+    command = Command.of(arguments, "train")
+    config = command.compose(command.overrides)
+    place = Path(config.hydra.run.dir)
+    options = own_options(config)
+    settled = any(override.startswith("hydra.run.dir=") for override in command.overrides)
     found = [
         folder
         for folder in ([place] if settled else _folders(place.parent))

@@ -1,5 +1,6 @@
 """Exceptions -> what the user should read."""
 
+import re
 from collections.abc import Iterable
 
 from hydra.errors import (
@@ -28,7 +29,7 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, MissingConfigException):
         return _missing_option(error)
     if isinstance(error, OverrideParseException):
-        return f"'{error.override}' cannot be read: write KEY=VALUE, a list as KEY=[1,2], and quote special characters."
+        return _unreadable(error)
     if isinstance(error, ConfigCompositionException) and str(error).startswith("Ambiguous"):
         return f"{_first_line(error)}: add -m (--multirun) to run each value, or write a list as KEY=[1,2]."
     if isinstance(error, ConfigCompositionException) and isinstance(
@@ -44,6 +45,17 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, HydraException | OmegaConfBaseException):
         return _first_line(error) + "."
     return None
+
+
+def _unreadable(error: OverrideParseException) -> str:
+    told = f"'{error.override}' cannot be read: "
+    reason = re.search(r" while evaluating '.*': (.+)", str(error))
+    if reason is None:
+        return f"{told}write KEY=VALUE, a list as KEY=[1,2], and quote special characters."
+    choice = re.fullmatch(r"(.+)=choice\((.*)\)", error.override)
+    if choice and "NoneType" in reason[1]:
+        return f"{told}choice() takes no null, a bare list does: {choice[1]}={choice[2]}."
+    return f"{told}{reason[1].rstrip('.')}."
 
 
 def _missing_option(error: MissingConfigException) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import yaml
 
+from segmentation.cli.command import Command
 from segmentation.cli.latest import latest_unfinished
 from segmentation.cli.paths import quoted
 from segmentation.errors import UserError
@@ -19,15 +20,16 @@ def resumed(arguments: Sequence[str]) -> list[str]:
     not finished, or none. Raises `UserError` where RUN is no run folder or has no checkpoint to go on from, and
     where a new run would be written over an old one.
     """
-    runs = [argument.lstrip("+").removeprefix(_KEY) for argument in arguments if _is_resume(argument)]
-    typed = [argument for argument in arguments if not _is_resume(argument)]
+    command = Command.of(arguments, "train")
+    runs = [each.lstrip("+").removeprefix(_KEY) for each in command.overrides if _is_resume(each)]
+    typed = [override for override in command.overrides if not _is_resume(override)]
     run = runs[-1] if runs else ""
     if run == "auto":
-        latest = latest_unfinished(typed)
+        latest = latest_unfinished([*command.flags, *typed])
         run = "" if latest is None else str(latest)
     if run in ("", "null"):
         _refuse_used_folder(typed)
-        return typed
+        return [*command.flags, *typed]
     folder = Path(run.strip("'\"")).expanduser().resolve()
     kept = [override for override in _earlier(folder, run) if not _is_resume(override)]
     # The run keeps its own .hydra: a mistyped resume must not change what the run is.
@@ -36,7 +38,8 @@ def resumed(arguments: Sequence[str]) -> list[str]:
         f"hydra.run.dir={quoted(str(folder))}",
         "hydra.output_subdir=null",
     ]
-    return [*kept, *typed, *there]
+    # Hydra refuses a flag between two overrides.
+    return [*command.flags, *kept, *typed, *there]
 
 
 def _earlier(folder: Path, run: str) -> list[str]:

@@ -1,6 +1,7 @@
 """A function of a config, made a command."""
 
 import functools
+import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
     from segmentation.cli.jobs import Jobs
 
 _INTERRUPTED = 130  # what a shell expects of a process that Ctrl-C ended
+_OF_A_SWEEP = ("hydra.output_subdir=null",)  # each job writes it, once it has seen what its folder holds
+_WORKER_DIED = (
+    "a process of the launcher was killed, as the system does when memory runs out, and the jobs beside it ended"
+    " with it. Give the same command again, where it was memory with fewer hydra.launcher.n_jobs."
+)
 
 Job = Callable[[Mapping[str, Any], Path], float]
 Gather = Callable[[Path], str]
@@ -66,11 +72,14 @@ def stop(message: str) -> NoReturn:
 
 
 def _run(job: Job, gather: Gather | None, config_name: str, *, quiet: bool) -> None:
+    from concurrent.futures.process import BrokenProcessPool
+
     from segmentation.cli.foreign import refuse_training_options
     from segmentation.cli.jobs import Jobs
     from segmentation.cli.resume import resumed
     from segmentation.cli.search import Search
     from segmentation.cli.sweep import plan_sweep
+    from segmentation.cli.workers import commanding
 
     # Hydra would print its own report of a wrong override and end with exit status 1; so it hands it to us.
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -82,15 +91,19 @@ def _run(job: Job, gather: Gather | None, config_name: str, *, quiet: bool) -> N
         _compose_and_call(jobs, config_name, quiet=quiet)
         jobs.tell()
         return
-    with sweep.alone():
+    with sweep.alone(), commanding(sweep.folder):
         search = Search.of(sweep)
-        sys.argv[1:] = sweep.arguments(sys.argv[1:], search.arguments if search else ())
+        more = [*_OF_A_SWEEP, *(search.arguments if search else ())]
+        sys.argv[1:] = sweep.arguments(more)
+        _silence_launchers()
         jobs.begin()
         try:
             _compose_and_call(jobs, config_name, quiet=quiet)
+        except BrokenProcessPool:
+            sys.stderr.write(f"error: {_WORKER_DIED}\n")
         except ValueError:
             # The sweeper looks for the best trial even where all of them failed, which is told below.
-            if search is None or search.fruitful:
+            if search is None or search.fruitful or not jobs.begun:
                 raise
         finally:
             status = jobs.tell()
@@ -98,6 +111,15 @@ def _run(job: Job, gather: Gather | None, config_name: str, *, quiet: bool) -> N
             search.tell()
     if status:
         sys.exit(status)
+
+
+def _silence_launchers() -> None:
+    """Each job says itself which it is; a launcher would repeat what all of them share."""
+    for launcher in (
+        "hydra._internal.core_plugins.basic_launcher",
+        "hydra_plugins.hydra_joblib_launcher._core",
+    ):
+        logging.getLogger(launcher).setLevel(logging.WARNING)
 
 
 def _compose_and_call(jobs: "Jobs", config_name: str, *, quiet: bool) -> None:

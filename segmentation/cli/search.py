@@ -1,16 +1,20 @@
 """A search by Optuna: a study in a file that goes on where it stopped, and the best of it as a command."""
 
+import sys
 import warnings
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from segmentation.cli.again import more_overrides
+from segmentation.cli.command import own_options
 from segmentation.cli.folders import job_folder
+from segmentation.cli.space import different, space
 from segmentation.cli.sweep import Sweep, typed
 from segmentation.errors import UserError
 
 if TYPE_CHECKING:
     from optuna import Study
-
-_ABSENT = "not given"
+    from optuna.trial import FrozenTrial
 
 
 class Search:
@@ -24,7 +28,8 @@ class Search:
     def of(cls, sweep: Sweep) -> "Search | None":
         """The sweep's study, new or taken up; None for a sweep that is no search or keeps none.
 
-        Raises `UserError` where its earlier trials do not compare with those that would follow.
+        Raises `UserError` where its earlier trials do not compare with those that would follow, and Hydra's
+        exceptions for a space that cannot be searched.
         """
         settings = sweep.config.hydra.sweeper
         if not settings.get("storage"):
@@ -32,15 +37,20 @@ class Search:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        direction = settings.direction
-        study = optuna.create_study(
-            storage=settings.storage,
-            study_name=settings.study_name,
-            direction=direction if isinstance(direction, str) else direction.name,
-            load_if_exists=True,
-        )
-        search = cls(sweep, study)
-        search._refuse_others()
+        _say_if_alone(sweep)
+        # Before the study is there: a space with a mistake must leave no trace in it.
+        now = space(sweep)
+        search = cls(sweep, _open(settings))
+        changed = different(search._trials, sweep, now)
+        if changed and search._has_results:
+            raise UserError(
+                f"{sweep.folder} holds a search with other options or another space ({', '.join(changed)}):"
+                " their trials do not compare. Give another name=NAME."
+            )
+        if changed:
+            # Optuna forgets no value that was ever proposed, and would refuse every other space for ever.
+            optuna.delete_study(study_name=settings.study_name, storage=settings.storage)
+            search = cls(sweep, _open(settings))
         search._take_up()
         return search
 
@@ -48,7 +58,7 @@ class Search:
     def arguments(self) -> list[str]:
         """What the sweeper is to be told: how many trials are missing, and where its random numbers go on."""
         settings = self._sweep.config.hydra.sweeper
-        told = [f"hydra.sweeper.n_trials={max(0, settings.n_trials - self._completed)}"]
+        told = [f"hydra.sweeper.n_trials={max(0, settings.n_trials - self._count('COMPLETE'))}"]
         if settings.sampler.get("seed") is not None:
             # From the same seed the sampler would propose what it proposed at the start.
             told.append(f"hydra.sweeper.sampler.seed={settings.sampler.seed + len(self._study.trials)}")
@@ -57,27 +67,46 @@ class Search:
     @property
     def fruitful(self) -> bool:
         """Whether any trial came to a value."""
-        return self._completed > 0
+        return self._count("COMPLETE") > 0
 
     def tell(self) -> None:
         """Prints the best trial, as the command that runs it again and the folder where it is."""
         if not self.fruitful:
+            print("no trial came to a value", flush=True)  # noqa: T201
             return
         best = self._study.best_trial
-        found = [f"{key}={value}" for key, value in best.params.items()]
-        shared = [str(each.input_line) for key, each in self._sweep.shared.items() if key != "sweep"]
-        folder = self._sweep.folder / job_folder(found, ())
         print(  # noqa: T201
-            f"best of {len(self._study.trials)} trials: {best.value:.4f}, in {folder}; to run it again:\n"
-            f"  {typed([*shared, *found])}",
+            f"best of {len(self._trials)} trials: {best.value:.4f}, in {self._folder(best)}; to run it again:\n"
+            f"  {self._again(best)}",
             flush=True,
         )
 
-    @property
-    def _completed(self) -> int:
-        from optuna.trial import TrialState
+    def _again(self, trial: "FrozenTrial") -> str:
+        """The command of a trial's run, with what the sweep's own file settled for it."""
+        shared = [str(each.input_line) for key, each in self._sweep.shared.items() if key != "sweep"]
+        overrides = [*shared, *_proposed(trial)]
+        command = self._sweep.command
+        more = more_overrides(self._folder(trial), own_options(command.compose(overrides)))
+        return typed([*command.config_flags, *overrides, *more])
 
-        return len(self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
+    @property
+    def _trials(self) -> "list[FrozenTrial]":
+        return self._study.get_trials(deepcopy=False)
+
+    def _count(self, state: str) -> int:
+        return sum(trial.state.name == state for trial in self._trials)
+
+    def _folder(self, trial: "FrozenTrial") -> Path:
+        shared = [f"{key}={each.get_value_element_as_str()}" for key, each in self._sweep.shared.items()]
+        return self._sweep.folder / job_folder([*shared, *_proposed(trial)], list(self._sweep.shared))
+
+    @property
+    def _has_results(self) -> bool:
+        return any(
+            trial.state.name == "COMPLETE"
+            or (trial.params and (self._folder(trial) / "checkpoints").is_dir())
+            for trial in self._trials
+        )
 
     def _take_up(self) -> None:
         from optuna.exceptions import ExperimentalWarning
@@ -85,27 +114,33 @@ class Search:
 
         for trial in self._study.get_trials(states=(TrialState.RUNNING,)):
             self._study.tell(trial.number, state=TrialState.FAIL)
-            if trial.params:
+            # The folder is there once a config could be composed: what could not would fail for ever.
+            if trial.params and self._folder(trial).is_dir():
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", ExperimentalWarning)
                     # The same values lead to the same folder, where its run goes on.
                     self._study.enqueue_trial(trial.params)
 
-    def _refuse_others(self) -> None:
-        trials = self._study.get_trials(deepcopy=False)
-        if not trials:
-            return
-        settled = {key: override.get_value_element_as_str() for key, override in self._sweep.shared.items()}
-        # The sweeper keeps what all trials share with each.
-        earlier = {key.lstrip("+~"): value for key, value in trials[-1].user_attrs.items()}
-        changed = sorted(
-            key for key in earlier.keys() | settled.keys() if earlier.get(key) != settled.get(key)
+
+def _open(settings: Any) -> "Study":
+    import optuna
+
+    direction = settings.direction
+    return optuna.create_study(
+        storage=settings.storage,
+        study_name=settings.study_name,
+        direction=direction if isinstance(direction, str) else direction.name,
+        load_if_exists=True,
+    )
+
+
+def _say_if_alone(sweep: Sweep) -> None:
+    launcher = sweep.config.hydra.runtime.choices["hydra/launcher"]
+    if launcher != "basic" and sweep.config.hydra.sweeper.n_jobs == 1:
+        sys.stderr.write(
+            f"note: {launcher} gets one trial at a time; hydra.sweeper.n_jobs=2 or more run side by side.\n"
         )
-        if earlier and changed:
-            listed = ", ".join(
-                f"{key}={earlier.get(key, _ABSENT)}, now {settled.get(key, _ABSENT)}" for key in changed
-            )
-            raise UserError(
-                f"{self._sweep.folder} holds a search with other options ({listed}): their trials do not"
-                " compare. Give another name=NAME."
-            )
+
+
+def _proposed(trial: "FrozenTrial") -> list[str]:
+    return [f"{key}={value}" for key, value in trial.params.items()]

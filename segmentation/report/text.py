@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,19 +20,30 @@ def write_report(
     splits: Sequence[str] = ("val", "test"),
     complete: bool = False,
 ) -> None:
-    """Writes `report.json` (a number that does not exist is null) and `report.md` into `folder`."""
-    write_json(folder / "report.json", report)
+    """Writes `report.md` and then `report.json` (a number that does not exist is null) into `folder`.
+
+    A folder with a `report.json` is finished.
+    """
     write_text(folder / "report.md", markdown(report, splits=splits, complete=complete))
+    write_json(folder / "report.json", report)
 
 
 def write_json(path: Path, content: Any) -> None:
     """Plain data as JSON; numbers that do not exist are null."""
-    path.write_text(json.dumps(_plain(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(_plain(content), indent=2, allow_nan=False) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """As UTF-8; the odd bytes that file names may hold become question marks."""
-    path.write_text(text, encoding="utf-8", errors="replace")
+    """As UTF-8; the odd bytes that file names may hold become question marks.
+
+    Written beside and renamed: a crash leaves the earlier file or the new one, never a part.
+    """
+    fresh = path.with_name(f"{path.name}.part")
+    with fresh.open("w", encoding="utf-8", errors="replace") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())  # else a power cut could leave the name without the contents
+    fresh.replace(path)
 
 
 def markdown(

@@ -2,9 +2,11 @@
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import yaml
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -35,8 +37,14 @@ class Scripted(LightningModule):
     val_dataloader = train_dataloader
 
 
-def other(folder: Path, scores: list[float]) -> None:
+def describe(folder: Path, data: str = "shapes", epochs: int = 4) -> None:
+    config = {"dataset": {"name": data}, "trainer": {"max_epochs": epochs}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+
+
+def other(folder: Path, scores: list[float], **about: Any) -> None:
     folder.mkdir()
+    describe(folder, **about)
     with (folder / "metrics.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["epoch", "step", "val/miou"])
@@ -47,6 +55,7 @@ def epochs_of(
     folder: Path, scores: list[float], *, mode: str = "max", least_runs: int = 3, warmup: int = 1
 ) -> int:
     folder.mkdir()
+    describe(folder)
     pruning = Pruning(folder, monitor="val/miou", mode=mode, least_runs=least_runs, warmup_epochs=warmup)
     trainer = Trainer(
         max_epochs=len(scores),
@@ -84,6 +93,10 @@ def test_the_median_rule(
     ):
         other(tmp_path / name, reached)
     other(tmp_path / "young", [0.99])
+    other(tmp_path / "easier", [0.99] * 4, data="others")
+    other(tmp_path / "longer", [0.99] * 8, epochs=8)
+    other(tmp_path / "torn", [0.99] * 4)
+    (tmp_path / "torn" / "config.yaml").write_text("dataset: {na")
     assert epochs_of(tmp_path / "run", scores, **options) == epochs  # type: ignore[arg-type]
     told = tmp_path / "run" / "pruned.txt"
     assert told.exists() == (epochs < 4)

@@ -25,7 +25,7 @@ from segmentation.errors import UserError
         ),
         (["seed=1", "name=a"], ["seed", "name"], "name-a+seed-1"),
         (["+loss.gamma=2.5", "data.size=[48,64]"], [], "data.size-48_64+loss.gamma-2.5"),
-        (["dataset.root='/my data/camvid'"], [], "dataset.root-my_data_camvid"),
+        (["dataset.root='/my data/camvid'"], [], "dataset.root-my_data_camvid-6ad7fe58"),
         (["optimizer.lr=1e-05"], [], "optimizer.lr-1e-05"),
         ([], [], "job"),
     ],
@@ -41,6 +41,14 @@ def test_long_names_are_shortened_and_stay_apart() -> None:
     assert first != second
     assert max(len(first), len(second)) < 140
     assert first.startswith("dataset.root-long_long")
+
+
+@pytest.mark.parametrize(
+    "values", [("val/loss", "val_loss"), ("_a", "a"), ("a,b", "[a,b]"), ("", "''"), ("'a b'", "'a  b'")]
+)
+def test_jobs_that_differ_have_folders_of_their_own(values: tuple[str, str]) -> None:
+    first, second = (job_folder([f"key={value}"], []) for value in values)
+    assert first != second
 
 
 @given(st.lists(st.tuples(st.from_regex(r"[a-z]{1,8}", fullmatch=True), st.text(max_size=60)), max_size=6))
@@ -65,6 +73,15 @@ def test_a_folder_can_be_given_to_an_option_as_it_is(name: str) -> None:
         (["-m", "backbone=resnet18,resnet50", "dataset=shapes,shapes_binary"], "outputs/sweeps/sweep", []),
         (["-m", "backbone=resnet18,resnet50", "name=mine"], "outputs/sweeps/mine", ["name"]),
         (["-m", "seed=range(3)", "hydra.sweep.dir=/tmp/here"], "/tmp/here", []),
+        (["-m", "experiment=voc_resnet18_aux,camvid_resnet18"], "outputs/sweeps/sweep", []),
+        (["-m", "experiment=glob(*)", "name=mine"], "outputs/sweeps/mine", ["name"]),
+        (["-m", "trainer=default,debug"], "outputs/sweeps/shapes_resnet18", []),
+        # Of two the last holds, as in Hydra.
+        (["-m", "seed=3", "loss=focal", "seed=1,2"], "outputs/sweeps/shapes_resnet18", ["loss"]),
+        (["-m", "seed=1,2", "loss=focal,dice", "seed=3"], "outputs/sweeps/shapes_resnet18", ["seed"]),
+        # An option that only the swept choices have.
+        (["-m", "loss=focal", "loss.gamma=1,2"], "outputs/sweeps/shapes_resnet18", ["loss"]),
+        (["-m", "loss=choice(focal)", "loss.gamma=3"], "outputs/sweeps/shapes_resnet18", ["loss.gamma"]),
     ],
 )
 def test_a_sweep_has_one_folder(arguments: list[str], folder: str, shared: list[str]) -> None:
@@ -89,7 +106,7 @@ def test_what_is_settled_replaces_what_was_typed() -> None:
     ]
     sweep = plan_sweep(typed, "train")
     assert sweep is not None
-    assert sweep.arguments(typed, ["hydra.sweeper.n_trials=3"]) == [
+    assert sweep.arguments(["hydra.sweeper.n_trials=3"]) == [
         *("-m", "hydra.sweep.dir='x'", "hydra.job.config.override_dirname.exclude_keys=['sweep','name']"),
         *("hydra.sweeper.n_trials=3", "sweep=optuna", "seed=1,2", "name=x"),
     ]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from filelock import FileLock
 
 SCRIPT = """
 from segmentation.cli import script
@@ -32,16 +33,22 @@ if __name__ == "__main__":
 """
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     (folder / "job.py").write_text(SCRIPT)
-    return subprocess.run(
+    return subprocess.Popen(
         [sys.executable, str(folder / "job.py"), *arguments],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
         cwd=folder,
         env={"PYTHONPATH": str(ROOT)},
     )
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    with start(folder, *arguments) as process:
+        out, err = process.communicate()
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 @pytest.mark.parametrize(
@@ -78,6 +85,22 @@ def test_a_sweep_goes_on(seeds: str, status: int, failures: list[str], gathered:
     reasons = {path.parent.name: path.read_text() for path in tmp_path.rglob("error.txt")}
     assert reasons["seed-1"] == "seed 1 is no good\n"
     assert len(reasons) == len(failures)
+
+
+def test_a_job_that_waits_for_another_process_says_so(tmp_path: Path) -> None:
+    folder = tmp_path / "outputs" / "sweeps" / "s" / "seed-3"
+    folder.mkdir(parents=True)
+    lock = FileLock(folder / ".lock")
+    said = []
+    with lock, start(tmp_path, "-m", "name=s", "seed=3,4") as process:
+        assert process.stdout
+        for line in process.stdout:
+            said.append(line)
+            if "waiting" in line:
+                lock.release()
+    assert process.returncode == 0
+    assert said[1] == f"waiting for another process, which is writing {folder}\n"
+    assert said[-1].startswith("2 jobs: 2 ran, in ")
 
 
 def test_a_single_run_fails_as_before(tmp_path: Path) -> None:

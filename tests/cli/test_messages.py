@@ -31,6 +31,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         ("dataset=voc", "dataset.root is missing"),
         ("experiment=voc_resnet18", "Did you mean 'voc_resnet18_aux'?"),
         ("data.size=[96", "cannot be read"),
+        ("optimizer.lr=interval(a,b)", "str is incompatible"),
         ("seed", "KEY=VALUE"),
         ("weights=${nothing}", "weights refers to something that is not there"),
         ("backbone=resnet18,resnet34", "--multirun"),
@@ -86,6 +87,23 @@ def test_resume_repeats_the_overrides_in_the_same_folder(tmp_path: Path) -> None
     assert resumed([f"+resume={folder}"]) == resumed([f"resume={folder}"])
     with pytest.raises(UserError, match="already holds a run"):
         resumed([f"hydra.run.dir='{folder}'"])
+
+
+def test_flags_may_stand_anywhere_beside_resume(tmp_path: Path) -> None:
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "overrides.yaml").write_text("- backbone=resnet34\n")
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
+    arguments = resumed([f"resume={tmp_path}", "--config-dir", "mine", "trainer.max_epochs=3"])
+    assert arguments[:4] == ["--config-dir", "mine", "backbone=resnet34", "trainer.max_epochs=3"]
+
+
+def test_resume_auto_reads_a_users_own_config_files(tmp_path: Path) -> None:
+    (tmp_path / "mine" / "experiment").mkdir(parents=True)
+    (tmp_path / "mine" / "experiment" / "own.yaml").write_text("# @package _global_\nname: own\n")
+    flags = ["--config-dir", str(tmp_path / "mine")]
+    # Nothing is there to go on with, so a new run begins.
+    assert resumed([*flags, "resume=auto", "experiment=own"]) == [*flags, "experiment=own"]
 
 
 @pytest.mark.parametrize("text", ["{a: 1}", "- [1]", "- ]["])

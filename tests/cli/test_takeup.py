@@ -73,6 +73,34 @@ def test_a_run_of_other_options_is_left_as_it_is(tmp_path: Path) -> None:
     assert (folder / "checkpoints" / "best.ckpt").exists()
 
 
+def begun(folder: Path, config: dict[str, Any]) -> None:
+    (folder / ".hydra").mkdir()
+    (folder / ".hydra" / "config.yaml").write_text(yaml.safe_dump({**config, "name": "${dataset.name}"}))
+
+
+def test_a_finished_run_that_was_prolonged_by_hand_is_finished(tmp_path: Path) -> None:
+    config = composed("name=shapes", "trainer.max_epochs=5")
+    longer = composed("name=shapes", "trainer.max_epochs=9", "resume=somewhere")
+    folder = leave(tmp_path / "run", longer, report=reported(0.5))
+    begun(folder, config)
+    assert take_up(config, folder) == (config, 0.5)
+    with pytest.raises(UserError, match="max_epochs 5, now 9"):
+        take_up(longer, folder)
+    (folder / "report.json").unlink()
+    with pytest.raises(UserError, match=r"resumed with other options .*max_epochs 9, now 5"):
+        take_up(config, folder)
+
+
+def test_a_run_whose_config_was_torn_goes_on(tmp_path: Path) -> None:
+    config = composed("name=shapes")
+    folder = leave(tmp_path / "run", config)
+    begun(folder, config)
+    text = (folder / "config.yaml").read_text()
+    for torn in ("", text[:100], text[:-40] + "\n: ["):
+        (folder / "config.yaml").write_text(torn)
+        assert take_up(config, folder) == ({**config, "resume": str(folder)}, None)
+
+
 def test_being_resumed_is_no_difference() -> None:
     assert differences({"a": {"b": 1}, "resume": "x"}, {"a": {"b": 1}, "resume": None}) == []
     assert differences({"a": {"b": None}}, {"a": {}}) == ["a.b None, now None"]

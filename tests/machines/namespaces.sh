@@ -74,7 +74,11 @@ run() { # how the two meet: what both are told, then what each
     for number in 0 1; do on_machine "$number" "${both[@]}" ${@:number + 2:1}; done
     for number in 0 1; do wait -n || { cat machine0.log machine1.log; exit 1; }; done
     started=()
-    [ ! -s machine1.log ] || { echo "the second machine was not silent:"; cat machine1.log; exit 1; }
+    # torchrun's agents take leave of each other over a store that goes with the first: at times the other says so.
+    if grep -v 'torch/distributed/elastic/' machine1.log; then
+        echo "the second machine was not silent"
+        exit 1
+    fi
     "$PYTHON" "$root/tests/machines/same.py" alone two/*
 }
 

@@ -25,16 +25,20 @@ class PredictionGrid(Callback):
         self._every = every_n_epochs
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws, on the first process and in the epochs that are asked for."""
+        """Predicts in the epochs that are asked for, and draws on the first process.
+
+        All of them predict: each may hold a part of the weights.
+        """
         last = trainer.current_epoch + 1 == trainer.max_epochs
         due = last or trainer.current_epoch % self._every == 0
-        if trainer.sanity_checking or not due or not trainer.is_global_zero:
+        if trainer.sanity_checking or not due:
             return
         assert isinstance(pl_module, SegmentationTask)
         data = trainer.datamodule  # type: ignore[attr-defined]
-        page = side_by_side(
-            [self._row(pl_module, data, index) for index in self._indices(data)], pl_module.classes
-        )
+        rows = [self._row(pl_module, data, index) for index in self._indices(data)]
+        if not trainer.is_global_zero:
+            return
+        page = side_by_side(rows, pl_module.classes)
         page.save(self._path)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):

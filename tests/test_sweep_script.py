@@ -248,7 +248,7 @@ def test_a_real_sweep_killed_in_its_second_job(tmp_path: Path) -> None:
         command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
         deadline = time.monotonic() + 300
-        while not (folder / "seed-2" / "metrics.csv").exists() or not list(folder.glob("seed-2/*/last.ckpt")):
+        while not (folder / "seed-2" / "checkpoints" / "last.ckpt").exists():
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.02)
         process.kill()

@@ -49,8 +49,9 @@ class History(Logger):
         epoch = int(metrics["epoch"]) + 1
         row = self._rows.setdefault(epoch, {})
         row.update(metrics, epoch=epoch, step=step or 0)
+        if "train/loss" in metrics or "val/loss" in metrics:
+            self._write()  # the validation's at once: the epoch's checkpoint comes before the training's scores
         if "train/loss" in metrics:
-            self._write()
             log.info(_line(row))
 
     def go_on_after(self, epoch: int) -> None:

@@ -55,6 +55,8 @@ CONTENTS = [
     *(f"{curve}.{ending}" for curve in ("roc", "pr", "reliability") for ending in ("csv", "png")),
 ]
 
+BINNED = ("roc_auc", "pr_auc", "calibration_error")  # of scores counted in bins
+
 OPTIONS: dict[str, Any] = {
     "dataset": {"root": None},
     "split": "test",
@@ -248,14 +250,16 @@ def test_processes_count_what_one_does(trained: Path, judged: tuple[Path, Any], 
     assert found["environment"].pop("processes") == 3
     for part in ("protocol", "data", "model"):
         assert found[part] == expected[part]
-    # Another process may round a probability otherwise, which moves it into the next of a curve's fine bins.
+    # The masks are the same to the pixel; a process of other threads may round a probability into the next of a
+    # curve's bins, and each such pixel of these few thousand is worth 1e-5 of an area.
     assert found["per_class"].keys() == expected["per_class"].keys()
     rows = [(expected["metrics"], found["metrics"])]
     rows += [(row, found["per_class"][name]) for name, row in expected["per_class"].items()]
     for row, other in rows:
         assert row.keys() == other.keys()
         for name, value in row.items():
-            assert other[name] == (value if value is None else pytest.approx(value, abs=1e-6)), name
+            limit = 1e-4 if name.endswith(BINNED) else 1e-6
+            assert other[name] == (value if value is None else pytest.approx(value, abs=limit)), name
     assert {path.name for path in files(together)} == {path.name for path in files(alone)} - {"run.log"}
 
 

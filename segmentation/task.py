@@ -8,14 +8,13 @@ import numpy as np
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from segmentation.classes import Classes
 from segmentation.functional import Decision, resize
 from segmentation.losses import pooled
 from segmentation.metrics import Tally
-from segmentation.models import Segmenter
+from segmentation.models import Segmenter, shard
 from segmentation.optim import settle
 from segmentation.sample import Batch
 
@@ -77,13 +76,8 @@ class SegmentationTask(LightningModule):
 
     def configure_model(self) -> None:
         """Cuts the model up between the processes where the trainer's strategy says so (`trainer=fsdp`)."""
-        if self.device_mesh is None or isinstance(self.model, FSDPModule):
-            return
-        self.model.to(memory_format=torch.contiguous_format)  # what else there is cannot be cut
-        for part in self.model.children():  # one part at a time is put together
-            fully_shard(part, mesh=self.device_mesh)
-        fully_shard(self.model, mesh=self.device_mesh)
-        register_fsdp_forward_method(self.model, "with_auxiliary")
+        if self.device_mesh is not None:
+            shard(self.model, self.device_mesh)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """The loss of one batch, with the auxiliary head's share."""
@@ -183,19 +177,10 @@ class SegmentationTask(LightningModule):
         checkpoint["segmentation"] = self._describe()
         reduce = self.trainer.strategy.reduce
         checkpoint["train_tally"] = {
-            name: reduce(count.clone(), reduce_op="sum").cpu() for name, count in self._counts().items()
+            name: reduce(count.clone(), reduce_op="sum").cpu()
+            for name, count in self.train_tally.counts().items()
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes up the counts of an epoch that was cut off: the first process has them all."""
-        nothing = torch.zeros(0, 1, 1, dtype=torch.uint8, device=self.train_tally.confusion.counts.device)
-        self.train_tally.update(
-            nothing.sum(), nothing, nothing
-        )  # else torchmetrics warns of scores of nothing
-        if self.global_rank == 0:
-            for name, count in self._counts().items():
-                count.copy_(checkpoint["train_tally"][name])
-
-    def _counts(self) -> dict[str, Tensor]:
-        confusion, mean_loss = self.train_tally.confusion, self.train_tally.mean_loss
-        return {"confusion": confusion.counts, "loss": mean_loss.total, "pixels": mean_loss.weight}
+        self.train_tally.take_up(checkpoint["train_tally"] if self.global_rank == 0 else {})

@@ -8,6 +8,7 @@ import runpy
 import subprocess
 import sys
 import threading
+import traceback
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -58,7 +59,9 @@ def _serve() -> None:
     """Forks for every line on stdin, and answers with the exit status."""
     import segmentation.evaluation
     import segmentation.training  # noqa: F401
+    from segmentation.cli import compose
 
+    compose("train")  # Hydra looks for its plugins once
     assert threading.active_count() == 1, "a fork of several threads may wait for ever"
     for line in sys.stdin:
         command, folder, streams = json.loads(line)
@@ -77,8 +80,20 @@ def _run(command: list[str], folder: str, streams: str) -> None:
     os.chdir(folder)
     sys.argv = command
     sys.path.insert(0, str(ROOT))
-    runpy.run_path(command[0], run_name="__main__")
-    sys.exit()
+    status = 0
+    try:
+        runpy.run_path(command[0], run_name="__main__")
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    # As Python ends, but for the taking apart of all that was imported, which would take longer than most scripts.
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 if __name__ == "__main__":

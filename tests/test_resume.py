@@ -27,6 +27,7 @@ from segmentation.training import train
 
 SMALL = [
     "backbone=mobilenetv3_small",
+    "head=fcn",
     "dataset.size=48",
     "dataset.train=10",
     "dataset.val=3",

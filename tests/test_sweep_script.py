@@ -222,7 +222,14 @@ def test_a_search_in_which_nothing_comes_to_a_value_says_so(tmp_path: Path) -> N
 
 
 SMALL = [
-    *("backbone=mobilenetv3_small", "dataset.size=48", "dataset.train=6", "dataset.val=2", "dataset.test=2"),
+    *(
+        "backbone=mobilenetv3_small",
+        "head=fcn",
+        "dataset.size=48",
+        "dataset.train=6",
+        "dataset.val=2",
+        "dataset.test=2",
+    ),
     *(
         "data.size=[48,48]",
         "data.batch_size=2",

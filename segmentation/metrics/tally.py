@@ -1,5 +1,8 @@
 """All that is kept of a split while it passes."""
 
+from collections.abc import Mapping
+
+import torch
 from torch import Tensor, nn
 
 from segmentation.metrics.confusion import ConfusionMatrix, MeanLoss
@@ -25,6 +28,21 @@ class Tally(nn.Module):
         """`loss` and everything in `metrics.scores`."""
         loss = {"loss": float(self.mean_loss.compute())}
         return loss | scores(self.confusion.compute(), binary=self._binary)
+
+    def counts(self) -> dict[str, Tensor]:
+        """What this process has counted: the tensors themselves, by name."""
+        return {
+            "confusion": self.confusion.counts,
+            "loss": self.mean_loss.total,
+            "pixels": self.mean_loss.weight,
+        }
+
+    def take_up(self, counts: Mapping[str, Tensor]) -> None:
+        """Goes on from the `counts` of a split that was cut off; from nothing, where another process has them."""
+        nothing = torch.zeros(0, 1, 1, dtype=torch.uint8, device=self.confusion.counts.device)
+        self.update(nothing.sum(), nothing, nothing)  # else torchmetrics warns of scores of nothing
+        for name, count in counts.items():
+            self.counts()[name].copy_(count)
 
     def reset(self) -> None:
         """Forgets everything."""

@@ -1,23 +1,16 @@
 """A mistake on the command line ends in one short line and exit status 2."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from scripts import run_script
 
 from segmentation.cli.help import help_text
 from segmentation.cli.resume import resumed
 from segmentation.errors import UserError
 
 ROOT = Path(__file__).parents[2]
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), *arguments], capture_output=True, text=True, check=False
-    )
 
 
 @pytest.mark.parametrize(
@@ -42,7 +35,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     ],
 )
 def test_wrong_options(argument: str, words: str, tmp_path: Path) -> None:
-    done = run(f"hydra.run.dir={tmp_path}", argument)
+    done = run_script("train.py", f"hydra.run.dir={tmp_path}", argument)
     assert done.returncode == 2
     assert words in done.stderr
     assert done.stderr.startswith("error: ")
@@ -52,7 +45,7 @@ def test_wrong_options(argument: str, words: str, tmp_path: Path) -> None:
 
 def test_the_traceback_comes_back_on_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-    done = run("backbone=resnet19", f"hydra.run.dir={tmp_path}")
+    done = run_script("train.py", "backbone=resnet19", f"hydra.run.dir={tmp_path}", fresh=True)
     assert done.returncode == 1
     assert "Traceback" in done.stderr
 
@@ -134,7 +127,7 @@ def test_a_strangers_run_folder_runs_nothing(tmp_path: Path, override: str) -> N
     (tmp_path / ".hydra" / "overrides.yaml").write_text(json.dumps([text]))
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "last.ckpt").touch()
-    done = run(f"resume={tmp_path}")
+    done = run_script("train.py", f"resume={tmp_path}")
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
     assert "no option of a run" in done.stderr
     assert not canary.exists()

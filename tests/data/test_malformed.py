@@ -15,10 +15,11 @@ from segmentation.errors import UserError
 
 
 @pytest.mark.parametrize("case", MALFORMED, ids=lambda case: case.id)
-def test_one_short_message(case: Malformed, tmp_path: Path) -> None:
+def test_one_short_message(case: Malformed, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     options = case.make(tmp_path)
     with pytest.raises(UserError) as caught:
         check(create_source(**options))
+    assert capfd.readouterr() == ("", ""), "a library spoke as well"
     message = str(caught.value)
     # Where the data lies is the user's choice: its length is none of ours.
     assert len(message.replace(str(tmp_path), "")) <= 300

@@ -51,8 +51,9 @@ def company(trainer: Trainer) -> Iterator[None]:
     threading.Thread(target=_watch, args=(others, over), daemon=True).start()
     try:
         yield
-    except (Exception, KeyboardInterrupt) as error:
-        own = isinstance(error, UserError | KeyboardInterrupt)
+    except BaseException as error:
+        # A signal is for all of them, and the end of the others would only follow from it.
+        own = isinstance(error, UserError) or not isinstance(error, Exception)
         reason = None if own else _first_death(others)
         for other in others:  # deaf to Ctrl-C, and at work on what is over
             other.kill()

@@ -36,6 +36,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         ("weights=${nothing}", "weights refers to something that is not there"),
         ("backbone=resnet18,resnet34", "--multirun"),
         ("resume=nowhere", "no run folder"),
+        ("-mcjob", "Only one of --run, --multirun, --cfg"),
         ("+data.size=3", "data.size"),
         ("loss=null", "cannot be null"),
         ("hydra.run.dir=/proc/nope", "/proc/nope"),

@@ -6,8 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from conftest import ROOT
 from filelock import FileLock
+from torch.distributed import TCPStore
+
+from segmentation.cli.ranks import leading
+from segmentation.errors import UserError
 
 # What a launcher does in each of its tasks. Where another command holds the folder, the first never comes to the
 # job itself.
@@ -102,6 +107,27 @@ def test_no_task_waits_for_a_first_that_fails(tmp_path: Path) -> None:
     assert "another command is writing this run" in first.stderr
     assert (second.returncode, second.stderr) == (0, "")
     assert not list(tmp_path.glob("task*"))
+
+
+def test_the_loss_of_another_process_is_said_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def job(config: object, folder: Path) -> float:
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer")
+
+    agent = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    torchrun = {
+        "TORCHELASTIC_RUN_ID": "run",
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "WORLD_SIZE": "2",
+        "RANK": "0",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(agent.port),
+    }
+    for name, value in torchrun.items():
+        monkeypatch.setenv(name, value)
+    with leading(job) as told, pytest.raises(UserError, match="Another process of the run has ended"):
+        told({}, tmp_path)
 
 
 def test_tasks_that_no_machine_was_chosen_for(tmp_path: Path) -> None:

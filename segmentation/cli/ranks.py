@@ -20,7 +20,16 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segmentation.cli.meeting import free_port, key, meet, open_store, place, see_off
+from segmentation.cli.meeting import (
+    free_port,
+    key,
+    meet,
+    no_longer_than_first,
+    open_store,
+    place,
+    see_off,
+    tell_over,
+)
 from segmentation.errors import UserError
 
 if TYPE_CHECKING:
@@ -58,7 +67,8 @@ def follow(job: Job) -> None:
             store.wait([key(number)], _JOB_TAKES if number else _START)
             if not (text := store.get(key(number)).decode()):
                 return
-            _do(own, text)
+            with no_longer_than_first(store, number):
+                _do(own, text)
     finally:
         store.add(key("left"), 1)
 
@@ -103,7 +113,6 @@ class _Told:
         if self.store is not None:
             self.store.set(key(self.done), text)
             meet(port)
-            self.done += 1
         os.environ |= {_JOB: text, _COMMAND: self._command}
         try:
             return self.job(config, folder)
@@ -115,6 +124,9 @@ class _Told:
             ) from error
         finally:
             del os.environ[_JOB], os.environ[_COMMAND]
+            if self.store is not None:
+                tell_over(self.store, self.done)
+                self.done += 1
 
 
 def _do(job: Job, text: str) -> int:

@@ -4,13 +4,15 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
 from filelock import FileLock
-from torch.distributed import TCPStore
+from torch.distributed import HashStore, TCPStore
 
+from segmentation.cli import meeting
 from segmentation.cli.ranks import leading
 from segmentation.errors import UserError
 
@@ -107,6 +109,22 @@ def test_no_task_waits_for_a_first_that_fails(tmp_path: Path) -> None:
     assert "another command is writing this run" in first.stderr
     assert (second.returncode, second.stderr) == (0, "")
     assert not list(tmp_path.glob("task*"))
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_no_task_waits_in_a_job_that_the_first_has_ended(
+    waits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = threading.Event()
+    monkeypatch.setattr(meeting, "_GRACE_S", 0.1 if waits else 60.0)
+    monkeypatch.setattr(os, "_exit", lambda status: ended.set())
+    store = HashStore()
+    meeting.tell_over(store, 0)
+    meeting.tell_over(store, 2)
+    with meeting.no_longer_than_first(store, 1):
+        assert not ended.wait(1.2)
+    with meeting.no_longer_than_first(store, 2):
+        assert ended.wait(10.0 if waits else 1.2) == waits
 
 
 def test_the_loss_of_another_process_is_said_in_a_line(

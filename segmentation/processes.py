@@ -30,8 +30,8 @@ _GRACE_S = 10.0  # to end by itself: a process notices the loss of another at it
 def company(trainer: Trainer) -> Iterator[None]:
     """The other processes of `trainer` on this machine, for as long as the block runs.
 
-    Raises `UserError` where one of them has ended before its time. One that dies while this process works on, or
-    waits for it in vain, ends it after ten seconds, with exit status 2 as well.
+    Raises `UserError` where one of them has ended before its time, and where there should be other machines. One
+    that dies while this process works on, or waits for it in vain, ends it after ten seconds, with exit status 2.
     """
     strategy = trainer.strategy
     if not isinstance(strategy, ParallelStrategy) or strategy.cluster_environment is None:
@@ -45,14 +45,21 @@ def company(trainer: Trainer) -> Iterator[None]:
         return
     if COMMAND not in os.environ:
         raise UserError("Several processes are for commands such as train.py: here, take trainer.devices=1.")
+    if trainer.num_nodes > 1:
+        # They would be waited for, half an hour and without a word.
+        raise UserError(
+            f"trainer.num_nodes={trainer.num_nodes}: on several machines torchrun or Slurm starts the processes and"
+            " says how many there are. Leave it out, and see docs/clusters.md."
+        )
     before = dict(os.environ)
-    others = _start(trainer.num_devices, trainer.num_nodes)
+    others = _start(trainer.num_devices)
     over = threading.Event()
     threading.Thread(target=_watch, args=(others, over), daemon=True).start()
     try:
         yield
-    except (Exception, KeyboardInterrupt) as error:
-        own = isinstance(error, UserError | KeyboardInterrupt)
+    except BaseException as error:
+        # A signal is for all of them, and the end of the others would only follow from it.
+        own = isinstance(error, UserError) or not isinstance(error, Exception)
         reason = None if own else _first_death(others)
         for other in others:  # deaf to Ctrl-C, and at work on what is over
             other.kill()
@@ -67,12 +74,12 @@ def company(trainer: Trainer) -> Iterator[None]:
             del os.environ[name]
 
 
-def _start(processes: int, machines: int) -> list[subprocess.Popen[bytes]]:
+def _start(processes: int) -> list[subprocess.Popen[bytes]]:
     os.environ |= {
         "MASTER_ADDR": os.environ.get("MASTER_ADDR", "127.0.0.1"),
         "MASTER_PORT": os.environ.get("MASTER_PORT", str(_free_port())),
         "NODE_RANK": os.environ.get("NODE_RANK", "0"),
-        "WORLD_SIZE": str(processes * machines),
+        "WORLD_SIZE": str(processes),
         "LOCAL_RANK": "0",
     }
     command = [sys.executable, os.environ[COMMAND]]

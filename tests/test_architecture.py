@@ -11,7 +11,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "segmentation"
 
 FLOORS = (
-    {"sample", "classes", "functional", "errors", "options", "settings", "environment", "precision", "quiet"},
+    {"sample", "classes", "functional", "errors", "files"}
+    | {"options", "settings", "environment", "precision", "quiet"},
     {"data", "models", "losses", "metrics", "optim", "pictures"},
     {"task", "checkpoint", "report"},
     {"callbacks", "inference"},

@@ -191,12 +191,8 @@ OUTSIDE = {
 
 @pytest.mark.parametrize("place", OUTSIDE)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_where_no_step_is_under_way_is_heeded_and_told(
-    place: str,
-    number: int,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+def test_a_signal_where_no_step_is_under_way_is_heeded(
+    place: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     owner, name, call, resumable = OUTSIDE[place]
     calls: list[int] = []
@@ -209,12 +205,9 @@ def test_a_signal_where_no_step_is_under_way_is_heeded_and_told(
         return original(*args, **kwargs)
 
     monkeypatch.setattr(owner, name, signalling)
-    caplog.set_level("INFO")
     with pytest.raises(SystemExit) as caught:
         start(tmp_path, "trainer.max_epochs=1", "dataset.train=2")
     assert caught.value.code == 128 + number
-    told = f"interrupted: resume={tmp_path}" if resumable else "interrupted before"
-    assert caplog.messages[-1].startswith(told)
     assert (tmp_path / "checkpoints" / "last.ckpt").exists() == resumable
     assert not (tmp_path / "report.json").exists()
 

@@ -145,6 +145,7 @@ def test_a_signal_lets_the_jobs_of_all_processes_end_their_steps(number: int, tm
     assert (command.returncode, err) == (128 + number, "")
     assert "2 jobs: 2 cut off, in " in out
     assert "The same command goes on where it stopped." in out
+    assert "resume=" not in out
     assert sorted(ran(tmp_path)) == ["cut off", "cut off", "seed-1 anew", "seed-2 anew"]
 
 

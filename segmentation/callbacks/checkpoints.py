@@ -1,12 +1,13 @@
 """Which states of a run are kept, and how they come to the disk."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+from segmentation.files import replacing
 
 
 class WholeFiles(TorchCheckpointIO):
@@ -19,12 +20,8 @@ class WholeFiles(TorchCheckpointIO):
         """Replaces `path` at once."""
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        fresh = target.with_name(f"{target.name}.part")
-        with fresh.open("wb") as file:
+        with replacing(target, "wb") as file:
             torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())  # else a power cut could leave the name without the contents
-        fresh.replace(target)
 
 
 class RunCheckpoint(ModelCheckpoint):

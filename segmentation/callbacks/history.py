@@ -9,6 +9,8 @@ from typing import Any
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
+from segmentation.files import replacing
+
 log = logging.getLogger(__name__)
 
 _HEADLINES = ("train/loss", "val/loss", "val/miou", "train/images_per_second")
@@ -66,12 +68,10 @@ class History(Logger):
     def _write(self) -> None:
         rows = [self._rows[epoch] for epoch in sorted(self._rows)]
         names = sorted({name for row in rows for name in row} - set(_WHOLE))
-        fresh = self.path.with_suffix(".csv.new")
-        with fresh.open("w", newline="") as file:
+        with replacing(self.path, newline="") as file:
             writer = csv.DictWriter(file, [*_WHOLE, *names])
             writer.writeheader()
             writer.writerows(rows)
-        fresh.replace(self.path)  # a reader, or a crash, never meets half a file
 
 
 def read_history(path: Path) -> list[Row]:

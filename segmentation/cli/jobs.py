@@ -105,6 +105,12 @@ class Jobs:
                 return self._job(config, folder)
         except Timeout:
             raise UserError(f"{folder}: another command is writing this run. Wait for its end.") from None
+        except (SystemExit, KeyboardInterrupt):
+            if (folder / "checkpoints" / "last.ckpt").exists():
+                log.info("interrupted: resume=%s goes on where it stopped", folder)
+            else:
+                log.info("interrupted before there was anything to resume")
+            raise
 
     def _attempt(self, composed: DictConfig, folder: Path, name: str, ledger: Ledger) -> float | None:
         error_file = folder / "error.txt"

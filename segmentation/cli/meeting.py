@@ -2,15 +2,19 @@
 
 import os
 import socket
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from segmentation.errors import UserError
 
 if TYPE_CHECKING:
-    from torch.distributed import TCPStore
+    from torch.distributed import Store, TCPStore
 
 _FAREWELL_S = 15.0
+_GRACE_S = 10.0
 
 
 def place() -> int:
@@ -49,6 +53,40 @@ def see_off(store: "TCPStore") -> None:
     deadline = time.monotonic() + _FAREWELL_S
     while store.add(key("left"), 0) < int(os.environ["SLURM_NTASKS"]) - 1 and time.monotonic() < deadline:
         time.sleep(0.05)
+
+
+def tell_over(store: "Store", number: int) -> None:
+    """Tells the others that the first process has ended job `number`, however it ended."""
+    store.set(key(f"{number} over"), "")
+
+
+@contextmanager
+def no_longer_than_first(store: "Store", number: int) -> Iterator[None]:
+    """Ends this process where it still waits in job `number`, of which the first one has been out for ten seconds.
+
+    Or is gone, with its store. It waits inside of torch, where no exception reaches it.
+    """
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(1.0):
+            if _is_over(store, number):
+                if not over.wait(_GRACE_S):
+                    os._exit(1)
+                return
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+def _is_over(store: "Store", number: int) -> bool:
+    try:
+        return store.check([key(f"{number} over")])
+    except RuntimeError:
+        return True
 
 
 def key(name: int | str) -> str:

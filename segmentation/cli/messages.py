@@ -40,6 +40,8 @@ def explain(error: BaseException) -> str | None:
         return f"{error.full_key} refers to something that is not there: {_first_line(error)}."
     if isinstance(error, ValueError) and str(error).startswith("Config group override"):
         return "A group cannot be null: choose one of its options by name, see --help."
+    if isinstance(error, ValueError) and str(error).startswith("Only one of --"):
+        return _first_line(error) + "."
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}."
     if isinstance(error, HydraException | OmegaConfBaseException):

@@ -20,7 +20,16 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segmentation.cli.meeting import free_port, key, meet, open_store, place, see_off
+from segmentation.cli.meeting import (
+    free_port,
+    key,
+    meet,
+    no_longer_than_first,
+    open_store,
+    place,
+    see_off,
+    tell_over,
+)
 from segmentation.errors import UserError
 
 if TYPE_CHECKING:
@@ -46,8 +55,9 @@ def follow(job: Job) -> None:
     warnings.simplefilter("ignore")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C comes to all, and the first process decides
     if _was_started():
-        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-        sys.exit(_do(own, os.environ[_JOB]))
+        text = os.environ[_JOB]
+        threading.Thread(target=_end_with, args=(json.loads(text)["process"],), daemon=True).start()
+        sys.exit(_do(own, text))
     try:
         store = open_store()
     except UserError:  # the first process tells of it
@@ -57,7 +67,8 @@ def follow(job: Job) -> None:
             store.wait([key(number)], _JOB_TAKES if number else _START)
             if not (text := store.get(key(number)).decode()):
                 return
-            _do(own, text)
+            with no_longer_than_first(store, number):
+                _do(own, text)
     finally:
         store.add(key("left"), 1)
 
@@ -97,20 +108,29 @@ class _Told:
 
     def __call__(self, config: Mapping[str, Any], folder: Path) -> float:
         port = free_port()
-        text = json.dumps({"config": config, "folder": str(folder.absolute()), "port": port})
+        about = {"config": config, "folder": str(folder.absolute()), "port": port, "process": os.getpid()}
+        text = json.dumps(about)
         if self.store is not None:
             self.store.set(key(self.done), text)
             meet(port)
-            self.done += 1
         os.environ |= {_JOB: text, _COMMAND: self._command}
         try:
             return self.job(config, folder)
+        except Exception as error:
+            if self.store is None or not _is_loss(error):
+                raise
+            raise UserError(
+                "Another process of the run has ended before its time, and this one with it."
+            ) from error
         finally:
             del os.environ[_JOB], os.environ[_COMMAND]
+            if self.store is not None:
+                tell_over(self.store, self.done)
+                self.done += 1
 
 
 def _do(job: Job, text: str) -> int:
-    """One job; its exit status. Of a lost connection the first process tells, or the one that was lost."""
+    """One job; its exit status."""
     told = json.loads(text)
     meet(told["port"])
     try:
@@ -119,10 +139,15 @@ def _do(job: Job, text: str) -> int:
         if isinstance(error, UserError):
             sys.stderr.write(f"error: {error}\n")
             return 2
-        if "gloo" not in str(error) and not type(error).__module__.startswith("torch.distributed"):
+        if not _is_loss(error):
             logging.getLogger(__name__).exception("a process of the run failed")
         return 1
     return 0
+
+
+def _is_loss(error: Exception) -> bool:
+    """Whether another process is not there any more: that one may have said why, and the first one says so."""
+    return "gloo" in str(error) or type(error).__module__.startswith("torch.distributed")
 
 
 def _was_started() -> bool:

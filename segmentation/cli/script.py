@@ -74,8 +74,11 @@ def stop(message: str) -> NoReturn:
 def _run(job: Job, gather: Gather | None, config_name: str, *, quiet: bool) -> None:
     from concurrent.futures.process import BrokenProcessPool
 
+    from hydra.errors import HydraException
+
     from segmentation.cli.foreign import refuse_training_options
     from segmentation.cli.jobs import Jobs
+    from segmentation.cli.messages import explain
     from segmentation.cli.resume import resumed
     from segmentation.cli.search import Search
     from segmentation.cli.sweep import plan_sweep
@@ -97,16 +100,23 @@ def _run(job: Job, gather: Gather | None, config_name: str, *, quiet: bool) -> N
         sys.argv[1:] = sweep.arguments(more)
         _silence_launchers()
         jobs.begin()
+        status = 0
         try:
             _compose_and_call(jobs, config_name, quiet=quiet)
         except BrokenProcessPool:
             sys.stderr.write(f"error: {_WORKER_DIED}\n")
+        except HydraException as error:
+            # Values that make no config end the sweeper, too.
+            if search is None or not (quiet and search.fruitful):
+                raise
+            sys.stderr.write(f"error: {explain(error)} {search.ended}\n")
+            status = 2
         except ValueError:
             # The sweeper looks for the best trial even where all of them failed, which is told below.
             if search is None or search.fruitful or not jobs.begun:
                 raise
         finally:
-            status = jobs.tell()
+            status = jobs.tell() or status
         if search:
             search.tell()
     if status:

@@ -28,12 +28,14 @@ class Search:
     def of(cls, sweep: Sweep) -> "Search | None":
         """The sweep's study, new or taken up; None for a sweep that is no search or keeps none.
 
-        Raises `UserError` where its earlier trials do not compare with those that would follow, and Hydra's
-        exceptions for a space that cannot be searched.
+        Raises `UserError` where its earlier trials do not compare with those that would follow or none is asked
+        for, and Hydra's exceptions for a space that cannot be searched.
         """
         settings = sweep.config.hydra.sweeper
         if not settings.get("storage"):
             return None
+        if settings.n_trials < 1:
+            raise UserError(f"hydra.sweeper.n_trials={settings.n_trials} asks for no trial: give 1 or more.")
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -69,6 +71,12 @@ class Search:
         """Whether any trial came to a value."""
         return self._count("COMPLETE") > 0
 
+    @property
+    def ended(self) -> str:
+        """What became of a search among whose proposals one makes no config."""
+        proposals = "; ".join(" ".join(_proposed(trial)) for trial in self._unfinished)
+        return f"The search ended there, at {proposals}: what it found is kept, and the same command goes on."
+
     def tell(self) -> None:
         """Prints the best trial, as the command that runs it again and the folder where it is."""
         if not self.fruitful:
@@ -93,6 +101,10 @@ class Search:
     def _trials(self) -> "list[FrozenTrial]":
         return self._study.get_trials(deepcopy=False)
 
+    @property
+    def _unfinished(self) -> "list[FrozenTrial]":
+        return [trial for trial in self._trials if trial.state.name == "RUNNING"]
+
     def _count(self, state: str) -> int:
         return sum(trial.state.name == state for trial in self._trials)
 
@@ -112,7 +124,7 @@ class Search:
         from optuna.exceptions import ExperimentalWarning
         from optuna.trial import TrialState
 
-        for trial in self._study.get_trials(states=(TrialState.RUNNING,)):
+        for trial in self._unfinished:
             self._study.tell(trial.number, state=TrialState.FAIL)
             # The folder is there once a config could be composed: what could not would fail for ever.
             if trial.params and self._folder(trial).is_dir():

@@ -12,6 +12,7 @@ import numpy as np
 from segmentation.data.files import first_of
 from segmentation.data.source import Source
 from segmentation.errors import UserError, closest
+from segmentation.files import replacing
 
 SPLITS = ("train", "val", "test")
 _COLUMNS = ["name", "split"]
@@ -52,7 +53,7 @@ def split_names(names: Sequence[str], *, fractions: Sequence[float], seed: int) 
 
 def write_split(path: Path, source: Source) -> None:
     """Writes columns name, split: a file that `read_split` takes back."""
-    with path.open("w", newline="", encoding="utf-8", errors=_ODD_BYTES) as file:
+    with replacing(path, newline="", encoding="utf-8", errors=_ODD_BYTES) as file:
         writer = csv.writer(file)
         writer.writerow(_COLUMNS)
         for split, names in source.names().items():

@@ -2,10 +2,11 @@
 
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from segmentation.files import replacing
 
 HEADLINES = ("miou", "pixel_accuracy", "iou", "dice", "precision", "recall", "loss")
 
@@ -34,16 +35,9 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """As UTF-8; the odd bytes that file names may hold become question marks.
-
-    Written beside and renamed: a crash leaves the earlier file or the new one, never a part.
-    """
-    fresh = path.with_name(f"{path.name}.part")
-    with fresh.open("w", encoding="utf-8", errors="replace") as file:
+    """As UTF-8, whole or not at all; the odd bytes that file names may hold become question marks."""
+    with replacing(path, encoding="utf-8", errors="replace") as file:
         file.write(text)
-        file.flush()
-        os.fsync(file.fileno())  # else a power cut could leave the name without the contents
-    fresh.replace(path)
 
 
 def markdown(

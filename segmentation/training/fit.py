@@ -1,6 +1,5 @@
 """Training, then the test of its best checkpoint, either of which a signal may end."""
 
-import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,6 @@ from segmentation.data.datamodule import SegmentationData
 from segmentation.errors import UserError
 from segmentation.task import SegmentationTask
 
-log = logging.getLogger(__name__)
-
 
 def fit_and_test(
     trainer: Trainer, task: SegmentationTask, data: SegmentationData, folder: Path, last: Path | None
@@ -25,7 +22,7 @@ def fit_and_test(
     """Fits, from the checkpoint `last` on if there is one, and tests; the result is the best checkpoint's contents.
 
     Raises `UserError` where the training came to no checkpoint of use. Ctrl-C, SIGTERM and SIGUSR1 end the
-    process with the status that a shell expects, and a line that says how to go on.
+    process with the status that a shell expects.
     """
     interruption = next(hook for hook in trainer.callbacks if isinstance(hook, Interruption))  # type: ignore[attr-defined]
     try:
@@ -33,10 +30,6 @@ def fit_and_test(
             _fit(trainer, task, data, last)
             return _test(trainer, task, data, folder / "checkpoints" / "best.ckpt")
     except (KeyboardInterrupt, SystemExit):
-        if (folder / "checkpoints" / "last.ckpt").exists():
-            log.info("interrupted: resume=%s goes on where it stopped", folder)
-        else:
-            log.info("interrupted before there was anything to resume")
         sys.exit(interruption.status)
 
 

@@ -22,6 +22,11 @@ def main(config, folder):
     "A job that some seeds fail."
     if config["seed"] == 1:
         raise UserError("seed 1 is no good")
+    if config["seed"] > 4:
+        (folder / "checkpoints").mkdir()
+        if config["seed"] == 6:
+            (folder / "checkpoints" / "last.ckpt").touch()
+        raise SystemExit(143)
     if config["seed"] == 2:
         raise ValueError("a fault of ours")
     (folder / "value.txt").write_text(str(config["seed"]))
@@ -101,6 +106,15 @@ def test_a_job_that_waits_for_another_process_says_so(tmp_path: Path) -> None:
     assert process.returncode == 0
     assert said[1] == f"waiting for another process, which is writing {folder}\n"
     assert said[-1].startswith("2 jobs: 2 ran, in ")
+
+
+def test_what_was_cut_off_says_how_to_go_on(tmp_path: Path) -> None:
+    for seed, told in {
+        5: "interrupted before there was anything to resume",
+        6: f"interrupted: resume={tmp_path}/6 goes on where it stopped",
+    }.items():
+        done = run(tmp_path, f"seed={seed}", f"hydra.run.dir={seed}")
+        assert (done.returncode, done.stdout, done.stderr) == (143, f"{told}\n", "")
 
 
 def test_a_single_run_fails_as_before(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ ROOT = Path(__file__).parents[2]
         ("weights=${nothing}", "weights refers to something that is not there"),
         ("backbone=resnet18,resnet34", "--multirun"),
         ("resume=nowhere", "no run folder"),
+        ("-mcjob", "Only one of --run, --multirun, --cfg"),
         ("+data.size=3", "data.size"),
         ("loss=null", "cannot be null"),
         ("hydra.run.dir=/proc/nope", "/proc/nope"),

@@ -4,10 +4,17 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
+import pytest
 from conftest import ROOT
 from filelock import FileLock
+from torch.distributed import HashStore, TCPStore
+
+from segmentation.cli import meeting
+from segmentation.cli.ranks import leading
+from segmentation.errors import UserError
 
 # What a launcher does in each of its tasks. Where another command holds the folder, the first never comes to the
 # job itself.
@@ -102,6 +109,43 @@ def test_no_task_waits_for_a_first_that_fails(tmp_path: Path) -> None:
     assert "another command is writing this run" in first.stderr
     assert (second.returncode, second.stderr) == (0, "")
     assert not list(tmp_path.glob("task*"))
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_no_task_waits_in_a_job_that_the_first_has_ended(
+    waits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = threading.Event()
+    monkeypatch.setattr(meeting, "_GRACE_S", 0.1 if waits else 60.0)
+    monkeypatch.setattr(os, "_exit", lambda status: ended.set())
+    store = HashStore()
+    meeting.tell_over(store, 0)
+    meeting.tell_over(store, 2)
+    with meeting.no_longer_than_first(store, 1):
+        assert not ended.wait(1.2)
+    with meeting.no_longer_than_first(store, 2):
+        assert ended.wait(10.0 if waits else 1.2) == waits
+
+
+def test_the_loss_of_another_process_is_said_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def job(config: object, folder: Path) -> float:
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer")
+
+    agent = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    torchrun = {
+        "TORCHELASTIC_RUN_ID": "run",
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "WORLD_SIZE": "2",
+        "RANK": "0",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(agent.port),
+    }
+    for name, value in torchrun.items():
+        monkeypatch.setenv(name, value)
+    with leading(job) as told, pytest.raises(UserError, match="Another process of the run has ended"):
+        told({}, tmp_path)
 
 
 def test_tasks_that_no_machine_was_chosen_for(tmp_path: Path) -> None:

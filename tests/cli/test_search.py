@@ -3,6 +3,7 @@
 import json
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -59,7 +60,7 @@ def study(folder: Path):  # type: ignore[no-untyped-def]  # Optuna is imported w
     return optuna.load_study(study_name="search", storage=f"sqlite:///{folder}/study.db")
 
 
-def begin_trial(folder: Path, shared: dict[str, str], **choices: list[str]):  # type: ignore[no-untyped-def]
+def begin_trial(folder: Path, shared: dict[str, str], **choices: list[Any]):  # type: ignore[no-untyped-def]
     """A trial as the sweeper asks for it, at the place where it is composed."""
     trial = study(folder).ask()
     for key, values in choices.items():
@@ -81,9 +82,11 @@ def test_a_mistake_in_the_space_does_not_outlive_its_command(tmp_path: Path) -> 
     assert "best of 1 trials" in done.stdout
 
 
-def test_an_unknown_choice_begins_no_study(tmp_path: Path) -> None:
+def test_a_mistake_begins_no_study(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"loss=focl is unknown\. Did you mean 'focal'\?"):
         prepared(tmp_path / "s", "loss=choice(focl,lovasz)")
+    with pytest.raises(UserError, match=r"n_trials=0 asks for no trial: give 1 or more"):
+        prepared(tmp_path / "s", "hydra.sweeper.n_trials=0")
     assert not (tmp_path / "s" / "study.db").exists()
 
 
@@ -124,6 +127,23 @@ def test_what_never_composed_is_not_tried_again(tmp_path: Path) -> None:
     (tmp_path / f"loss-{trial.params['loss']}").mkdir()
     prepared(tmp_path, *same)
     assert [trial.state.name for trial in study(tmp_path).trials] == ["FAIL"] * 3 + ["WAITING"]
+
+
+def test_a_choice_that_makes_no_config_ends_the_search_and_loses_nothing(tmp_path: Path) -> None:
+    space = {"loss": ["focal", "lovasz"], "loss.gamma": [1, 2]}
+    same = [
+        "hydra.sweeper.params=null",
+        *(f"{key}={','.join(map(str, values))}" for key, values in space.items()),
+    ]
+    prepared(tmp_path, *same)
+    while (trial := begin_trial(tmp_path, SHARED, **space)).params["loss"] != "focal":
+        pass  # the others never composed
+    study(tmp_path).tell(trial, 2.0)
+    done = run(tmp_path, "-m", "sweep=optuna", "hydra.sweep.dir=.", "hydra.sweeper.n_trials=20", *same)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "There is no option 'loss.gamma'" in done.stderr
+    assert "The search ended there, at loss=lovasz loss.gamma=" in done.stderr
+    assert ": 2.0000, in " in done.stdout
 
 
 def test_what_is_settled_is_not_searched(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,16 @@ class Named:
 def named(split: Split, names: Sequence[str]) -> dict[str, list[str]]:
     """The names at the places."""
     return {part: [names[place] for place in places] for part, places in split.items()}
+
+
+def test_a_split_that_is_cut_off_leaves_the_earlier_one(tmp_path: Path) -> None:
+    path = tmp_path / "split.csv"
+    whole = Source(Classes(("a", "b")), Named("x"), Named("y"), Named("z"))
+    write_split(path, whole)
+    earlier = path.read_bytes()
+    with pytest.raises(UnicodeEncodeError):
+        write_split(path, replace(whole, test=Named("\ud800")))
+    assert path.read_bytes() == earlier
 
 
 def test_fractions_are_met() -> None:

@@ -28,13 +28,13 @@ def test_one_image_of_odd_size_trains_every_parameter_with_every_head(backbone: 
     for name, head in HEADS.items():
         model.head = head(channels=trunk.channels, strides=trunk.strides, outputs=3)
         model.train().zero_grad()
-        logits, auxiliary = model.with_auxiliary(pictures(1, 3, 97, 131))
+        logits, auxiliary = model.with_auxiliary(pictures(1, 3, 49, 67))
         assert auxiliary is not None
-        assert logits.shape == auxiliary.shape == (1, 3, 97, 131)
+        assert logits.shape == auxiliary.shape == (1, 3, 49, 67)
         (logits.square().mean() + auxiliary.square().mean()).backward()
         for key, parameter in model.named_parameters():
             assert parameter.grad is not None, (name, key)
-            assert parameter.grad.isfinite().all(), (name, key)
+            assert parameter.grad.sum().isfinite(), (name, key)
 
 
 @pytest.mark.parametrize(
@@ -70,31 +70,32 @@ def test_deeplabv3plus_has_the_parameters_of_its_parts() -> None:
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_every_backbone_can_be_exported(backbone: str) -> None:
     model = create_segmenter(backbone=section(backbone), head={"name": "deeplabv3"}, outputs=3)
-    model = model.eval().to("meta")
+    # What is exported is for inference: no gradient need be traced.
+    model = model.eval().requires_grad_(False).to("meta")
     exported = torch.export.export(model, (torch.empty(2, 3, 64, 96, dtype=torch.uint8, device="meta"),))
     (output,) = (node for node in exported.graph.nodes if node.op == "output")
     assert output.args[0][0].meta["val"].shape == (2, 3, 64, 96)
 
 
 @pytest.mark.parametrize("backbone", ["convnext_tiny", "vgg16", "densenet121", "swin_t", "resnet18"])
-@pytest.mark.parametrize("size", [(1, 1), (31, 31), (20, 70)])
-def test_small_images_pass_where_strides_round_down(backbone: str, size: tuple[int, int]) -> None:
+def test_small_images_pass_where_strides_round_down(backbone: str) -> None:
     torch.manual_seed(0)
-    model = create_segmenter(backbone=section(backbone), head={"name": "deeplabv3plus"}, outputs=3)
-    image = pictures(1, 3, *size)
-    with torch.no_grad():
-        logits = model.eval()(image)
-        # The same as of the image whose edge goes on to 32 pixels.
-        beyond = (0, max(32 - size[1], 0), 0, max(32 - size[0], 0))
-        whole = model(torch.nn.functional.pad(image.float(), beyond, mode="replicate"))
-    assert logits.shape == (1, 3, *size)
-    assert torch.equal(logits, whole[..., : size[0], : size[1]])
+    model = create_segmenter(backbone=section(backbone), head={"name": "deeplabv3plus"}, outputs=3).eval()
+    for size in ((1, 1), (31, 31), (20, 70)):
+        image = pictures(1, 3, *size)
+        with torch.no_grad():
+            logits = model(image)
+            # The same as of the image whose edge goes on to 32 pixels.
+            beyond = (0, max(32 - size[1], 0), 0, max(32 - size[0], 0))
+            whole = model(torch.nn.functional.pad(image.float(), beyond, mode="replicate"))
+        assert logits.shape == (1, 3, *size)
+        assert torch.equal(logits, whole[..., : size[0], : size[1]]), size
 
 
 @pytest.mark.parametrize("head", HEADS)
 def test_every_head_can_be_exported_for_any_size(head: str) -> None:
     torch.manual_seed(0)
-    model = made("mobilenet_v3_small", head=head).eval()
+    model = made("resnet18", head=head).eval().requires_grad_(False)
     free = {0: torch.export.Dim.AUTO, 2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
     program = torch.export.export(model, (pictures(2, 3, 64, 96),), dynamic_shapes={"image_BCHW": free})
     other = pictures(3, 3, 81, 130)

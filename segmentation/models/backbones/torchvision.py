@@ -34,11 +34,13 @@ class TorchvisionBackbone(Backbone, nn.ModuleDict):
         super().__init__(create_blocks(name))
         widen_input(self, in_channels)
         self.eval()
-        nominal = {block: each.stride for block, each in measure_chain(self, in_channels).items()}
-        output_stride = choose_stride(name, output_stride, _possible(self, nominal))
-        # Torchvision trained its MobileNetV3 with dilation in the strided convolution itself.
-        dilate(self, nominal, output_stride, dilate_strided=name.startswith("mobilenet_v3"))
         actual = measure_chain(self, in_channels)
+        nominal = {block: each.stride for block, each in actual.items()}
+        output_stride = choose_stride(name, output_stride, _possible(self, nominal))
+        if output_stride < max(nominal.values()):
+            # Torchvision trained its MobileNetV3 with dilation in the strided convolution itself.
+            dilate(self, nominal, output_stride, dilate_strided=name.startswith("mobilenet_v3"))
+            actual = measure_chain(self, in_channels)
         tapped = _tapped(nominal, taps)
         self._taps = {block: (stride, actual[block].channels_last) for stride, block in tapped.items()}
         self.strides = {stride: actual[block].stride for stride, block in tapped.items()}

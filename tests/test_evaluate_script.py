@@ -31,6 +31,7 @@ from segmentation.settings import read_settings
 
 SMALL = [
     "backbone=mobilenetv3_small",
+    "head=lraspp",
     "dataset.size=48",
     "dataset.train=10",
     "dataset.val=3",

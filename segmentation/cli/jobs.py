@@ -13,10 +13,10 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from segmentation.cli.folders import own_overrides
+from segmentation.cli.job import Gather, Job
 from segmentation.cli.ledger import Entry, Ledger, Outcome, told
 from segmentation.cli.messages import explain
 from segmentation.cli.ranks import follow, is_follower, leading
-from segmentation.cli.script import Gather, Job
 from segmentation.cli.sweep import Sweep
 from segmentation.cli.takeup import held, note, take_up
 from segmentation.cli.workers import working

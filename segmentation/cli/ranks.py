@@ -13,13 +13,14 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segmentation.cli.job import Job
 from segmentation.cli.meeting import (
     free_port,
     key,
@@ -34,8 +35,6 @@ from segmentation.errors import UserError
 
 if TYPE_CHECKING:
     from torch.distributed import TCPStore
-
-Job = Callable[[Mapping[str, Any], Path], float]
 
 _JOB = "SEGMENTATION_JOB"
 _COMMAND = "SEGMENTATION_COMMAND"  # `segmentation/processes.py` runs it

@@ -4,12 +4,13 @@ import functools
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from segmentation.cli.compose import CONF
 from segmentation.cli.help import help_text
+from segmentation.cli.job import Gather, Job
 from segmentation.cli.ranks import follow, is_follower, leading
 
 if TYPE_CHECKING:
@@ -21,9 +22,6 @@ _WORKER_DIED = (
     "a process of the launcher was killed, as the system does when memory runs out, and the jobs beside it ended"
     " with it. Give the same command again, where it was memory with fewer hydra.launcher.n_jobs."
 )
-
-Job = Callable[[Mapping[str, Any], Path], float]
-Gather = Callable[[Path], str]
 
 
 def script(config_name: str, gather: Gather | None = None) -> Callable[[Job], Callable[[], None]]:

@@ -41,7 +41,6 @@ def main() -> None:
         {
             f"1 process, {several} threads": partial(_speed, chosen, 1, several),
             f"{several} processes, 1 thread each": partial(_speed, chosen, several, 1),
-            "1 process, 1 thread": partial(_speed, chosen, 1, 1),
         },
         chosen.rounds,
     )

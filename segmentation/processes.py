@@ -72,13 +72,14 @@ def company(trainer: Trainer) -> Iterator[None]:
         _end(others)
         for name in os.environ.keys() - before.keys():
             del os.environ[name]
+        os.environ |= before  # another machine's address, say, that an earlier command left
 
 
 def _start(processes: int) -> list[subprocess.Popen[bytes]]:
     os.environ |= {
-        "MASTER_ADDR": os.environ.get("MASTER_ADDR", "127.0.0.1"),
-        "MASTER_PORT": os.environ.get("MASTER_PORT", str(_free_port())),
-        "NODE_RANK": os.environ.get("NODE_RANK", "0"),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(_free_port()),
+        "NODE_RANK": "0",
         "WORLD_SIZE": str(processes),
         "LOCAL_RANK": "0",
     }

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch.distributed import Store, TCPStore
 
 _FAREWELL_S = 15.0
-_GRACE_S = 10.0
+_GRACE_S = 30.0  # one that still imports shall come to the same mistake by itself
 
 
 def place() -> int:
@@ -62,7 +62,7 @@ def tell_over(store: "Store", number: int) -> None:
 
 @contextmanager
 def no_longer_than_first(store: "Store", number: int) -> Iterator[None]:
-    """Ends this process where it still waits in job `number`, of which the first one has been out for ten seconds.
+    """Ends this process where it still waits in job `number`, of which the first one has been out for half a minute.
 
     Or is gone, with its store. It waits inside of torch, where no exception reaches it.
     """

@@ -58,9 +58,12 @@ def _strided(layer: nn.Module) -> bool:
 
 def _dilated(convolution: nn.Conv2d, dilation: int, strided: bool) -> nn.Conv2d:
     height, width = convolution.kernel_size
+    if height == width == 1:  # nothing to dilate: asked to all the same, oneDNN takes up to 40 times as long
+        convolution.stride = (1, 1)
+        return convolution
     if strided and height % 2 == 0:
         convolution = _AnchoredConv2d(convolution)
-    elif max(height, width) > 1:
+    else:
         convolution.padding = (dilation * (height - 1) // 2, dilation * (width - 1) // 2)
     convolution.stride = (1, 1)
     convolution.dilation = (dilation, dilation)

@@ -8,7 +8,7 @@ from typing import Annotated
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from segmentation.checkpoint import Trained
 from segmentation.data.augmentation import evaluation_transform
@@ -19,8 +19,11 @@ from segmentation.inference.pixels import Picture, as_pixels
 from segmentation.inference.prediction import Prediction
 from segmentation.inference.tiles import Tiling
 from segmentation.inference.views import Augmentation, describe, views
+from segmentation.models.folding import folded, pack
 from segmentation.options import checked
 from segmentation.precision import choose_precision
+
+_EXAMPLE = 64  # pixels a side: enough for a cell or two of the last features
 
 
 class Predictor:
@@ -40,7 +43,7 @@ class Predictor:
         self.device = choose_device(device)
         self._views = views(tta)
         self.precision = choose_precision(precision, self.device)
-        self._model = trained.model.to(self.device).to(memory_format=torch.channels_last).eval()
+        self._model = self._prepared(trained.model)
         self._transform = evaluation_transform(size=trained.size, resize=trained.resize)
 
     @property
@@ -153,6 +156,15 @@ class Predictor:
         images_BCHW = torch.from_numpy(np.stack(seen)).permute(0, 3, 1, 2)
         with enough_memory(height, width):
             return self.probabilities(images_BCHW, size=(height, width))
+
+    def _prepared(self, model: nn.Module) -> nn.Module:
+        model = model.to(self.device).to(memory_format=torch.channels_last).eval()
+        pixels = torch.arange(_EXAMPLE * _EXAMPLE * self.trained.channels, device=self.device) % 251
+        image_BCHW = pixels.view(1, _EXAMPLE, _EXAMPLE, -1).permute(0, 3, 1, 2).to(torch.uint8)
+        prepared = folded(model, image_BCHW)
+        if self.device.type == "cpu" and self.precision == "32-true" and torch.backends.mkldnn.is_available():
+            pack(prepared)
+        return prepared
 
     def _with(self, tta: Augmentation) -> "Predictor":
         other = copy(self)

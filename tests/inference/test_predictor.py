@@ -37,7 +37,7 @@ def test_the_answer_is_what_training_would_have_scored(predictor: Predictor) -> 
     found = predictor.predict(image)
     assert (found.mask == trained.decision.labels(logits_BKHW)[0].numpy()).all()
     expected = trained.decision.probabilities(logits_BKHW)[0].permute(1, 2, 0).numpy()
-    np.testing.assert_allclose(found.probabilities, expected, atol=1e-6)
+    np.testing.assert_allclose(found.probabilities, expected, atol=2e-5)  # batch norms are folded
 
 
 def test_answers_come_at_the_original_size(predictor: Predictor) -> None:

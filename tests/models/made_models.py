@@ -54,10 +54,10 @@ def pictures(*shape: int) -> Tensor:
     return torch.randint(0, 256, shape, dtype=torch.uint8)
 
 
-def assert_same(found: Tensor, expected: Tensor) -> None:
+def assert_same(found: Tensor, expected: Tensor, *, within: float = 2e-5) -> None:
     """Equal to float32's rounding, measured against the largest value: sums of both signs lose digits."""
     scale = expected.abs().max()
-    torch.testing.assert_close(found / scale, expected / scale, rtol=0, atol=2e-5)
+    torch.testing.assert_close(found / scale, expected / scale, rtol=0, atol=within)
 
 
 def assert_seen(logits_BKHW: Tensor) -> None:

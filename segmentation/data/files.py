@@ -4,7 +4,6 @@ import heapq
 import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -85,11 +84,7 @@ def list_files(folder: Path, expected: str, endings: Collection[str] = ENDINGS) 
     files = sorted(_scan(folder, endings))
     if not files:
         raise UserError(f"{folder} holds no pictures ({' '.join(sorted(endings))}). Expected: {expected}.")
-    stems = Names.of(file.partition("\0")[0] for file in files)
-    for place, (one, other) in enumerate(pairwise(stems)):
-        if one == other:
-            both = " and ".join(sorted(file.replace("\0", ".") for file in files[place : place + 2]))
-            raise UserError(f"{folder} holds {both}, which share a name: keep one of them.")
+    stems = Names.of(_stems(files, folder))
     return Listing(folder, stems, Codes.of(file.partition("\0")[2] for file in files))
 
 
@@ -131,11 +126,22 @@ def _scan(folder: Path, endings: Collection[str]) -> Iterator[str]:
         with os.scandir(folder) as entries:
             for entry in entries:
                 stem, _, ending = entry.name.rpartition(".")
-                wanted = stem and stem[0] != "." and ending.lower() in endings
+                wanted = (ending in endings or ending.lower() in endings) and stem and stem[0] != "."
                 if wanted and entry.is_file():
                     yield f"{stem}\0{ending}"
     except OSError as error:
         raise UserError(f"{folder} cannot be listed: {error.strerror}. Allow reading it.") from error
+
+
+def _stems(files: list[str], folder: Path) -> Iterator[str]:
+    """Of what `_scan` gave, sorted. Raises `UserError` where two are the same."""
+    before = None
+    for place, file in enumerate(files):
+        stem = file.partition("\0")[0]
+        if stem == before:
+            both = " and ".join(sorted(file.replace("\0", ".") for file in files[place - 1 : place + 1]))
+            raise UserError(f"{folder} holds {both}, which share a name: keep one of them.")
+        yield (before := stem)
 
 
 def _check_partners(one: str, files: Listing, other: str, other_files: Listing) -> None:

@@ -3,7 +3,7 @@
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+from itertools import chain, islice, pairwise
 from typing import Any, overload
 
 import numpy as np
@@ -30,15 +30,20 @@ class Names(Sequence[str]):
     @classmethod
     def _pack(cls, parts: Iterable[bytes]) -> "Names":
         block, lengths = bytearray(), array("q", [0])
-        for part in parts:
-            block += part
-            lengths.append(len(part))
+        rest = iter(parts)
+        while some := list(islice(rest, _AT_ONCE)):
+            block += b"".join(some)
+            lengths.extend(map(len, some))
         return cls(bytes(block), np.cumsum(np.frombuffer(lengths, np.int64)))
 
     def take(self, places: np.ndarray) -> "Names":
         """The names at the places, in the order of these."""
-        starts, ends = self._ends[places], self._ends[1:][places]
-        return self._pack(self._block[start:end] for start, end in zip(starts, ends, strict=True))
+        pieces = (places[first : first + _AT_ONCE] for first in range(0, len(places), _AT_ONCE))
+        return self._pack(chain.from_iterable(map(self._cut, pieces)))
+
+    def _cut(self, places: np.ndarray) -> list[bytes]:
+        starts, ends = self._ends[places].tolist(), self._ends[1:][places].tolist()
+        return [self._block[start:end] for start, end in zip(starts, ends, strict=True)]
 
     def place(self, name: str) -> int | None:
         """Where a name stands among sorted ones; None where it does not."""

@@ -4,6 +4,8 @@ import heapq
 import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain, compress, count, tee
+from operator import eq
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,8 @@ from segmentation.errors import UserError
 ENDINGS = frozenset({"jpg", "jpeg", "png", "bmp", "tif", "tiff", "webp"})
 IMAGE_ENDINGS = ENDINGS | {"npy"}
 """Of images, which may have any number of bands; masks are pictures."""
+
+_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,8 +88,13 @@ def list_files(folder: Path, expected: str, endings: Collection[str] = ENDINGS) 
     files = sorted(_scan(folder, endings))
     if not files:
         raise UserError(f"{folder} holds no pictures ({' '.join(sorted(endings))}). Expected: {expected}.")
-    stems = Names.of(_stems(files, folder))
-    return Listing(folder, stems, Codes.of(file.partition("\0")[2] for file in files))
+    stems, following = tee(_column(files, 0))
+    next(following)
+    twin = next(compress(count(), map(eq, stems, following)), None)
+    if twin is not None:
+        both = " and ".join(sorted(file.replace("\0", ".") for file in files[twin : twin + 2]))
+        raise UserError(f"{folder} holds {both}, which share a name: keep one of them.")
+    return Listing(folder, Names.of(_column(files, 0)), Codes.of(_column(files, 1)))
 
 
 def pair_folders(images: Path, masks: Path, expected: str) -> Pairs:
@@ -133,15 +142,10 @@ def _scan(folder: Path, endings: Collection[str]) -> Iterator[str]:
         raise UserError(f"{folder} cannot be listed: {error.strerror}. Allow reading it.") from error
 
 
-def _stems(files: list[str], folder: Path) -> Iterator[str]:
-    """Of what `_scan` gave, sorted. Raises `UserError` where two are the same."""
-    before = None
-    for place, file in enumerate(files):
-        stem = file.partition("\0")[0]
-        if stem == before:
-            both = " and ".join(sorted(file.replace("\0", ".") for file in files[place - 1 : place + 1]))
-            raise UserError(f"{folder} holds {both}, which share a name: keep one of them.")
-        yield (before := stem)
+def _column(files: list[str], column: int) -> Iterator[str]:
+    """The stems (0) or the endings (1) of what `_scan` gave; many at once, for Python would take 3 times as long."""
+    parts = (files[first : first + _AT_ONCE] for first in range(0, len(files), _AT_ONCE))
+    return chain.from_iterable("\0".join(part).split("\0")[column::2] for part in parts)
 
 
 def _check_partners(one: str, files: Listing, other: str, other_files: Listing) -> None:

@@ -2,8 +2,9 @@
 
 from array import array
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, islice, pairwise
+from itertools import chain, count, islice, pairwise
 from typing import Any, overload
 
 import numpy as np
@@ -94,8 +95,8 @@ class Codes:
     @classmethod
     def of(cls, words: Iterable[str]) -> "Codes":
         """Raises `ValueError` for more than 256 different words."""
-        table: dict[str, int] = {}
-        codes = bytes(table.setdefault(word, len(table)) for word in words)
+        table: dict[str, int] = defaultdict(count().__next__)
+        codes = bytes(map(table.__getitem__, words))
         return cls(tuple(table), codes)
 
     def take(self, places: np.ndarray) -> "Codes":

@@ -11,7 +11,7 @@ def choose_precision(precision: str, device: torch.device) -> str:
     """Lightning's name of the precision; "auto" is bf16 where the hardware computes in it, else fp32.
 
     On a GPU without bf16 "auto" is fp16 with loss scaling. Training, evaluation and use choose alike, so that a
-    checkpoint is used as it was judged; "32-true" gives the same digits on every machine.
+    checkpoint is used as it was judged; "32-true" gives the same on every machine, to rounding.
 
     Raises `UserError` for another name, and for fp16 without a GPU.
     """

@@ -4,6 +4,7 @@ import logging
 import warnings
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image, ImageOps, TiffImagePlugin
 
@@ -98,7 +99,7 @@ def _read_usual(path: Path) -> np.ndarray | None:
         with path.open("rb") as file:
             start = file.read(png.HEAD)
             return png.decode(start + file.read()) if png.is_usual(start) else None
-    except OSError:
+    except (OSError, ValueError, MemoryError, cv2.error):  # Pillow says it better
         return None
 
 

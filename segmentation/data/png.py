@@ -8,8 +8,8 @@ import numpy as np
 HEAD = 29  # bytes that tell whether a file is usual
 _MAGIC = b"\x89PNG\r\n\x1a\n"
 _GREY = b"\x08\x00\x00\x00\x00"  # bits, colour type, compression, filter, interlace
-_SIDE, _AREA = 2**20, 2**30  # OpenCV's own limits
-_PLAIN = frozenset({b"IHDR", b"IDAT", b"IEND", b"pHYs", b"gAMA", b"sRGB", b"sBIT", b"tIME", b"bKGD"})
+_SIDE, _AREA = 1_000_000, 2**30  # the limits of libpng and OpenCV
+_PLAIN = frozenset({b"IHDR", b"IDAT", b"IEND", b"pHYs", b"gAMA", b"sRGB"})
 """Chunks that change no value. Others may turn the picture, as EXIF in a text does."""
 
 

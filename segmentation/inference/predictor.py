@@ -29,6 +29,8 @@ _EXAMPLE = 64  # pixels a side: enough for a cell or two of the last features
 class Predictor:
     """A `Trained` model on its device, in one precision, with test-time augmentation.
 
+    It answers by a copy of the model as it is now (`models/folding.py`): later training does not change the answers.
+
     `device` is "auto" (the GPU where there is one), "cpu", "gpu" or torch's own name; `precision` is "auto"
     (as in training), "32-true", "bf16-mixed" or "16-mixed"; `tta` is "none", "flip", "vertical_flip",
     "scales", a scale as a number, or a list of these.
@@ -157,6 +159,7 @@ class Predictor:
         with enough_memory(height, width):
             return self.probabilities(images_BCHW, size=(height, width))
 
+    @torch.inference_mode(False)
     def _prepared(self, model: nn.Module) -> nn.Module:
         model = model.to(self.device).to(memory_format=torch.channels_last).eval()
         pixels = torch.arange(_EXAMPLE * _EXAMPLE * self.trained.channels, device=self.device) % 251

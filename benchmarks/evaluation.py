@@ -34,6 +34,9 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs=2, default=(256, 256), metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--images", type=int, default=128, help="of which speed is taken")
     parser.add_argument("--counts", type=int, nargs="*", default=(100, 1000), help="of which memory is taken")
+    parser.add_argument(
+        "--compile", action="store_true", help="ours by torch.compile, on a GPU as CUDA graphs"
+    )
     chosen = begin(parser)
     with TemporaryDirectory() as folder:
         contenders, checkpoint = _contenders(Path(folder), chosen)
@@ -67,7 +70,8 @@ def _contenders(folder: Path, chosen: Namespace) -> tuple[dict[str, Callable[[],
     checkpoint = ours.save_checkpoint(config, plain, folder / "model.ckpt")
     loader = DataLoader(tutorial.Pictures(root / "test", size), batch_size=_BATCH)
     settings = read_settings(compose("evaluate", f"checkpoint='{checkpoint}'", f"batch_size={_BATCH}"))
-    predictor, case = segmentation.load(checkpoint), open_case(checkpoint, settings)
+    predictor = segmentation.load(checkpoint, compile=chosen.compile)
+    case = open_case(checkpoint, settings)
     batch = next(iter(ours.data(config).test_dataloader()))["image"]
 
     def forward() -> None:

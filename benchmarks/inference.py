@@ -25,6 +25,9 @@ def main() -> None:
     parser.add_argument(
         "--reduced", default="auto", help="precision: bf16-mixed, 16-mixed; auto: the hardware's"
     )
+    parser.add_argument(
+        "--compile", action="store_true", help="ours by torch.compile, on a GPU as CUDA graphs"
+    )
     chosen = begin(parser)
     tables, notes = [], []
     for backbone in chosen.backbones:
@@ -60,7 +63,7 @@ def _contenders(folder: Path, backbone: str, chosen: Namespace) -> tuple[dict[st
         ].sigmoid()
         return answer
 
-    full = segmentation.load(checkpoint, precision="32-true")
+    full = segmentation.load(checkpoint, precision="32-true", compile=chosen.compile)
     contenders = {"torchvision": eager, "ours, fp32": lambda image: full.probabilities(image, size=size)}
     off = max(float((contenders["ours, fp32"](one) - eager(one)).abs().max()) for one in images)
     note = f"fp32 is off by {off:.1e} of 1 in probability at most"
@@ -68,7 +71,7 @@ def _contenders(folder: Path, backbone: str, chosen: Namespace) -> tuple[dict[st
     if precision == "32-true":
         note += f"; reduced precision: {NOT_RUN}, this processor does not compute in bf16"
     else:
-        less = segmentation.load(checkpoint, precision=precision)
+        less = segmentation.load(checkpoint, precision=precision, compile=chosen.compile)
         contenders[f"ours, {precision}"] = lambda image: less.probabilities(image, size=size)
         same = [(less.probabilities(one, size=size) >= 0.5) == (eager(one) >= 0.5) for one in images]
         note += f"; {precision} gives the same label to {torch.stack(same).float().mean():.3%} of the pixels"

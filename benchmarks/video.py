@@ -26,6 +26,9 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=60, help="of the video that is made")
     parser.add_argument("--batch", type=int, default=8, help="frames to a step of ours, as predict.py has it")
     parser.add_argument("--video", type=Path)
+    parser.add_argument(
+        "--compile", action="store_true", help="ours by torch.compile, on a GPU as CUDA graphs"
+    )
     chosen = begin(parser)
     said: list[str] = []
     with TemporaryDirectory() as folder:
@@ -48,7 +51,8 @@ def _contenders(folder: Path, chosen: Namespace, said: list[str]) -> dict[str, C
     source = chosen.video or make_video(folder / "video.mp4", chosen.frames, height=size[0], width=size[1])
     plain = tutorial.settled(chosen.backbone, root / "train", size, chosen.device)
     config = ours.configure(root, chosen.backbone, size=size, batch_size=8)
-    render = overlays(segmentation.load(ours.save_checkpoint(config, plain, folder / "model.ckpt")))
+    checkpoint = ours.save_checkpoint(config, plain, folder / "model.ckpt")
+    render = overlays(segmentation.load(checkpoint, compile=chosen.compile))
     numbers = count()
 
     def loop() -> float:

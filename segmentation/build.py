@@ -21,6 +21,7 @@ from segmentation.data.source import Source
 from segmentation.errors import UserError
 from segmentation.losses import create_loss
 from segmentation.models import Segmenter, create_segmenter, load_weights, pretrained_options
+from segmentation.models.compiling import compile_parts
 from segmentation.optim import create_optimizer, create_schedulers
 from segmentation.options import call, checked
 from segmentation.precision import choose_precision
@@ -82,6 +83,8 @@ def build_task(settings: Settings, source: Source) -> SegmentationTask:
     model = build_model(settings, classes, settings.weights)
     if settings.resume is None:  # else its checkpoint fills the model: nothing need be fetched again
         log.info("%s", load_weights(model, settings.weights))
+    if settings.compile:
+        compile_parts(model, _device(settings.trainer.get("accelerator")))
     loss, loss_options = _named("loss", settings.loss)
     optimizer, optimizer_options = _named("optimizer", settings.optimizer)
     scheduler, scheduler_options = _named("scheduler", settings.scheduler)

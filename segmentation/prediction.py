@@ -43,6 +43,7 @@ class PredictionSettings:
     batch_size: Annotated[int, Field(ge=1)]
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
     accelerator: Literal["auto", "cpu", "gpu"]
+    compile: bool
 
     @property
     def kinds(self) -> list[Kind]:
@@ -128,7 +129,11 @@ def _run(
 
 def _predictor(settings: PredictionSettings) -> "Predictor":
     return load(
-        settings.checkpoint, device=settings.accelerator, precision=settings.precision, tta=settings.tta
+        settings.checkpoint,
+        device=settings.accelerator,
+        precision=settings.precision,
+        tta=settings.tta,
+        compile=settings.compile,
     )
 
 

@@ -21,5 +21,7 @@ def hush() -> None:
     """Leaves of the libraries' messages those that a user can act on."""
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # With compile=true it warns of a CUDA toolkit on a machine without a GPU.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     for message in _KNOWN:
         warnings.filterwarnings("ignore", message)

@@ -65,6 +65,7 @@ class Settings(ModelSettings):
     """A composed config of a training run."""
 
     name: str
+    compile: bool
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     weights: str
     resume: str | None

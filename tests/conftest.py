@@ -99,3 +99,13 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
     made = {name: make(tmp_path_factory.mktemp(name)) for name, make in makers.items()}
     return {**made, "camvid": made["folder"]}
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What torch.compile was asked to compile, and left as it is: making kernels takes minutes."""
+    import torch
+
+    asked: list[Any] = []
+    monkeypatch.setattr(torch, "compile", lambda model, **_: asked.append(model) or model)
+    return asked

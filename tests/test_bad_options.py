@@ -1,6 +1,7 @@
 """A value that is not right is named with its option before anything is trained."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import composed
@@ -27,8 +28,11 @@ def build_all(folder: Path, *overrides: str) -> None:
     task.schedulers(optimizer, total_steps=60, epochs=settings.trainer["max_epochs"])
 
 
-def test_good_options_pass(tmp_path: Path) -> None:
+def test_good_options_pass(tmp_path: Path, compiled: list[Any]) -> None:
     build_all(tmp_path)
+    assert not compiled
+    build_all(tmp_path, "compile=true", "head.aux=true")
+    assert len(compiled) == 4  # the first try, the backbone, two heads
 
 
 @pytest.mark.parametrize(
@@ -70,6 +74,7 @@ def test_good_options_pass(tmp_path: Path) -> None:
         ("precision=bf17", ["precision=bf17", "bf16-mixed"]),
         ("seed=-1", ["seed=-1"]),
         ("seed=abc", ["seed=abc"]),
+        ("compile=perhaps", ["compile=perhaps"]),
         ("channels_last=perhaps", ["channels_last=perhaps"]),
         ("trainer.max_epochs=0", ["trainer.max_epochs=0"]),
         ("trainer.max_epochs=many", ["trainer.max_epochs=many"]),

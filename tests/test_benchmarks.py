@@ -4,10 +4,13 @@ import re
 import runpy
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import ROOT
+from torch import nn
 
 FOLDER = ROOT / "benchmarks"
 SMALL = ("--size", "64", "64", "--rounds", "1", "--threads", "1", "--device", "cpu")
@@ -43,25 +46,26 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         ),
         (
             "evaluation.py",
-            (*SMALL, "--images", "8", "--counts", "12"),
+            (*SMALL, "--images", "8", "--counts", "12", "--compile"),
             ("tutorial", "evaluate.py", "forward pass alone"),
         ),
         (
             "inference.py",
-            (*SMALL, "--backbones", "mobilenetv3_small", "--images", "2"),
+            (*SMALL, "--backbones", "mobilenetv3_small", "--images", "2", "--compile"),
             ("torchvision", "ours, fp32"),
         ),
         (
             "video.py",
-            (*SMALL, "--backbone", "mobilenetv3_small", "--frames", "4"),
+            (*SMALL, "--backbone", "mobilenetv3_small", "--frames", "4", "--compile"),
             ("tutorial", "predict.py"),
         ),
     ],
 )
 def test_a_measurement_ends_in_its_table(
-    run: Run, script: str, arguments: tuple[str, ...], contenders: tuple[str, ...]
+    run: Run, script: str, arguments: tuple[str, ...], contenders: tuple[str, ...], compiled: list[object]
 ) -> None:
     said = run(script, *arguments)
+    assert bool(compiled) == ("--compile" in arguments)
     rows = {cells[0]: cells[1:] for line in said.splitlines() if (cells := _cells(line))}
     assert set(contenders) <= rows.keys(), said
     assert rows[contenders[0]][0] == "1.00"
@@ -79,6 +83,46 @@ def test_processes_are_held_against_threads(run: Run) -> None:
     rows = {cells[0]: cells[1:] for line in said.splitlines() if (cells := _cells(line))}
     assert rows["1 process, 2 threads"][0] == "1.00"
     assert float(rows["2 processes, 1 thread each"][-2]) > 0
+
+
+def test_accuracy_is_held_against_accuracy(run: Run) -> None:
+    budget = ["--rounds", "1", "--threads", "1", "--device", "cpu"]
+    tiny = (
+        "trainer=debug",
+        "backbone=mobilenetv3_small",
+        "head=lraspp",
+        "data.size=[48,48]",
+        "dataset.size=48",
+    )
+    said = run("accuracy.py", *budget, "--set", *tiny, "dataset.test=2")
+    rows = {cells[0]: cells[1:] for line in said.splitlines() if (cells := _cells(line))}
+    assert rows["seed 1"] == rows["mean"]
+    assert all(0 < float(cell) < 1 for cell in rows["mean"])
+    agreement = re.search(r"gives ([\d.]+)% of the test split's pixels the same label in bf16", said)
+    assert agreement and 50 < float(agreement[1]) <= 100
+
+
+@pytest.mark.parametrize("groups", [1, 16])
+def test_widened_convolutions_round_as_those_in_bf16(groups: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    from bf16 import Widened
+
+    convolution = nn.Conv2d(16, 16, 3, dilation=2, padding=2, groups=groups)
+    images = torch.randn(2, 16, 20, 20)
+    found = []
+    for mode in (nullcontext(), Widened()):
+        convolution.zero_grad()
+        image = images.clone().requires_grad_()
+        with mode, torch.autocast("cpu", dtype=torch.bfloat16):
+            answer = convolution(image)
+            answer.float().square().mean().backward()
+        assert answer.dtype == torch.bfloat16
+        found.append((answer.float(), image.grad, convolution.weight.grad))
+    for native, widened in zip(*found, strict=True):
+        scale = native.abs().max()
+        assert (
+            native - widened
+        ).abs().max() <= scale * 2**-7  # a step of bf16: sums of other order and precision
 
 
 def test_a_killed_run_ends_as_one_left_alone(run: Run) -> None:

@@ -68,6 +68,7 @@ OPTIONS: dict[str, Any] = {
     "precision": "32-true",
     "trainer": {"devices": 1, "num_nodes": "auto"},
     "accelerator": "cpu",
+    "compile": False,
     "output": "out",
 }
 
@@ -230,6 +231,16 @@ def test_several_stand_side_by_side(trained: Path, judged: tuple[Path, Any], tmp
         assert report(tmp_path / folder)["metrics"]["test/dice"] == content["metrics"]["dice"][folder]
         assert f"{folder}/report.html" in (tmp_path / "report.html").read_text()
     assert "| miou |" in (tmp_path / "report.md").read_text()
+
+
+def test_the_model_is_compiled_where_that_is_wanted(
+    binary: Path, tmp_path: Path, compiled: list[Any]
+) -> None:
+    for name, wanted in (("plain", False), ("out", True)):
+        evaluate(read_evaluation({**OPTIONS, "checkpoint": str(binary), "compile": wanted}), tmp_path / name)
+        assert len(compiled) == 2 * wanted  # the first try, and the whole model
+    plain, found = (report(tmp_path / name)["metrics"] for name in ("plain", "out"))
+    assert found == pytest.approx(plain, abs=1e-4, nan_ok=True)
 
 
 def test_processes_count_what_one_does(trained: Path, judged: tuple[Path, Any], tmp_path: Path) -> None:

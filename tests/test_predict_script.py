@@ -122,6 +122,16 @@ def test_a_batch_changes_nothing(batch_size: int, checkpoint: Path, shots: Path,
             np.testing.assert_allclose(saved["probabilities"] / 65535, expected, atol=2e-5)
 
 
+def test_the_model_is_compiled_where_that_is_wanted(
+    checkpoint: Path, shots: Path, tmp_path: Path, compiled: list[Any]
+) -> None:
+    predict(config(checkpoint, shots / "a.png", tmp_path / "plain"))
+    assert not compiled
+    predict(config(checkpoint, shots / "a.png", tmp_path / "out", compile=True))
+    assert len(compiled) == 2  # the first try, and the whole model
+    assert files(tmp_path / "out") == {"a.png"}
+
+
 def test_earlier_answers_are_kept_unless_they_are_given_up(
     checkpoint: Path, shots: Path, tmp_path: Path
 ) -> None:

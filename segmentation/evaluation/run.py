@@ -54,7 +54,9 @@ def evaluate(settings: EvaluationSettings, folder: Path) -> float:
 def _single(case: Case, settings: EvaluationSettings, folder: Path, device: str, place: Place) -> Evaluation:
     folder.mkdir(parents=True, exist_ok=True)
     trained = checkpoint.load(case.path)
-    predictor = Predictor(trained, device=device, precision=settings.precision, tta=settings.tta)
+    predictor = Predictor(
+        trained, device=device, precision=settings.precision, tta=settings.tta, compile=settings.compile
+    )
     _announce(case, predictor)
     evaluation = _judged(case, settings, predictor, folder, place)
     if place.is_first:

@@ -25,6 +25,7 @@ class EvaluationSettings:
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
     trainer: dict[str, Any]
     accelerator: Literal["auto", "cpu", "gpu"]
+    compile: bool
     output: str
 
     @property

@@ -12,7 +12,12 @@ __all__ = ["Prediction", "Predictor", "load"]
 
 
 def load(
-    path: str | Path, *, device: str = "auto", precision: str = "auto", tta: "Augmentation" = "none"
+    path: str | Path,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    tta: "Augmentation" = "none",
+    compile: bool = False,
 ) -> "Predictor":
     """The `Predictor` of a checkpoint file.
 
@@ -22,7 +27,7 @@ def load(
     from segmentation.inference.predictor import Predictor
 
     trained = load_checkpoint(Path(path).expanduser())
-    return Predictor(trained, device=device, precision=precision, tta=tta)
+    return Predictor(trained, device=device, precision=precision, tta=tta, compile=compile)
 
 
 def __getattr__(name: str) -> Any:

@@ -19,6 +19,7 @@ from segmentation.inference.pixels import Picture, as_pixels
 from segmentation.inference.prediction import Prediction
 from segmentation.inference.tiles import Tiling
 from segmentation.inference.views import Augmentation, describe, views
+from segmentation.models.compiling import compile_whole
 from segmentation.models.folding import folded, pack
 from segmentation.options import checked
 from segmentation.precision import choose_precision
@@ -33,19 +34,26 @@ class Predictor:
 
     `device` is "auto" (the GPU where there is one), "cpu", "gpu" or torch's own name; `precision` is "auto"
     (as in training), "32-true", "bf16-mixed" or "16-mixed"; `tta` is "none", "flip", "vertical_flip",
-    "scales", a scale as a number, or a list of these.
+    "scales", a scale as a number, or a list of these; `compile` spends a minute on the first answer, so that a
+    GPU gives the others sooner.
 
     Raises `UserError` for values that these cannot have here.
     """
 
     def __init__(
-        self, trained: Trained, *, device: str = "auto", precision: str = "auto", tta: Augmentation = "none"
+        self,
+        trained: Trained,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        tta: Augmentation = "none",
+        compile: bool = False,
     ) -> None:
         self.trained = trained
         self.device = choose_device(device)
         self._views = views(tta)
         self.precision = choose_precision(precision, self.device)
-        self._model = self._prepared(trained.model)
+        self._model = self._prepared(trained.model, compile)
         self._transform = evaluation_transform(size=trained.size, resize=trained.resize)
 
     @property
@@ -160,12 +168,16 @@ class Predictor:
             return self.probabilities(images_BCHW, size=(height, width))
 
     @torch.inference_mode(False)
-    def _prepared(self, model: nn.Module) -> nn.Module:
+    def _prepared(self, model: nn.Module, compile: bool) -> nn.Module:
         model = model.to(self.device).to(memory_format=torch.channels_last).eval()
         pixels = torch.arange(_EXAMPLE * _EXAMPLE * self.trained.channels, device=self.device) % 251
         image_BCHW = pixels.view(1, _EXAMPLE, _EXAMPLE, -1).permute(0, 3, 1, 2).to(torch.uint8)
         prepared = folded(model, image_BCHW)
-        if self.device.type == "cpu" and self.precision == "32-true" and torch.backends.mkldnn.is_available():
+        if compile:
+            compile_whole(prepared, self.device)
+        elif (
+            self.device.type == "cpu" and self.precision == "32-true" and torch.backends.mkldnn.is_available()
+        ):
             pack(prepared)
         return prepared
 

@@ -1,0 +1,41 @@
+"""A model turned into kernels made for it, by `torch.compile`, in place: its weights keep their names."""
+
+import torch
+from torch import nn
+
+from segmentation.errors import UserError
+
+_GRAPHS = {
+    # On a GPU all kernels of a picture are started at once (CUDA graphs): one by one they cost more than they compute.
+    "triton.cudagraphs": True,
+    # A graph holds memory for its one size of picture: once several sizes were seen, it is left out.
+    "triton.cudagraph_skip_dynamic_graphs": True,
+}
+
+
+def compile_parts(model: nn.Module, device: torch.device) -> None:
+    """For training: backbone and heads, each called from many places. Raises `UserError` as `compile_whole` does."""
+    _try_out(device)
+    for part in model.children():
+        part.compile()
+
+
+def compile_whole(model: nn.Module, device: torch.device) -> None:
+    """For inference: everything from raw pixels to logits, whose tensor the next call may overwrite.
+
+    Raises `UserError` where nothing can be compiled for this device.
+    """
+    _try_out(device)
+    model.compile(options=_GRAPHS)
+
+
+def _try_out(device: torch.device) -> None:
+    # Before minutes are spent; what is missing, a compiler or its headers, shows at the first kernel.
+    try:
+        torch.compile(torch.sin)(torch.ones(2, device=device))
+    except Exception as error:  # one of many kinds
+        cause = str(getattr(error, "inner_exception", error)).strip().partition("\n")[0]
+        raise UserError(
+            f"compile=true: nothing can be compiled for {device.type} here ({cause}). Install a C++ compiler"
+            " and Python's headers (Debian: g++ python3-dev), or leave compile out."
+        ) from error

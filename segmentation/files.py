@@ -1,7 +1,7 @@
-"""Files that are there whole or not at all."""
+"""Files that are written whole or not at all, and read where they are wanted."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -19,3 +19,13 @@ def replacing(path: Path, mode: str = "w", **how: Any) -> Iterator[IO[Any]]:
         file.flush()
         os.fsync(file.fileno())  # else a power cut could leave the name without the contents
     fresh.replace(path)
+
+
+def read_if(path: Path, length: int, wanted: Callable[[bytes], bool]) -> bytes | None:
+    """The bytes of a file whose first `length` are as wanted; None for others, and where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(length)
+            return start + file.read() if wanted(start) else None
+    except (OSError, ValueError, MemoryError):
+        return None

@@ -119,10 +119,8 @@ def test_widened_convolutions_round_as_those_in_bf16(groups: int, monkeypatch: p
         assert answer.dtype == torch.bfloat16
         found.append((answer.float(), image.grad, convolution.weight.grad))
     for native, widened in zip(*found, strict=True):
-        scale = native.abs().max()
-        assert (
-            native - widened
-        ).abs().max() <= scale * 2**-7  # a step of bf16: sums of other order and precision
+        # Two steps of bf16 at the largest value: torch's own way adds up in another order, and rounds in between.
+        assert (native - widened).abs().max() <= native.abs().max() * 2**-6
 
 
 def test_a_killed_run_ends_as_one_left_alone(run: Run) -> None:

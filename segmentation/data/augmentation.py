@@ -7,7 +7,6 @@ no augmentation invents a label. Images have 1 to 128 channels and keep their la
 import os
 import random
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ Transform = Callable[[Sample, int], Sample]
 
 # Near ImageNet's mean: padding that is neither black nor white disturbs the statistics of a batch least.
 _FILL = 116
-_HALF = 0.5  # see `_Resize`
+_HALF = 0.5  # see `resize_image`
 _OUTSIDE = {"border_mode": cv2.BORDER_CONSTANT, "fill": _FILL, "fill_mask": IGNORE_INDEX}
 
 
@@ -63,65 +62,53 @@ def training_transform(
     if not 0 <= rotate <= 180:
         raise UserError(f"augmentation.rotate={rotate} is not within 0..180 degrees.")
     height, width = size
-    steps: list[A.BasicTransform] = [_resize(size)] if resize else []
-    if tuple(scale) != (1.0, 1.0):
+    steps: list[A.BasicTransform] = []
+    zoomed = tuple(scale) != (1.0, 1.0)
+    if zoomed:
         low, high = scale
         steps.append(
             A.RandomScale((low - 1, high - 1), area_for_downscale="image" if low < _HALF else None, p=1.0)
         )
     if rotate:
         steps.append(A.Affine(rotate=(-rotate, rotate), p=1.0, **_OUTSIDE))
+    if zoomed or not resize:  # else it has this size already
+        steps.append(A.RandomCrop(height, width, pad_if_needed=True, pad_position="random", **_OUTSIDE))
     return _Seeded(
+        size if resize else None,
         [
             *steps,
-            A.PadIfNeeded(height, width, position="random", **_OUTSIDE),
-            A.RandomCrop(height, width),
             A.HorizontalFlip(p=flip),
             A.VerticalFlip(p=vertical_flip),
             _Colour((0.7, 1.3), (0.7, 1.3), (0.7, 1.3), (-0.05, 0.05), p=colour),
             A.GaussianBlur(sigma_limit=(0.3, 1.5), p=blur),
             A.GaussNoise(std_range=(0.01, 0.05), p=noise),
             A.CoarseDropout((1, 4), (0.05, 0.2), (0.05, 0.2), fill=_FILL, fill_mask=IGNORE_INDEX, p=dropout),
-        ]
+        ],
     )
 
 
 def evaluation_transform(*, size: tuple[int, int], resize: bool) -> Transform:
     """The image at `size` (H, W), or with `resize` off as it is; the mask always at its own size."""
-    pipeline = A.Compose([_resize(size)] if resize else [])
 
     def transform(sample: Sample, seed: int) -> Sample:
-        return {**sample, "image": pipeline(image=sample["image"])["image"]}
+        return {**sample, "image": resize_image(sample["image"], size)} if resize else sample
 
     return transform
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The image at `size` (H, W), as the transforms with `resize` bring it there; itself if it has that size."""
-    return _resize(size).apply(image)
+    """The image at `size` (H, W), as the transforms with `resize` bring it there; itself if it has that size.
+
+    Bilinear, and averaging over areas where a side shrinks to less than half: down to half, the two neighbours that
+    bilinear weighs leave no pixel out; beyond, it would skip some. Averaging takes seven times as long.
+    """
+    skips = image.shape[0] > 2 * size[0] or image.shape[1] > 2 * size[1]
+    return functional.resize(image, size, cv2.INTER_AREA if skips else cv2.INTER_LINEAR)
 
 
 def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """The mask at `size` (H, W) by nearest neighbour, as the training transform with `resize` brings it there."""
-    return _resize(size).apply_to_mask(mask)
-
-
-class _Resize(A.Resize):
-    """Bilinear, and averaging over areas where a side shrinks to less than half.
-
-    Down to half, the two neighbours that bilinear weighs leave no pixel out; beyond, it would skip some. Averaging
-    takes seven times as long.
-    """
-
-    def apply(self, img: np.ndarray, **params: Any) -> np.ndarray:
-        skips = img.shape[0] > 2 * self.height or img.shape[1] > 2 * self.width
-        interpolation = cv2.INTER_AREA if skips else cv2.INTER_LINEAR
-        return functional.resize(img, (self.height, self.width), interpolation)
-
-
-@lru_cache(maxsize=4)
-def _resize(size: tuple[int, int]) -> A.Resize:
-    return _Resize(*size)
+    return functional.resize(mask, size, cv2.INTER_NEAREST)
 
 
 class _Colour(A.ColorJitter):
@@ -146,15 +133,19 @@ class _Colour(A.ColorJitter):
 
 
 class _Seeded:
-    """Albumentations' pipeline as a function of sample and seed."""
+    """Albumentations' pipeline, behind a resize to `size`, as a function of sample and seed."""
 
-    def __init__(self, steps: list[A.BasicTransform]) -> None:
+    def __init__(self, size: tuple[int, int] | None, steps: list[A.BasicTransform]) -> None:
+        self._size = size
         self._pipeline = A.Compose([step for step in steps if step.p > 0])
 
     def __call__(self, sample: Sample, seed: int) -> Sample:
+        image, mask = sample["image"], sample["mask"]
+        if self._size is not None:
+            image, mask = resize_image(image, self._size), resize_mask(mask, self._size)
         # One shared stream: seeding every step alike would make each flip come with the same colours.
         self._pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
-        changed = self._pipeline(image=sample["image"], mask=sample["mask"])
+        changed = self._pipeline(image=image, mask=mask)
         return {"image": changed["image"], "mask": changed["mask"], "name": sample["name"]}
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageChops
 
+from segmentation.data import png
 from segmentation.data.checks import LOOKS, spread
 from segmentation.data.files import Pairs
 from segmentation.data.masks import is_lossy
@@ -35,11 +36,12 @@ class BinaryMask:
         Raises `UserError` for coloured masks, for values that contradict the other masks of the data set,
         and for a JPEG where a value is to be ignored.
         """
-        picture = open_picture(path)
-        if picture.mode == "1":  # one bit is unambiguous: no threshold needed
-            return np.array(picture).astype(np.uint8)
-        values = grey_values(picture, path)
-        lossy = is_lossy(picture)
+        values, lossy = png.read(path), False
+        if values is None:
+            picture = open_picture(path)
+            if picture.mode == "1":  # one bit is unambiguous: no threshold needed
+                return np.array(picture).astype(np.uint8)
+            values, lossy = grey_values(picture, path), is_lossy(picture)
         if lossy and self.ignore is not None:
             raise UserError(
                 f"{path} is a JPEG, which blurs dataset.ignore={self.ignore}: save the masks as PNG."

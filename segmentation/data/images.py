@@ -32,20 +32,11 @@ def read_sized(
 
     With `least` (H, W) a photograph may come reduced, but no smaller than twice that.
     """
-    found = _read_photograph(path, least) if channels == 3 else None
+    found = jpeg.read(path, least) if channels == 3 else None
     if found is None:
         image = _read_any(path, channels)
         found = image, (image.shape[0], image.shape[1])
     return found
-
-
-def _read_photograph(path: Path, least: tuple[int, int] | None) -> tuple[np.ndarray, tuple[int, int]] | None:
-    try:
-        with path.open("rb") as file:
-            start = file.read(len(jpeg.MAGIC))
-            return jpeg.decode(start + file.read(), least) if start == jpeg.MAGIC else None
-    except OSError:
-        return None
 
 
 def _read_any(path: Path, channels: int) -> np.ndarray:

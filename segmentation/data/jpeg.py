@@ -5,14 +5,16 @@ eighth of the size come nearly for free, as averages over the pixels that they s
 """
 
 from io import BytesIO
+from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image
 
 from segmentation.data.opening import MAX_PIXELS
+from segmentation.files import read_if
 
-MAGIC = b"\xff\xd8\xff"
+_MAGIC = b"\xff\xd8\xff"
 _END = b"\xff\xd9"
 _FRAMES = frozenset({0xC0, 0xC1, 0xC2})  # baseline, extended and progressive: what all cameras write
 _APPLICATION_1 = 0xE1  # EXIF and XMP, either of which may say how the picture is turned
@@ -26,12 +28,21 @@ _REDUCED = {
 }
 
 
-def decode(data: bytes, least: tuple[int, int] | None = None) -> tuple[np.ndarray, tuple[int, int]] | None:
+Sized = tuple[np.ndarray, tuple[int, int]]
+
+
+def read(path: Path, least: tuple[int, int] | None = None) -> Sized | None:
     """uint8 (H, W, 3) RGB, turned as its EXIF orientation says, and the (H, W) that the file has, turned too.
 
     With `least` (H, W) the picture is reduced to 1/2, 1/4 or 1/8 as long as it stays twice that large.
     None for whatever is not usual, or damaged: Pillow takes more files, and says what is wrong with the others.
     """
+    data = read_if(path, len(_MAGIC), _MAGIC.__eq__)
+    return None if data is None else decode(data, least)
+
+
+def decode(data: bytes, least: tuple[int, int] | None = None) -> Sized | None:
+    """As `read`, from the file's bytes."""
     frame = _read_frame(data)
     if frame is None or not data.endswith(_END):
         return None

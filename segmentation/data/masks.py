@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from segmentation.classes import Classes, Colour
+from segmentation.data import png
 from segmentation.data.files import first_of
 from segmentation.data.opening import WIDE_MODES, open_picture, present_values, read_integers
 from segmentation.errors import UserError
@@ -36,9 +37,8 @@ class IndexMask:
     classes: Classes
     ignore: tuple[int, ...] = ()
 
-    def labels(self, picture: Image.Image, path: Path) -> np.ndarray:
-        """uint8 (H, W) of a palette or grey picture. Raises `UserError` for a label outside the classes."""
-        values = read_integers(picture, path)
+    def labels(self, values: np.ndarray, path: Path) -> np.ndarray:
+        """uint8 (H, W) of a file's values, uint8 or uint16. Raises `UserError` for a label outside the classes."""
         count = len(self.classes)
         if values.max() < count and not self.ignore:  # the usual mask needs no closer look
             return values.astype(np.uint8, copy=False)
@@ -113,11 +113,14 @@ class LabelMask:
 
         Raises `UserError` for a JPEG, for values outside the classes, and for colours where none are known.
         """
+        usual = png.read(path)
+        if usual is not None:
+            return self.indices.labels(usual, path)
         picture = open_picture(path)
         if is_lossy(picture):
             raise UserError(f"{path} is a JPEG, which blurs labels into each other: save the masks as PNG.")
         if picture.mode in {"P", "L", "1", *WIDE_MODES}:
-            return self.indices.labels(picture, path)
+            return self.indices.labels(read_integers(picture, path), path)
         if picture.mode not in ("RGB", "RGBA"):
             raise UserError(f"{path} has mode {picture.mode}: save the mask as grey, palette or RGB PNG.")
         if self.colours is None:

@@ -4,11 +4,9 @@ import logging
 import warnings
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image, ImageOps, TiffImagePlugin
 
-from segmentation.data import png
 from segmentation.errors import UserError
 
 MAX_PIXELS = 2**30
@@ -38,9 +36,6 @@ def open_picture(path: Path, *, every_band: bool = False) -> Image.Image:
     Raises `UserError` for a file larger than `MAX_PIXELS` and `UnreadableError`, which is one too, for a file
     that is missing, empty, damaged or no picture.
     """
-    usual = _read_usual(path)
-    if usual is not None:
-        return Image.fromarray(usual)
     try:
         # Nothing that Pillow warns of (odd metadata) changes a pixel or is the user's to mend.
         with warnings.catch_warnings(action="ignore"), Image.open(path) as picture:
@@ -92,15 +87,6 @@ def present_values(values: np.ndarray) -> list[int]:
 def unreadable(name: Path | str, cause: str) -> UnreadableError:
     """For raising: why a file cannot be used."""
     return UnreadableError(f"{name} cannot be read: {cause}. Repair it, or remove it.")
-
-
-def _read_usual(path: Path) -> np.ndarray | None:
-    try:
-        with path.open("rb") as file:
-            start = file.read(png.HEAD)
-            return png.decode(start + file.read()) if png.is_usual(start) else None
-    except (OSError, ValueError, MemoryError, cv2.error):  # Pillow says it better
-        return None
 
 
 def _misses_bands(picture: Image.Image) -> bool:

@@ -1,11 +1,14 @@
 """The usual mask, a PNG of 8-bit grey, decoded by OpenCV: as Pillow decodes it, in less time."""
 
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
 
-HEAD = 29  # bytes that tell whether a file is usual
+from segmentation.files import read_if
+
+_HEAD = 29  # bytes that tell whether a file is usual
 _MAGIC = b"\x89PNG\r\n\x1a\n"
 _GREY = b"\x08\x00\x00\x00\x00"  # bits, colour type, compression, filter, interlace
 _SIDE, _AREA = 1_000_000, 2**30  # the limits of libpng and OpenCV
@@ -13,17 +16,27 @@ _PLAIN = frozenset({b"IHDR", b"IDAT", b"IEND", b"pHYs", b"gAMA", b"sRGB"})
 """Chunks that change no value. Others may turn the picture, as EXIF in a text does."""
 
 
-def is_usual(start: bytes) -> bool:
-    """Whether the first `HEAD` bytes of a file are those of an 8-bit grey PNG."""
-    return start[:8] == _MAGIC and start[24:29] == _GREY
+def read(path: Path) -> np.ndarray | None:
+    """uint8 (H, W) of a usual file; None for others, and damaged ones: Pillow says what is wrong with them."""
+    data = read_if(path, _HEAD, _is_usual)
+    try:
+        return None if data is None else decode(data)
+    except (MemoryError, cv2.error):
+        return None
 
 
 def decode(data: bytes) -> np.ndarray | None:
-    """uint8 (H, W) of a whole usual file; None for odd and damaged ones: Pillow says what is wrong with them."""
+    """As `read`, from the file's bytes. Raises `cv2.error` and `MemoryError` where OpenCV does."""
+    if not _is_usual(data[:_HEAD]):
+        return None
     width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
     if not 0 < width * height <= _AREA or max(width, height) > _SIDE or not _is_plain(data):
         return None
     return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+
+
+def _is_usual(start: bytes) -> bool:
+    return start[:8] == _MAGIC and start[24:29] == _GREY
 
 
 def _is_plain(data: bytes) -> bool:

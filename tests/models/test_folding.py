@@ -1,6 +1,5 @@
 """Models prepared for inference answer as they did before."""
 
-from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -9,7 +8,7 @@ from made_models import assert_same, assert_seen, lively, made, pictures
 from torch import Tensor, nn
 
 from segmentation.models import HEADS
-from segmentation.models.folding import PackedConv2d, folded, pack
+from segmentation.models.folding import folded
 
 CASES: dict[str, dict[str, Any]] = {
     "resnet18": {},
@@ -43,24 +42,6 @@ def test_the_answer_stays(backbone: str) -> None:
         assert_same(quick(images), expected, within=1e-6)
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]), name
-
-
-@pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v3_small"])
-def test_packed_weights_answer_for_any_shape(backbone: str) -> None:
-    model = made(backbone, output_stride=8)
-    lively(model, pictures(4, 3, 64, 64))
-    packed = deepcopy(model)
-    pack(packed)
-    packed = deepcopy(packed)
-    convolutions = [layer for layer in packed.modules() if isinstance(layer, (nn.Conv2d, PackedConv2d))]
-    assert all(isinstance(layer, PackedConv2d) for layer in convolutions)
-    with torch.inference_mode():
-        # They are kept for one shape, so others, and the first one again, must come out right as well.
-        for shape in ((2, 3, 64, 64), (3, 3, 49, 67), (2, 3, 64, 64)):
-            images = pictures(*shape).contiguous(memory_format=torch.channels_last)
-            expected = model(images)
-            assert_seen(expected)
-            assert_same(packed(images), expected, within=1e-4)
 
 
 def norms(model: nn.Module) -> int:

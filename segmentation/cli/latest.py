@@ -8,8 +8,8 @@ import yaml
 from segmentation.cli.command import Command, own_options
 from segmentation.cli.takeup import differences
 
-_FOR_THIS_TIME = "trainer."
-"""Options that may change when a run goes on: how long, on how many devices."""
+_FOR_THIS_TIME = ("trainer.", "compile ")
+"""Options that may change when a run goes on: how long, on how many devices, by kernels of its own."""
 
 
 def latest_unfinished(arguments: Sequence[str]) -> Path | None:

@@ -87,6 +87,7 @@ def _judged(
             "accelerator": predictor.device.type,
             "processes": place.processes,
             "precision": predictor.precision,
+            "compiled": settings.compile,  # which `seconds` holds, too
             **versions(),
         },
         "seconds": seconds,

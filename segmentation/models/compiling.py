@@ -11,6 +11,9 @@ _GRAPHS = {
     # A graph holds memory for its one size of picture: once several sizes were seen, it is left out.
     "triton.cudagraph_skip_dynamic_graphs": True,
 }
+_FORMS = 64
+"""Of one forward pass: for training and not, frozen and not, whole and last batches, models of one kind; torch's 8 are
+soon used up by several checkpoints, and it would go on uncompiled."""
 
 
 def compile_parts(model: nn.Module, device: torch.device) -> None:
@@ -30,12 +33,13 @@ def compile_whole(model: nn.Module, device: torch.device) -> None:
 
 
 def _try_out(device: torch.device) -> None:
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _FORMS)
     # Before minutes are spent; what is missing, a compiler or its headers, shows at the first kernel.
     try:
         torch.compile(torch.sin)(torch.ones(2, device=device))
     except Exception as error:  # one of many kinds
         cause = str(getattr(error, "inner_exception", error)).strip().partition("\n")[0]
         raise UserError(
-            f"compile=true: nothing can be compiled for {device.type} here ({cause}). Install a C++ compiler"
-            " and Python's headers (Debian: g++ python3-dev), or leave compile out."
+            f"compile=true: nothing can be compiled for {device.type} here ({cause}). Mend that (torch.compile needs"
+            " a C++ compiler and Python's headers, Debian's g++ and python3-dev), or leave compile out."
         ) from error

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch._dynamo.backends.debugging import aot_eager
 
 from segmentation.errors import UserError
+from segmentation.models import compiling
 from segmentation.models.compiling import compile_parts, compile_whole
 
 CPU = torch.device("cpu")
@@ -72,6 +73,20 @@ def test_inference_gives_the_same_answer_at_any_size(traced: list[Any]) -> None:
             assert_seen(expected)
             assert_same(other(images), expected, within=1e-5)
     assert len(traced) > 1
+
+
+def test_many_models_are_compiled_in_one_process(traced: list[Any]) -> None:
+    """torch counts what it compiled by the code that they share, and soon stops."""
+    for number in range(12):
+        model = nn.Sequential(*(nn.Conv2d(3, 3, 1) for _ in range(number + 1)))
+        compile_whole(model, CPU)
+        before = len(traced)
+        model(torch.rand(1, 3, 8, 8))
+        assert len(traced) == before + 1
+
+
+def test_torch_knows_the_options() -> None:
+    assert set(compiling._GRAPHS) <= set(torch._inductor.list_options())
 
 
 @pytest.mark.parametrize("make", [compile_parts, compile_whole])

@@ -12,6 +12,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from measure import begin, markdown, options, show
 
@@ -31,14 +32,7 @@ def main() -> None:
             for seed in seeds
         }
         agreement = _agreement(runs[1][0], chosen)
-        rows = [
-            [
-                json.loads((run / "report.json").read_text())["metrics"][score]
-                for score in _SCORES
-                for run in pair
-            ]
-            for pair in runs.values()
-        ]
+        rows = [_scores(pair) for pair in runs.values()]
     table = [_line(f"seed {seed}", row) for seed, row in zip(seeds, rows, strict=True)]
     columns = list(zip(*rows, strict=True))
     table.append(_line("mean", [statistics.mean(column) for column in columns]))
@@ -53,10 +47,9 @@ def _train(folder: Path, seed: int, precision: str, chosen: Namespace) -> Path:
     from bf16 import bf16
     from ours import open_settings
 
-    from segmentation.cli import compose
     from segmentation.training import train
 
-    config = compose("train", *_set(chosen), f"seed={seed}", f"precision={precision}")
+    config = _config(chosen, f"seed={seed}", f"precision={precision}")
     run = folder / precision / str(seed)
     run.mkdir(parents=True)
     with bf16(chosen.device):
@@ -69,7 +62,6 @@ def _agreement(run: Path, chosen: Namespace) -> str:
     from ours import open_settings
 
     import segmentation
-    from segmentation.cli import compose
 
     full, less = (
         segmentation.load(run / "checkpoints" / "best.ckpt", device=chosen.device, precision=precision)
@@ -77,15 +69,23 @@ def _agreement(run: Path, chosen: Namespace) -> str:
     )
     same = pixels = 0
     with bf16(chosen.device):
-        for sample in open_settings(compose("train", *_set(chosen)))[1].test:
+        for sample in open_settings(_config(chosen))[1].test:
             first, second = (predictor.predict(sample["image"]).mask for predictor in (full, less))
             same += int((first == second).sum())
             pixels += first.size
     return f"gives {same / pixels:.3%} of the test split's pixels the same label in bf16"
 
 
-def _set(chosen: Namespace) -> list[str]:
-    return [f"trainer.accelerator={chosen.device}", *chosen.set]
+def _config(chosen: Namespace, *overrides: str) -> dict[str, Any]:
+    from segmentation.cli import compose
+
+    return compose("train", f"trainer.accelerator={chosen.device}", *chosen.set, *overrides)
+
+
+def _scores(pair: Sequence[Path]) -> list[float]:
+    """As `_SCORES` and `_PRECISIONS` have them."""
+    reports = [json.loads((run / "report.json").read_text())["metrics"] for run in pair]
+    return [report[score] for score in _SCORES for report in reports]
 
 
 def _line(name: str, values: Sequence[float]) -> list[str]:

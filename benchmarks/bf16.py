@@ -1,4 +1,4 @@
-"""Convolutions in bf16 on a processor without it: slower, but rounded as hardware rounds them."""
+"""Convolutions in bf16 on a processor without it: at the speed of fp32, rounded as hardware for bf16 rounds them."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any

@@ -20,8 +20,8 @@ from segmentation.inference.prediction import Prediction
 from segmentation.inference.tiles import Tiling
 from segmentation.inference.views import Augmentation, describe, views
 from segmentation.models.compiling import compile_whole
+from segmentation.models.convolutions.packing import pack
 from segmentation.models.folding import folded
-from segmentation.models.packing import pack
 from segmentation.options import checked
 from segmentation.precision import choose_precision
 
@@ -31,8 +31,8 @@ _EXAMPLE = 64  # pixels a side: enough for a cell or two of the last features
 class Predictor:
     """A `Trained` model on its device, in one precision, with test-time augmentation.
 
-    It answers by a copy of the model as it is now (`models/folding.py`, `packing.py`, `compiling.py`): later training
-    does not change the answers.
+    It answers by a copy of the model as it is now, folded and packed or compiled (`models/`): later training does not
+    change the answers.
 
     `device` is "auto" (the GPU where there is one), "cpu", "gpu" or torch's own name; `precision` is "auto"
     (as in training), "32-true", "bf16-mixed" or "16-mixed"; `tta` is "none", "flip", "vertical_flip",

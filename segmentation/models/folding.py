@@ -10,12 +10,9 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from segmentation.models.backbones.depthwise import PhasedConv2d
-from segmentation.models.heads.layers import AtrousConv2d
+from segmentation.models.convolutions import CONVOLUTIONS
+from segmentation.models.convolutions.base import is_hooked
 from segmentation.models.heads.pyramid import PooledBatchNorm
-
-CONVOLUTIONS = (nn.Conv2d, PhasedConv2d, AtrousConv2d)
-"""What is known to be a convolution, by its very type: a subclass may do more, as those of timm do."""
 
 _NORMS = (nn.BatchNorm2d, PooledBatchNorm)
 
@@ -36,11 +33,6 @@ def folded(model: nn.Module, example_BCHW: Tensor) -> nn.Module:
         copied.set_submodule(convolution, fused)
         copied.set_submodule(norm, nn.Identity())
     return copied
-
-
-def is_hooked(layer: nn.Module) -> bool:
-    """Whether somebody watches or changes what goes through a layer."""
-    return bool(layer._forward_hooks or layer._forward_pre_hooks)
 
 
 def _pairs(model: nn.Module, example_BCHW: Tensor) -> dict[str, str]:

@@ -12,6 +12,7 @@ from segmentation.errors import UserError
 from segmentation.functional import resize
 from segmentation.models.backbones import STRIDES, Backbone, create_backbone
 from segmentation.models.channels import in_turn
+from segmentation.models.convolutions import quicken
 from segmentation.models.heads import HEADS, FCNHead
 from segmentation.options import create
 
@@ -121,4 +122,6 @@ def create_segmenter(
         "channels": channels,
         "aux": aux,
     }
-    return Segmenter(trunk, top, aux_head, description)
+    model = Segmenter(trunk, top, aux_head, description)
+    quicken(model)
+    return model

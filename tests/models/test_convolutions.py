@@ -1,84 +1,215 @@
 """Convolutions that leave work out give what torch's give, forward and backward."""
 
+from collections.abc import Callable
 from copy import deepcopy
 
 import pytest
 import torch
+from made_models import made
 from torch import Tensor, nn
+from torch.nn.functional import conv2d
 
-from segmentation.models import create_segmenter
-from segmentation.models.backbones.depthwise import PhasedConv2d, can_phase
-from segmentation.models.heads.layers import AtrousConv2d
+from segmentation.models.convolutions import quicken
+from segmentation.models.convolutions.atrous import AtrousConv2d, find_tiling
+from segmentation.models.convolutions.filtering import Filtered, Tiling, convolve, transform
+from segmentation.models.convolutions.packing import PackedConv2d
+from segmentation.models.convolutions.phased import PhasedConv2d
+from segmentation.models.convolutions.taps import InsideTaps
 
 SIZES = [(16, 16), (9, 14), (2, 5), (1, 1)]
+WIDE = 96
+"""Channels enough for tiles."""
 
 
-def learn(layer: nn.Module, values_BCHW: Tensor) -> tuple[Tensor, ...]:
-    """The answer, and the gradients of a function of it; in float64, where rounding is far below any mistake."""
-    layer = deepcopy(layer).double()
-    values_BCHW = values_BCHW.double().requires_grad_()
-    answer_BCHW = layer(values_BCHW)
-    grid = torch.arange(answer_BCHW.numel(), dtype=torch.float64).reshape(answer_BCHW.shape)
-    (answer_BCHW * grid.sin()).sum().backward()
-    gradients = [parameter.grad for parameter in layer.parameters()]
-    assert values_BCHW.grad is not None
-    return answer_BCHW.detach(), values_BCHW.grad, *(each for each in gradients if each is not None)
+def learn(layer: Callable[[Tensor], Tensor], *leaves: Tensor) -> tuple[Tensor, ...]:
+    """The answer for the first of `leaves`, and their gradients of a function of it."""
+    for leaf in leaves:
+        leaf.grad = None
+    answer = layer(leaves[0])
+    grid = torch.arange(answer.numel(), dtype=answer.dtype).reshape(answer.shape)
+    (answer * grid.sin()).sum().backward()
+    return answer.detach(), *(leaf.grad for leaf in leaves if leaf.grad is not None)
 
 
-def check_equal(own: nn.Module, plain: nn.Module, values_BCHW: Tensor) -> None:
-    for found, expected in zip(learn(own, values_BCHW), learn(plain, values_BCHW), strict=True):
-        assert found.shape == expected.shape
-        assert torch.allclose(found, expected, rtol=1e-10, atol=1e-10)
+def check_same(own: Callable[[Tensor], Tensor], plain: Callable[[Tensor], Tensor], *leaves: Tensor) -> None:
+    """In float64, where rounding is far below any mistake."""
+    found, expected = learn(own, *leaves), learn(plain, *leaves)
+    assert len(found) == len(expected) == 1 + len(leaves)
+    for one, other in zip(found, expected, strict=True):
+        assert one.shape == other.shape
+        assert torch.allclose(one, other, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize(("kernel", "dilation"), [(3, 2), (5, 2), (5, 4)])
-@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
-def test_phases_make_the_dilated_convolution(
-    size: tuple[int, int], kernel: int, dilation: int, order: torch.memory_format
-) -> None:
-    padding = dilation * (kernel // 2)
-    plain = nn.Conv2d(6, 6, kernel, padding=padding, dilation=dilation, groups=6)
-    assert can_phase(plain)
-    values_BCHW = torch.randn(2, 6, *size).to(memory_format=order)
-    check_equal(PhasedConv2d(plain), plain, values_BCHW)
+def check_layer(plain: nn.Conv2d, substitute: type[nn.Module], values_BCHW: Tensor) -> None:
+    plain = plain.double()
+    own = substitute(plain)
+    check_same(own, plain, values_BCHW.double().requires_grad_(), *plain.parameters())
     with torch.no_grad():
-        assert torch.equal(PhasedConv2d(plain)(values_BCHW), plain(values_BCHW))
+        found, expected = own(values_BCHW.double()), plain(values_BCHW.double())
+    assert torch.allclose(found, expected, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize(
-    "layer",
-    [
-        nn.Conv2d(4, 4, 3, padding=2, dilation=2),
-        nn.Conv2d(4, 8, 3, padding=2, dilation=2, groups=4),
-        nn.Conv2d(4, 4, 2, dilation=2, groups=4),
-        nn.Conv2d(4, 4, 3, padding=1, groups=4),
-    ],
-    ids=["dense", "multiplied", "even", "not dilated"],
-)
-def test_other_convolutions_have_no_phases(layer: nn.Conv2d) -> None:
-    assert not can_phase(layer)
+def draw(*shape: int) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64).requires_grad_()
 
 
-def test_a_dilated_mobilenet_has_phases_and_starts_from_the_same_weights() -> None:
-    def build(stride: int) -> nn.Module:
-        torch.manual_seed(0)
-        model: nn.Module = create_segmenter(
-            backbone={"name": "mobilenet_v3_small"}, head={"name": "fcn"}, outputs=1, output_stride=stride
-        )
-        return model
+@pytest.mark.parametrize("size", [(16, 16), (9, 14), (7, 4), (1, 1)])
+@pytest.mark.parametrize("rate", [1, 2, 5])
+@pytest.mark.parametrize("side", [3, 4])
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_tiles_make_the_convolution(
+    size: tuple[int, int], rate: int, side: int, order: torch.memory_format
+) -> None:
+    tiling = Tiling.of(size, side, rate)
+    values_BCHW = torch.randn(3, 4, *size).double().contiguous(memory_format=order).requires_grad_()
+    weight_KCRR, bias = draw(5, 4, 3, 3), draw(5)
+    check_same(
+        lambda values: Filtered.apply(values, weight_KCRR, tiling),
+        lambda values: conv2d(values, weight_KCRR, padding=rate, dilation=rate),
+        values_BCHW,
+        weight_KCRR,
+    )
+    with torch.no_grad():
+        expected = conv2d(values_BCHW, weight_KCRR, bias, padding=rate, dilation=rate)
+        for at_once in (1, 2, 3):
+            found = convolve(values_BCHW, transform(weight_KCRR, tiling), tiling, bias, at_once)
+            assert torch.allclose(found, expected, rtol=1e-10, atol=1e-10)
 
-    dilated, plain = build(8), build(32)
-    assert any(isinstance(layer, PhasedConv2d) for layer in dilated.modules())
-    assert not any(isinstance(layer, PhasedConv2d) for layer in plain.modules())
-    for found, expected in zip(dilated.parameters(), plain.parameters(), strict=True):
-        assert torch.equal(found, expected)
+
+@pytest.mark.parametrize("side", [3, 4])
+def test_tiles_round_hardly_more_than_the_convolution(side: int) -> None:
+    values_BCHW, weight_KCRR = torch.randn(1, 128, 24, 24), torch.randn(128, 128, 3, 3)
+    exact = conv2d(values_BCHW.double(), weight_KCRR.double(), padding=1)
+    tiling = Tiling.of((24, 24), side, 1)
+    tiled = convolve(values_BCHW, transform(weight_KCRR, tiling), tiling, None)
+    plain = conv2d(values_BCHW, weight_KCRR, padding=1)
+    assert (tiled - exact).std() < 2.5 * (plain - exact).std()
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("rate", [1, 4, 9, 14, 36])
-def test_taps_beside_the_map_add_nothing(size: tuple[int, int], rate: int) -> None:
-    own = AtrousConv2d(5, 3, 3, padding=rate, dilation=rate, bias=False)
-    plain = nn.Conv2d(5, 3, 3, padding=rate, dilation=rate, bias=False)
-    plain.load_state_dict(own.state_dict())
-    check_equal(own, plain, torch.randn(2, 5, *size))
+def test_gradients_without_the_taps_beside_the_map(size: tuple[int, int], rate: int) -> None:
+    weight_KCRR = draw(3, 5, 3, 3)
+    check_same(
+        lambda values: InsideTaps.apply(values, weight_KCRR, rate),
+        lambda values: conv2d(values, weight_KCRR, padding=rate, dilation=rate),
+        draw(2, 5, *size),
+        weight_KCRR,
+    )
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("rate", [1, 4, 9, 14, 36])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_narrow_convolution_takes_the_taps_inside(size: tuple[int, int], rate: int, bias: bool) -> None:
+    plain = nn.Conv2d(5, 3, 3, padding=rate, dilation=rate, bias=bias)
+    check_layer(plain, AtrousConv2d, torch.randn(2, 5, *size))
+
+
+@pytest.mark.parametrize(
+    ("batch", "size", "rate", "way"),
+    [
+        (1, (32, 32), 1, "Filtered"),
+        (4, (16, 16), 1, "Filtered"),
+        (2, (30, 29), 4, "Filtered"),
+        (4, (16, 16), 6, "InsideTaps"),
+        (4, (16, 16), 18, "InsideTaps"),
+        (1, (16, 16), 1, "Convolution"),  # few tiles for weights that are transformed anew
+        (9, (8, 8), 1, "Convolution"),  # few tiles a map
+        (1, (16, 16), 6, "Convolution"),  # few cells
+    ],
+)
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_wide_convolution_goes_the_way_that_pays(
+    batch: int, size: tuple[int, int], rate: int, way: str, bias: bool
+) -> None:
+    plain = nn.Conv2d(WIDE, WIDE + 2, 3, padding=rate, dilation=rate, bias=bias)
+    values_BCHW = torch.randn(batch, WIDE, *size)
+    check_layer(plain, AtrousConv2d, values_BCHW)
+    steps = [AtrousConv2d(plain.float())(values_BCHW).grad_fn]
+    steps += [source for source, _ in steps[0].next_functions if source is not None]
+    assert any(way in step.name() for step in steps)
+
+
+def test_tiles_are_for_full_precision_on_a_processor() -> None:
+    layer = AtrousConv2d(nn.Conv2d(WIDE, WIDE, 3, padding=1))
+    values_BCHW = torch.zeros(1, WIDE, 32, 32)
+    assert find_tiling(layer, values_BCHW)
+    assert not find_tiling(layer, values_BCHW.bfloat16())
+    assert not find_tiling(layer, values_BCHW.to("meta"))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not find_tiling(layer, values_BCHW)
+        assert layer(values_BCHW).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("part", ["weight", "values"])
+def test_what_is_frozen_gets_no_gradient(part: str) -> None:
+    layer = AtrousConv2d(nn.Conv2d(WIDE, WIDE, 3, padding=1, bias=False))
+    values_BCHW = torch.randn(1, WIDE, 32, 32).requires_grad_(part == "weight")
+    layer.weight.requires_grad_(part == "values")
+    layer(values_BCHW).sum().backward()
+    assert (layer.weight.grad is None) == (part == "weight")
+    assert (values_BCHW.grad is None) == (part == "values")
+
+
+def test_an_image_is_answered_alike_in_any_batch() -> None:
+    plain = nn.Conv2d(WIDE, WIDE, 3, padding=2, dilation=2)
+    packed, values_BCHW = PackedConv2d(AtrousConv2d(plain)), torch.randn(5, WIDE, 21, 34)
+    with torch.inference_mode():
+        together = packed(values_BCHW)
+        for index in range(5):
+            assert torch.equal(packed(values_BCHW[index : index + 1])[0], together[index])
+        assert torch.allclose(together, plain(values_BCHW), atol=1e-5)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("kernel", "rate"), [(3, 2), (5, 2), (5, 4)])
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_phases_make_the_dilated_convolution(
+    size: tuple[int, int], kernel: int, rate: int, order: torch.memory_format
+) -> None:
+    plain = nn.Conv2d(6, 6, kernel, padding=rate * (kernel // 2), dilation=rate, groups=6)
+    check_layer(plain, PhasedConv2d, torch.randn(2, 6, *size).contiguous(memory_format=order))
+
+
+@pytest.mark.parametrize(
+    ("layer", "kind"),
+    [
+        (nn.Conv2d(4, 4, 3, padding=2, dilation=2, groups=4), PhasedConv2d),
+        (nn.Conv2d(4, 4, 5, padding=4, dilation=2, groups=4), PhasedConv2d),
+        (nn.Conv2d(4, 8, 3, padding=2, dilation=2), AtrousConv2d),
+        (nn.Conv2d(WIDE, WIDE, 3, padding=1), AtrousConv2d),
+        (nn.Conv2d(4, 8, 3, padding=1), nn.Conv2d),
+        (nn.Conv2d(WIDE, WIDE, 3, padding=1, stride=2), nn.Conv2d),
+        (nn.Conv2d(WIDE, WIDE, 3, padding=1, padding_mode="reflect"), nn.Conv2d),
+        (nn.Conv2d(WIDE, WIDE, 3, padding="same"), nn.Conv2d),
+        (nn.Conv2d(WIDE, WIDE, 3), nn.Conv2d),
+        (nn.Conv2d(WIDE, WIDE, (3, 1), padding=(1, 0)), nn.Conv2d),
+        (nn.Conv2d(4, 4, 3, padding=(2, 4), dilation=(2, 4)), nn.Conv2d),
+        (nn.Conv2d(4, 8, 3, padding=2, dilation=2, groups=4), nn.Conv2d),
+        (nn.Conv2d(4, 4, 2, dilation=2, groups=4), nn.Conv2d),
+        (nn.Conv2d(4, 4, 3, padding=1, groups=4), nn.Conv2d),
+    ],
+    ids=str,
+)
+def test_what_can_be_quicker_is_replaced(layer: nn.Conv2d, kind: type[nn.Module]) -> None:
+    model = nn.Sequential(deepcopy(layer))
+    quicken(model)
+    assert type(model[0]) is kind
+    assert model.state_dict().keys() == nn.Sequential(layer).state_dict().keys()
+    watched = nn.Sequential(deepcopy(layer))
+    watched[0].register_forward_hook(lambda *_: None)
+    quicken(watched)
+    assert type(watched[0]) is nn.Conv2d
+
+
+def test_a_model_has_them_and_starts_from_the_same_weights() -> None:
+    torch.manual_seed(0)
+    dilated = made("mobilenet_v3_small", output_stride=8)
+    torch.manual_seed(0)
+    plain = made("mobilenet_v3_small", output_stride=32)
+    assert any(isinstance(layer, PhasedConv2d) for layer in dilated.modules())
+    assert not any(isinstance(layer, PhasedConv2d) for layer in plain.modules())
+    assert any(isinstance(layer, AtrousConv2d) for layer in plain.modules())
+    for found, expected in zip(dilated.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(found, expected)

@@ -8,7 +8,7 @@ import torch
 from made_models import assert_same, assert_seen, lively, made, pictures
 from torch import nn
 
-from segmentation.models.packing import PackedConv2d, pack
+from segmentation.models.convolutions.packing import PackedConv2d, pack
 
 CASES: dict[str, dict[str, Any]] = {
     "resnet18": {"output_stride": 8},

@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d, pad
 
-from segmentation.models.backbones.depthwise import PhasedConv2d, can_phase
-
 _Pool = (nn.MaxPool2d, nn.AvgPool2d)
 
 
@@ -67,7 +65,7 @@ def _dilated(convolution: nn.Conv2d, dilation: int, strided: bool) -> nn.Conv2d:
         convolution.padding = (dilation * (height - 1) // 2, dilation * (width - 1) // 2)
     convolution.stride = (1, 1)
     convolution.dilation = (dilation, dilation)
-    return PhasedConv2d(convolution) if can_phase(convolution) else convolution
+    return convolution
 
 
 class _AnchoredConv2d(nn.Conv2d):

@@ -4,8 +4,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
 
+from segmentation.models.convolutions.base import Substitute, keeps_size
 
-class PhasedConv2d(nn.Conv2d):
+
+class PhasedConv2d(Substitute):
     """A depthwise convolution of odd kernel, dilation d and stride 1 that keeps the size; same weights, same values.
 
     With dilation d a pixel meets only those whose row and column are its own modulo d. Sorted by these, an image
@@ -13,29 +15,24 @@ class PhasedConv2d(nn.Conv2d):
     alone: with 576 channels of 16x16 it takes a quarter of the time, moving the pixels included.
     """
 
-    def __init__(self, like: nn.Conv2d) -> None:
-        # On the meta device, where filling weights that are not kept draws no random numbers.
-        channels = like.in_channels
-        super().__init__(channels, channels, 1, groups=channels, bias=like.bias is not None, device="meta")
-        self.kernel_size, self.padding, self.dilation = like.kernel_size, like.padding, like.dilation
-        self.weight, self.bias = like.weight, like.bias
-
     def forward(self, values_BCHW: Tensor) -> Tensor:
         """(B, C, H, W) -> the same shape."""
-        # Forward alone the dilated one is the faster.
-        if not torch.is_grad_enabled() or values_BCHW.device.type != "cpu" or torch.compiler.is_compiling():
-            return super().forward(values_BCHW)
         (height, width), step = values_BCHW.shape[-2:], self.dilation[0]
+        quicker = torch.is_grad_enabled() and 2 * step <= min(
+            height, width
+        )  # forward alone, and on tiny maps, not
+        if not quicker or values_BCHW.device.type != "cpu" or torch.compiler.is_compiling():
+            return super().forward(values_BCHW)
         filled = pad(values_BCHW, (0, -width % step, 0, -height % step))
         padding = (self.kernel_size[0] // 2, self.kernel_size[1] // 2)
         found = conv2d(_part(filled, step), self.weight, self.bias, padding=padding, groups=self.groups)
         return _join(found, step)[..., :height, :width]
 
 
-def can_phase(layer: nn.Conv2d) -> bool:
-    """Whether `PhasedConv2d` can take the layer's place."""
-    odd = all(side % 2 for side in layer.kernel_size)
-    return odd and layer.groups == layer.in_channels == layer.out_channels and layer.dilation[0] > 1
+def is_phased(layer: nn.Conv2d) -> bool:
+    """Whether `PhasedConv2d` can take the layer's place, and has anything to gain there."""
+    depthwise = layer.groups == layer.in_channels == layer.out_channels
+    return depthwise and keeps_size(layer) and layer.dilation[0] > 1
 
 
 def _part(values_BCHW: Tensor, step: int) -> Tensor:

@@ -1,0 +1,44 @@
+"""What convolutions that take another's place have in common."""
+
+import torch
+from torch import Tensor, nn
+
+
+class Substitute(nn.Conv2d):
+    """A convolution with the shape, the weights and the bias of another, under the same names."""
+
+    def __init__(self, like: nn.Conv2d) -> None:
+        # On the meta device, where filling weights that are not kept draws no random numbers.
+        bias, groups = like.bias is not None, like.groups
+        super().__init__(like.in_channels, like.out_channels, 1, groups=groups, bias=bias, device="meta")
+        self.kernel_size, self.padding = like.kernel_size, like.padding
+        self.stride, self.dilation = like.stride, like.dilation
+        self.weight, self.bias = like.weight, like.bias
+
+
+def keeps_size(layer: nn.Conv2d) -> bool:
+    """Whether a square, odd kernel of stride 1 gives a map of the size that it gets, with zeros around."""
+    side, rate = layer.kernel_size[0], layer.dilation[0]
+    return (
+        layer.kernel_size == (side, side)
+        and side % 2 == 1
+        and layer.dilation == (rate, rate)
+        and layer.padding == (side // 2 * rate,) * 2
+        and layer.stride == (1, 1)
+        and layer.padding_mode == "zeros"
+    )
+
+
+def on_processor(values_BCHW: Tensor) -> bool:
+    """Whether a convolution of these values is computed as they are, in full precision, on a processor."""
+    return (
+        values_BCHW.device.type == "cpu"
+        and values_BCHW.dtype in (torch.float32, torch.float64)
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+    )
+
+
+def is_hooked(layer: nn.Module) -> bool:
+    """Whether somebody watches or changes what goes through a layer."""
+    return bool(layer._forward_hooks or layer._forward_pre_hooks)

@@ -17,16 +17,19 @@ class PhasedConv2d(Substitute):
 
     def forward(self, values_BCHW: Tensor) -> Tensor:
         """(B, C, H, W) -> the same shape."""
-        (height, width), step = values_BCHW.shape[-2:], self.dilation[0]
-        quicker = torch.is_grad_enabled() and 2 * step <= min(
-            height, width
-        )  # forward alone, and on tiny maps, not
-        if not quicker or values_BCHW.device.type != "cpu" or torch.compiler.is_compiling():
+        if not self._applies(values_BCHW):
             return super().forward(values_BCHW)
+        (height, width), step = values_BCHW.shape[-2:], self.dilation[0]
         filled = pad(values_BCHW, (0, -width % step, 0, -height % step))
         padding = (self.kernel_size[0] // 2, self.kernel_size[1] // 2)
         found = conv2d(_part(filled, step), self.weight, self.bias, padding=padding, groups=self.groups)
         return _join(found, step)[..., :height, :width]
+
+    def _applies(self, values_BCHW: Tensor) -> bool:
+        if torch.compiler.is_compiling() or torch.compiler.is_exporting() or values_BCHW.device.type != "cpu":
+            return False
+        # Forward alone the dilated one is the faster, and where little is left of a map.
+        return torch.is_grad_enabled() and 2 * self.dilation[0] <= min(values_BCHW.shape[-2:])
 
 
 def is_phased(layer: nn.Conv2d) -> bool:

@@ -37,7 +37,7 @@ class AtrousConv2d(Substitute):
         return self._shortened(values_BCHW)
 
     def _learning(self, values_BCHW: Tensor) -> Tensor:
-        tiling = find_tiling(self, values_BCHW, max(_TILES, _TILES_A_TRANSFORM // len(values_BCHW)))
+        tiling = find_tiling(self, values_BCHW, max(_TILES, _TILES_A_TRANSFORM // (len(values_BCHW) or 1)))
         if tiling:
             found_BKHW: Tensor = Filtered.apply(values_BCHW, self.weight, tiling)
         elif _passes_over_taps(self, values_BCHW):

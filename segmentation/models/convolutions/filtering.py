@@ -96,9 +96,8 @@ class Filtered(torch.autograd.Function):
     def forward(ctx: Any, values_BCHW: Tensor, weight_KCRR: Tensor, tiling: Tiling) -> Tensor:
         ctx.save_for_backward(values_BCHW, weight_KCRR)
         ctx.tiling = tiling
-        return convolve(
-            values_BCHW, transform(weight_KCRR, tiling), tiling, None, _at_once(values_BCHW, tiling)
-        )
+        weight_SCK = transform(weight_KCRR, tiling)
+        return convolve(values_BCHW, weight_SCK, tiling, None, _at_once(values_BCHW, tiling))
 
     @staticmethod
     @once_differentiable

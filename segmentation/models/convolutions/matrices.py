@@ -28,11 +28,9 @@ def matrices_for(side: int, dtype: torch.dtype) -> Matrices:
     powers[:-1] = np.array(_POINTS[: count - 1])[:, None] ** np.arange(count)
     powers[-1, -1] = 1  # the point at infinity: the highest coefficient
     pixels = np.linalg.inv(powers).T
-    lengths = np.linalg.norm(
-        pixels, axis=1, keepdims=True
-    )  # moved to the weights, so that values keep their size
+    lengths = np.linalg.norm(pixels, axis=1, keepdims=True)
+    pixels /= lengths  # values keep about their size; the weights take it over
     weights = np.vstack([powers[:-1, :3], np.eye(3)[-1]]) * lengths
     answers = np.vstack([powers[:-1, :side], np.eye(side)[-1]]).T
-    return Matrices(
-        *(torch.tensor(np.kron(one, one), dtype=dtype) for one in (pixels / lengths, weights, answers))
-    )
+    both_ways = (np.kron(one, one) for one in (pixels, weights, answers))  # along rows and columns
+    return Matrices(*(torch.tensor(matrix, dtype=dtype, device="cpu") for matrix in both_ways))

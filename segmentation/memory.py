@@ -16,20 +16,20 @@ def kept_memory() -> Iterator[None]:
 
     glibc gives blocks of more than 32 MiB back at once; asked for again, the system brings their pages one by one and
     fills them with zeros, which takes up to an eighth of the time of a step on a processor. Not to be nested.
-    Where there is no glibc nothing is changed.
+    Where there is no glibc, or an old one that keeps no such blocks, nothing is gained.
     """
     limit = _limits()
     if limit is None:
         yield
         return
-    # Some versions take no more than 32 MiB, and setting the other alone would bring that down to 128 KiB.
+    # Older versions take no more than 32 MiB; setting the other alone would leave it where it stands by now.
     if not limit(_MMAP_THRESHOLD, 1024 * _MIB):
         limit(_MMAP_THRESHOLD, 32 * _MIB)
     limit(_TRIM_THRESHOLD, 2047 * _MIB)
     try:
         yield
     finally:
-        # What they grow to by themselves.
+        # The most that they grow to by themselves.
         limit(_MMAP_THRESHOLD, 32 * _MIB)
         limit(_TRIM_THRESHOLD, 64 * _MIB)
         ctypes.CDLL(None).malloc_trim(0)

@@ -31,8 +31,8 @@ _EXAMPLE = 64  # pixels a side: enough for a cell or two of the last features
 class Predictor:
     """A `Trained` model on its device, in one precision, with test-time augmentation.
 
-    It answers by a copy of the model as it is now, folded and packed or compiled (`models/`): later training does not
-    change the answers.
+    It answers by a form of the model made for that (`models/`: folded, packed or compiled). Where the model is trained
+    further, make another.
 
     `device` is "auto" (the GPU where there is one), "cpu", "gpu" or torch's own name; `precision` is "auto"
     (as in training), "32-true", "bf16-mixed" or "16-mixed"; `tta` is "none", "flip", "vertical_flip",

@@ -77,13 +77,19 @@ def test_tiles_make_the_convolution(
 
 
 @pytest.mark.parametrize("side", [3, 4])
-def test_tiles_round_hardly_more_than_the_convolution(side: int) -> None:
-    values_BCHW, weight_KCRR = torch.randn(1, 128, 24, 24), torch.randn(128, 128, 3, 3)
-    exact = conv2d(values_BCHW.double(), weight_KCRR.double(), padding=1)
+def test_tiles_round_little_more_than_the_convolution(side: int) -> None:
+    leaves = [torch.randn(1, 128, 24, 24).requires_grad_(), torch.randn(128, 128, 3, 3).requires_grad_()]
+    exact = [leaf.detach().double().requires_grad_() for leaf in leaves]
     tiling = Tiling.of((24, 24), side, 1)
-    tiled = convolve(values_BCHW, transform(weight_KCRR, tiling), tiling, None)
-    plain = conv2d(values_BCHW, weight_KCRR, padding=1)
-    assert (tiled - exact).std() < 2.5 * (plain - exact).std()
+
+    def plain(weight: Tensor) -> Callable[[Tensor], Tensor]:
+        return lambda values: conv2d(values, weight, padding=1)
+
+    right = learn(plain(exact[1]), *exact)
+    usual = learn(plain(leaves[1]), *leaves)
+    tiled = learn(lambda values: Filtered.apply(values, leaves[1], tiling), *leaves)
+    for times, truth, one, other in zip((3, 12, 3), right, usual, tiled, strict=True):
+        assert (other - truth).std() < times * (one - truth).std()
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -142,14 +148,36 @@ def test_tiles_are_for_full_precision_on_a_processor() -> None:
         assert layer(values_BCHW).dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("rate", [1, 12])
 @pytest.mark.parametrize("part", ["weight", "values"])
-def test_what_is_frozen_gets_no_gradient(part: str) -> None:
-    layer = AtrousConv2d(nn.Conv2d(WIDE, WIDE, 3, padding=1, bias=False))
+def test_what_is_frozen_gets_no_gradient(part: str, rate: int) -> None:
+    layer = AtrousConv2d(nn.Conv2d(WIDE, WIDE, 3, padding=rate, dilation=rate, bias=False))
     values_BCHW = torch.randn(1, WIDE, 32, 32).requires_grad_(part == "weight")
     layer.weight.requires_grad_(part == "values")
     layer(values_BCHW).sum().backward()
     assert (layer.weight.grad is None) == (part == "weight")
     assert (values_BCHW.grad is None) == (part == "values")
+
+
+@pytest.mark.parametrize("rate", [1, 12])
+def test_it_is_used_as_any_convolution(rate: int) -> None:
+    plain = nn.Conv2d(WIDE, WIDE, 3, padding=rate, dilation=rate, bias=False)
+    own, values_BCHW = AtrousConv2d(plain), torch.randn(1, WIDE, 32, 32).requires_grad_()
+    gradients = []
+    for layer in (plain, own):
+        # An activation in place, and autocast around the way back alone.
+        total = torch.relu_(layer(values_BCHW)).sum()
+        with torch.autocast("cpu", torch.bfloat16, enabled=layer is own):
+            gradients.append(torch.autograd.grad(total, values_BCHW)[0])
+    assert torch.allclose(*gradients, atol=1e-4)
+    for nothing in (torch.zeros(0, WIDE, 32, 32), torch.zeros(0, WIDE, 32, 32).requires_grad_()):
+        assert own(nothing).shape == nothing.shape
+
+
+def test_large_maps_are_not_tiled_for_want_of_memory() -> None:
+    layer = AtrousConv2d(nn.Conv2d(WIDE, WIDE, 3, padding=1))
+    assert find_tiling(layer, torch.empty(1, WIDE, 256, 256))
+    assert not find_tiling(layer, torch.empty(1, WIDE, 1024, 1024))
 
 
 def test_an_image_is_answered_alike_in_any_batch() -> None:

@@ -14,6 +14,7 @@ _SIDES = (3, 4)  # of a tile: whichever covers the map in fewer products
 _PRODUCTS = 0.5  # of the plain ones: tiles that reach far beyond a small map spare too few
 _TILES = 16  # of a map: with fewer, reading the transformed weights takes longer than computing
 _TILES_A_TRANSFORM = 64  # where the weights are transformed anew for them
+_VALUES = 2**25  # transformed, of an image: 128 MiB, lest the memory for a large picture grows by half
 _INSIDE = 0.75  # of all taps at all cells
 _CELLS = 1024  # of a batch, to pass over taps one by one
 
@@ -22,7 +23,7 @@ class AtrousConv2d(Substitute):
     """A 3x3 convolution that keeps the size: the same values, to rounding, in fewer products.
 
     On large maps by Winograd's filtering; where the rate comes near the size of the map, without the taps that fall
-    beside it and would add zeros.
+    beside it and would add zeros. It can be differentiated once.
     """
 
     def forward(self, values_BCHW: Tensor) -> Tensor:
@@ -74,13 +75,16 @@ def find_tiling(layer: nn.Conv2d, values_BCHW: Tensor, least: int = _TILES) -> T
     tilings = [Tiling.of((height, width), side, rate) for side in _SIDES]
     best = min(tilings, key=lambda tiling: tiling.products)
     worth = best.tiles >= least and best.products <= _PRODUCTS * inside((height, width), rate)
-    return best if worth else None
+    large = best.products * (layer.in_channels + layer.out_channels) > _VALUES
+    return best if worth and not large else None
 
 
 def _passes_over_taps(layer: nn.Conv2d, values_BCHW: Tensor) -> bool:
+    if not (on_processor(values_BCHW) and _is_wide(layer)):
+        return False
     batch, _, height, width = values_BCHW.shape
     few = inside((height, width), layer.dilation[0]) <= _INSIDE * 9 * height * width
-    return few and batch * height * width >= _CELLS and on_processor(values_BCHW) and _is_wide(layer)
+    return few and batch * height * width >= _CELLS
 
 
 def _is_wide(layer: nn.Conv2d) -> bool:

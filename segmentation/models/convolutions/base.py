@@ -32,7 +32,8 @@ def keeps_size(layer: nn.Conv2d) -> bool:
 def on_processor(values_BCHW: Tensor) -> bool:
     """Whether a convolution of these values is computed as they are, in full precision, on a processor."""
     return (
-        values_BCHW.device.type == "cpu"
+        type(values_BCHW) in (Tensor, nn.Parameter)  # torch's fake ones have no values
+        and values_BCHW.device.type == "cpu"
         and values_BCHW.dtype in (torch.float32, torch.float64)
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()

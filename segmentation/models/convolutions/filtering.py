@@ -97,18 +97,20 @@ class Filtered(torch.autograd.Function):
         ctx.save_for_backward(values_BCHW, weight_KCRR)
         ctx.tiling = tiling
         weight_SCK = transform(weight_KCRR, tiling)
-        return convolve(values_BCHW, weight_SCK, tiling, None, _at_once(values_BCHW, tiling))
+        found_BKHW = convolve(values_BCHW, weight_SCK, tiling, None, _at_once(values_BCHW, tiling))
+        return found_BKHW.detach()  # no view, so that an activation may work in place
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_BKHW: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         (values_BCHW, weight_KCRR), tiling = ctx.saved_tensors, ctx.tiling
         grad_values = grad_weight = None
-        if ctx.needs_input_grad[0]:
-            turned_SKC = transform(weight_KCRR.flip(2, 3).transpose(0, 1), tiling)
-            grad_values = convolve(grad_BKHW, turned_SKC, tiling, None, _at_once(grad_BKHW, tiling))
-        if ctx.needs_input_grad[1]:
-            grad_weight = weight_gradient(values_BCHW, grad_BKHW, tiling, _at_once(values_BCHW, tiling))
+        with torch.autocast("cpu", enabled=False):
+            if ctx.needs_input_grad[0]:
+                turned_SKC = transform(weight_KCRR.flip(2, 3).transpose(0, 1), tiling)
+                grad_values = convolve(grad_BKHW, turned_SKC, tiling, None, _at_once(grad_BKHW, tiling))
+            if ctx.needs_input_grad[1]:
+                grad_weight = weight_gradient(values_BCHW, grad_BKHW, tiling, _at_once(values_BCHW, tiling))
         return grad_values, grad_weight, None
 
 
@@ -129,7 +131,7 @@ def _pixels(values_BCHW: Tensor, tiling: Tiling) -> Tensor:
         (height * down, side * step * down, down, side * step * right, right, step * down, step * right, 1),
     )
     # Tile by tile: one product of all tiles together would run through memory instead of a cache.
-    tiles = seen.reshape(-1, tiling.reach**2, channels)
+    tiles = seen.flatten(5, 6).flatten(0, 4)
     return torch.matmul(matrices_for(side, values_BCHW.dtype).pixels, tiles).transpose(0, 1)
 
 
@@ -150,5 +152,5 @@ def _covered(tiling: Tiling) -> tuple[int, int]:
 def _cells(map_BHWK: Tensor, tiling: Tiling) -> Tensor:
     """A view of a covered map by the answers' places in their tiles: (B, rows, d, columns, d, m, m, K)."""
     side, step, rows, columns = tiling
-    apart = map_BHWK.view(len(map_BHWK), rows, side, step, columns, side, step, -1)
+    apart = map_BHWK.view(len(map_BHWK), rows, side, step, columns, side, step, map_BHWK.shape[-1])
     return apart.permute(0, 1, 3, 4, 6, 2, 5, 7)

@@ -17,6 +17,7 @@ import albumentations as A  # noqa: N812 - as its own documentation has it
 import cv2
 from albumentations.augmentations.geometric import functional
 
+from segmentation.data.window import Window, draw_window, look_through
 from segmentation.errors import UserError
 from segmentation.sample import IGNORE_INDEX, Sample
 
@@ -24,7 +25,6 @@ Transform = Callable[[Sample, int], Sample]
 
 # Near ImageNet's mean: padding that is neither black nor white disturbs the statistics of a batch least.
 _FILL = 116
-_HALF = 0.5  # see `resize_image`
 _OUTSIDE = {"border_mode": cv2.BORDER_CONSTANT, "fill": _FILL, "fill_mask": IGNORE_INDEX}
 
 
@@ -44,7 +44,7 @@ def training_transform(
     """Sample and seed -> sample of `size` (H, W); equal seeds give equal results, in any process.
 
     With `resize` the whole image is first brought to `size`, else its own resolution is kept. Then it is
-    zoomed by a factor out of `scale` (low, high), turned by up to `rotate` degrees, padded with ignore and
+    turned by up to `rotate` degrees, zoomed by a factor out of `scale` (low, high), padded with ignore and
     cropped. `flip`, `vertical_flip`, `colour`, `blur`, `noise` and `dropout` are probabilities 0..1; what
     dropout covers is ignored. `colour` changes brightness, contrast, saturation and hue of RGB; of any other
     number of channels brightness and contrast, of all channels alike.
@@ -61,18 +61,11 @@ def training_transform(
         )
     if not 0 <= rotate <= 180:
         raise UserError(f"augmentation.rotate={rotate} is not within 0..180 degrees.")
-    height, width = size
     steps: list[A.BasicTransform] = []
-    zoomed = tuple(scale) != (1.0, 1.0)
-    if zoomed:
-        low, high = scale
-        steps.append(
-            A.RandomScale((low - 1, high - 1), area_for_downscale="image" if low < _HALF else None, p=1.0)
-        )
     if rotate:
         steps.append(A.Affine(rotate=(-rotate, rotate), p=1.0, **_OUTSIDE))
-    if zoomed or not resize:  # else it has this size already
-        steps.append(A.RandomCrop(height, width, pad_if_needed=True, pad_position="random", **_OUTSIDE))
+    if tuple(scale) != (1.0, 1.0) or not resize:  # else it has this size already
+        steps.append(_Window(size, (scale[0], scale[1])))
     return _Seeded(
         size if resize else None,
         [
@@ -109,6 +102,24 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """The mask at `size` (H, W) by nearest neighbour, as the training transform with `resize` brings it there."""
     return functional.resize(mask, size, cv2.INTER_NEAREST)
+
+
+class _Window(A.DualTransform):
+    """A random zoom, and a random part of `size` of what it makes; see `window.py`."""
+
+    def __init__(self, size: tuple[int, int], scale: tuple[float, float]) -> None:
+        super().__init__(p=1.0)
+        self._size = size
+        self._scale = scale
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        return {"window": draw_window(params["shape"], self._size, self._scale, self.py_random)}
+
+    def apply(self, img: np.ndarray, window: Window, **params: Any) -> np.ndarray:
+        return look_through(window, img, resize_image, fill=_FILL)
+
+    def apply_to_mask(self, mask: np.ndarray, window: Window, **params: Any) -> np.ndarray:
+        return look_through(window, mask, resize_mask, fill=IGNORE_INDEX)
 
 
 class _Colour(A.ColorJitter):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from segmentation.classes import Colour
 from segmentation.report.evaluation import Evaluation
 from segmentation.report.text import number
 
@@ -13,6 +14,9 @@ Point = tuple[float, float]
 
 _POINTS = 160
 """Points of a line on the page; more cannot be seen."""
+
+_DARKEST, _LIGHTEST = 0.38, 0.62
+"""Lightness 0..1 of a line."""
 
 
 @dataclass(frozen=True)
@@ -63,15 +67,32 @@ def charts(evaluation: Evaluation) -> list[Chart]:
     ]
 
 
-def class_colour(index: int) -> str:
-    """A colour for lines, neither near white nor near black, unlike its neighbours': #rrggbb."""
-    hue = (0.58 + index * 0.618034) % 1
-    red, green, blue = colorsys.hls_to_rgb(hue, 0.5 if index % 2 else 0.56, 0.62)
-    return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"
+def line_colours(palette: Sequence[Colour]) -> list[str]:
+    """For each class a colour that shows on white and on black: #rrggbb.
+
+    It is the class's own, made lighter or darker where it must be; where two would then be the same, others for all.
+    """
+    own = [_legible(colour) for colour in palette]
+    return own if len(set(own)) == len(own) else [_spread(index) for index in range(len(own))]
+
+
+def _legible(colour: Colour) -> str:
+    hue, lightness, saturation = colorsys.rgb_to_hls(*(part / 255 for part in colour))
+    return _hexadecimal(hue, min(max(lightness, _DARKEST), _LIGHTEST), saturation)
+
+
+def _spread(index: int) -> str:
+    # Steps of the golden ratio around the circle of hues keep neighbours far apart.
+    return _hexadecimal((0.58 + index * 0.618034) % 1, 0.5 if index % 2 else 0.56, 0.62)
+
+
+def _hexadecimal(hue: float, lightness: float, saturation: float) -> str:
+    return "#" + bytes(round(part * 255) for part in colorsys.hls_to_rgb(hue, lightness, saturation)).hex()
 
 
 def _lines(evaluation: Evaluation, kind: str, x: str, y: str) -> list[Line]:
     lines = []
+    colours = line_colours(evaluation.classes.palette)
     for label, curve in zip(evaluation.scored, evaluation.curves[kind], strict=True):
         if curve[x]:
             name = evaluation.classes.names[label]
@@ -80,7 +101,7 @@ def _lines(evaluation: Evaluation, kind: str, x: str, y: str) -> list[Line]:
                 Line(
                     label,
                     f"{name} {area}",
-                    class_colour(label - evaluation.scored.start),
+                    colours[label],
                     _thin(curve[x], curve[y]),
                 )
             )
@@ -107,7 +128,7 @@ def _reliability(evaluation: Evaluation) -> Chart:
         "Bars: share of the pixels. Line: as measured; on the diagonal, confidence tells the truth.",
         "probability of foreground" if binary else "confidence",
         "share of foreground" if binary else "share right",
-        [Line(-1, "measured", class_colour(0), points)] if points else [],
+        [Line(-1, "measured", _spread(0), points)] if points else [],
         diagonal=True,
         bars=[(row["low"], row["high"], row["pixels"] / total) for row in filled],
     )

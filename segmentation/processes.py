@@ -36,13 +36,18 @@ def company(trainer: Trainer) -> Iterator[None]:
     strategy = trainer.strategy
     if not isinstance(strategy, ParallelStrategy) or strategy.cluster_environment is None:
         yield
-        return
-    if strategy.cluster_environment.creates_processes_externally:
+    elif strategy.cluster_environment.creates_processes_externally:
         try:
             yield
         finally:
             _leave()
-        return
+    else:
+        _refuse_what_none_here_can_start(trainer)
+        with _same_environment_after(), _others(trainer.num_devices):
+            yield
+
+
+def _refuse_what_none_here_can_start(trainer: Trainer) -> None:
     if COMMAND not in os.environ:
         raise UserError("Several processes are for commands such as train.py: here, take trainer.devices=1.")
     if trainer.num_nodes > 1:
@@ -51,8 +56,22 @@ def company(trainer: Trainer) -> Iterator[None]:
             f"trainer.num_nodes={trainer.num_nodes}: on several machines torchrun or Slurm starts the processes and"
             " says how many there are. Leave it out, and see docs/clusters.md."
         )
+
+
+@contextmanager
+def _same_environment_after() -> Iterator[None]:
     before = dict(os.environ)
-    others = _start(trainer.num_devices)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ |= before  # another machine's address, say, that an earlier command left
+
+
+@contextmanager
+def _others(processes: int) -> Iterator[None]:
+    others = _start(processes)
     over = threading.Event()
     threading.Thread(target=_watch, args=(others, over), daemon=True).start()
     try:
@@ -70,9 +89,6 @@ def company(trainer: Trainer) -> Iterator[None]:
         over.set()
         _leave()
         _end(others)
-        for name in os.environ.keys() - before.keys():
-            del os.environ[name]
-        os.environ |= before  # another machine's address, say, that an earlier command left
 
 
 def _start(processes: int) -> list[subprocess.Popen[bytes]]:

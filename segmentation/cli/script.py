@@ -15,6 +15,7 @@ from segmentation.cli.ranks import follow, is_follower, leading
 
 if TYPE_CHECKING:
     from segmentation.cli.jobs import Jobs
+    from segmentation.cli.sweep import Sweep
 
 _INTERRUPTED = 130  # what a shell expects of a process that Ctrl-C ended
 _OF_A_SWEEP = ("hydra.output_subdir=null",)  # each job writes it, once it has seen what its folder holds
@@ -70,28 +71,33 @@ def stop(message: str) -> NoReturn:
 
 
 def _run(job: Job, gather: Gather | None, config_name: str, *, quiet: bool) -> None:
-    from concurrent.futures.process import BrokenProcessPool
-
-    from hydra.errors import HydraException
-
     from segmentation.cli.foreign import refuse_training_options
     from segmentation.cli.jobs import Jobs
-    from segmentation.cli.messages import explain
     from segmentation.cli.resume import resumed
-    from segmentation.cli.search import Search
     from segmentation.cli.sweep import plan_sweep
-    from segmentation.cli.workers import commanding
 
     # Hydra would print its own report of a wrong override and end with exit status 1; so it hands it to us.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     refuse_training_options(sys.argv[1:], CONF, config_name)
     sweep = plan_sweep(sys.argv[1:], config_name)
     jobs = Jobs(job, gather, sweep, quiet=quiet)
-    if sweep is None:
-        sys.argv[1:] = resumed(sys.argv[1:])
-        _compose_and_call(jobs, config_name, quiet=quiet)
-        jobs.tell()
+    if sweep is not None:
+        _run_sweep(jobs, sweep, config_name, quiet=quiet)
         return
+    sys.argv[1:] = resumed(sys.argv[1:])
+    _compose_and_call(jobs, config_name, quiet=quiet)
+    jobs.tell()
+
+
+def _run_sweep(jobs: "Jobs", sweep: "Sweep", config_name: str, *, quiet: bool) -> None:
+    from concurrent.futures.process import BrokenProcessPool
+
+    from hydra.errors import HydraException
+
+    from segmentation.cli.messages import explain
+    from segmentation.cli.search import Search
+    from segmentation.cli.workers import commanding
+
     with sweep.alone(), commanding(sweep.folder):
         search = Search.of(sweep)
         more = [*_OF_A_SWEEP, *(search.arguments if search else ())]

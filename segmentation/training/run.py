@@ -22,7 +22,7 @@ from segmentation.processes import company
 from segmentation.quiet import hush
 from segmentation.report import table, write_report
 from segmentation.report.text import write_text
-from segmentation.settings import read_settings
+from segmentation.settings import Settings, read_settings
 from segmentation.task import SegmentationTask
 from segmentation.training.fit import fit_and_test
 from segmentation.training.resume import take_up
@@ -59,14 +59,29 @@ def train(config: Config, source: Source, folder: Path) -> float:
         about = fit_and_test(trainer, task, data, folder, last)
     if not trainer.is_global_zero:
         return math.nan
+    report = _report(settings, source, task, trainer, history, about)
+    write_report(folder, {**report, "seconds": time.perf_counter() - start})
+    log_summary(trainer.loggers, config, report["metrics"])
+    log.info("\n%s\n\nThe run folder: %s", table(report["metrics"], report["per_class"]), folder)
+    score: float = report["metrics"]["val/miou"]
+    return score
+
+
+def _report(
+    settings: Settings,
+    source: Source,
+    task: SegmentationTask,
+    trainer: Trainer,
+    history: History,
+    about: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Everything that a run's report says, the test's scores beside those of the best checkpoint's epoch."""
     epoch = about["epoch"] + 1
-    tested = {f"test/{name}": value for name, value in task.test_tally.scores().items()}
     seen = {name: value for name, value in history.row(epoch).items() if name.startswith(("train/", "val/"))}
-    metrics = seen | tested
-    classes = per_class(task.test_tally.confusion.compute(), source.classes.names)
-    report = {
-        "metrics": metrics,
-        "per_class": classes,
+    tested = {f"test/{name}": value for name, value in task.test_tally.scores().items()}
+    return {
+        "metrics": seen | tested,
+        "per_class": per_class(task.test_tally.confusion.compute(), source.classes.names),
         "protocol": {**about["segmentation"]["protocol"], "checkpoint": f"best.ckpt, epoch {epoch}"},
         "model": {**task.model.description, "parameters": _parameters(task)},
         "data": {**settings.dataset, "images": _lengths(source), "notes": list(source.notes)},
@@ -76,12 +91,7 @@ def train(config: Config, source: Source, folder: Path) -> float:
             "precision": trainer.precision,
             **versions(),
         },
-        "seconds": time.perf_counter() - start,
     }
-    write_report(folder, report)
-    log_summary(trainer.loggers, config, metrics)
-    log.info("\n%s\n\nThe run folder: %s", table(metrics, classes), folder)
-    return metrics["val/miou"]
 
 
 def _keep_inputs(config: Config, source: Source, folder: Path) -> None:

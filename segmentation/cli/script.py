@@ -15,6 +15,7 @@ from segmentation.cli.ranks import follow, is_follower, leading
 
 if TYPE_CHECKING:
     from segmentation.cli.jobs import Jobs
+    from segmentation.cli.search import Search
     from segmentation.cli.sweep import Sweep
 
 _INTERRUPTED = 130  # what a shell expects of a process that Ctrl-C ended
@@ -90,11 +91,6 @@ def _run(job: Job, gather: Gather | None, config_name: str, *, quiet: bool) -> N
 
 
 def _run_sweep(jobs: "Jobs", sweep: "Sweep", config_name: str, *, quiet: bool) -> None:
-    from concurrent.futures.process import BrokenProcessPool
-
-    from hydra.errors import HydraException
-
-    from segmentation.cli.messages import explain
     from segmentation.cli.search import Search
     from segmentation.cli.workers import commanding
 
@@ -106,25 +102,38 @@ def _run_sweep(jobs: "Jobs", sweep: "Sweep", config_name: str, *, quiet: bool) -
         jobs.begin()
         status = 0
         try:
-            _compose_and_call(jobs, config_name, quiet=quiet)
-        except BrokenProcessPool:
-            sys.stderr.write(f"error: {_WORKER_DIED}\n")
-        except HydraException as error:
-            # Values that make no config end the sweeper, too.
-            if search is None or not (quiet and search.fruitful):
-                raise
-            sys.stderr.write(f"error: {explain(error)} {search.ended}\n")
-            status = 2
-        except ValueError:
-            # The sweeper looks for the best trial even where all of them failed, which is told below.
-            if search is None or search.fruitful or not jobs.begun:
-                raise
+            status = _launch(jobs, search, config_name, quiet=quiet)
         finally:
             status = jobs.tell() or status
         if search:
             search.tell()
     if status:
         sys.exit(status)
+
+
+def _launch(jobs: "Jobs", search: "Search | None", config_name: str, *, quiet: bool) -> int:
+    """Every job of a sweep; the exit status, as far as it is not that of a job."""
+    from concurrent.futures.process import BrokenProcessPool
+
+    from hydra.errors import HydraException
+
+    from segmentation.cli.messages import explain
+
+    try:
+        _compose_and_call(jobs, config_name, quiet=quiet)
+    except BrokenProcessPool:
+        sys.stderr.write(f"error: {_WORKER_DIED}\n")
+    except HydraException as error:
+        # Values that make no config end the sweeper, too.
+        if search is None or not (quiet and search.fruitful):
+            raise
+        sys.stderr.write(f"error: {explain(error)} {search.ended}\n")
+        return 2
+    except ValueError:
+        # The sweeper looks for the best trial even where all of them failed, which is told later.
+        if search is None or search.fruitful or not jobs.begun:
+            raise
+    return 0
 
 
 def _silence_launchers() -> None:

@@ -4,6 +4,7 @@ Masks are resampled by nearest neighbour and whatever comes from outside the pic
 no augmentation invents a label. Images have 1 to 128 channels and keep their last axis.
 """
 
+import math
 import os
 import random
 from collections.abc import Callable, Sequence
@@ -55,7 +56,7 @@ def training_transform(
     _check_probabilities(
         flip=flip, vertical_flip=vertical_flip, colour=colour, blur=blur, noise=noise, dropout=dropout
     )
-    if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
+    if len(scale) != 2 or not 0 < scale[0] <= scale[1] < math.inf:
         raise UserError(
             f"augmentation.scale={list(scale)} is no zoom range: give [low, high], 0 < low <= high."
         )

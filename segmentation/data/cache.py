@@ -3,10 +3,8 @@
 import logging
 import sys
 import time
-import warnings
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 from tqdm import tqdm
@@ -14,6 +12,7 @@ from tqdm import tqdm
 from segmentation.data.checks import spread
 from segmentation.data.machine import cores
 from segmentation.data.places import Disk, Memory, Place
+from segmentation.data.reading import read
 from segmentation.data.source import Samples
 from segmentation.data.store import Store, Writer
 from segmentation.errors import UserError
@@ -23,7 +22,7 @@ log = logging.getLogger(__name__)
 
 _LOOKS = 32  # samples that the size of a split is told from
 _SHARE = 0.8  # of what is free: training needs some of it, and the system
-_AHEAD = 4  # samples read ahead by a thread; whole photographs are large
+_AHEAD = 4  # samples read ahead by a thread
 _CHECK = 256  # samples from one look at the free space to the next
 
 PLACES: dict[str, type[Place]] = {"disk": Disk, "ram": Memory}
@@ -113,35 +112,26 @@ def _fill(split: str, samples: Samples, place: Place, reserve: int) -> Store:
 
 
 def _write(writer: Writer, split: str, samples: Samples, place: Place, reserve: int) -> None:
-    for number, sample in enumerate(_progress(split, samples), 1):
-        writer.add(sample)
-        if number % _CHECK == 0 and place.free() < reserve:
-            raise UserError(
-                f"The cache has taken {_amount(writer.size)} for {number} of {len(samples)} images of {split}, "
-                f"and {_amount(place.free())} are left {place.where}: {place.cure}"
-            )
+    with ThreadPoolExecutor(cores()) as pool:
+        for number, sample in enumerate(_progress(split, samples, pool), 1):
+            writer.add(sample)
+            if number % _CHECK == 0 and place.free() < reserve:
+                raise UserError(
+                    f"The cache has taken {_amount(writer.size)} for {number} of {len(samples)} images of {split}, "
+                    f"and {_amount(place.free())} are left {place.where}: {place.cure}"
+                )
     writer.finish(place.key)
 
 
-def _progress(split: str, samples: Samples) -> Iterator[Sample]:
+def _progress(split: str, samples: Samples, pool: ThreadPoolExecutor) -> Iterator[Sample]:
     total = len(samples)
     return tqdm(
-        _read(samples), desc=f"caching {split}", total=total, leave=False, disable=not sys.stderr.isatty()
+        read(samples, range(total), pool, ahead=_AHEAD * cores()),
+        desc=f"caching {split}",
+        total=total,
+        leave=False,
+        disable=not sys.stderr.isatty(),
     )
-
-
-def _read(samples: Samples) -> Iterator[Sample]:
-    """All samples in order, by a thread a core: decoders leave Python's lock alone."""
-    threads = cores()
-    ahead: deque[Future[Sample]] = deque()
-    # Readers switch warnings off and on, each for all threads: whatever they leave behind is undone here.
-    with warnings.catch_warnings(), ThreadPoolExecutor(threads) as pool:
-        for index in range(len(samples)):
-            ahead.append(pool.submit(samples.__getitem__, index))
-            if len(ahead) > threads * _AHEAD:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
 
 
 def _amount(size: int) -> str:

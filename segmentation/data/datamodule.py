@@ -6,18 +6,20 @@ from functools import cached_property
 from typing import Any, Literal
 
 import cv2
-import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from segmentation.data.augmentation import Transform, evaluation_transform
 from segmentation.data.cache import cached
+from segmentation.data.collate import collate_evaluation, collate_training
 from segmentation.data.machine import cores
+from segmentation.data.pairs import PairDataset
 from segmentation.data.resized import resized
-from segmentation.data.sampler import Draw, InOrder, Shares, Shuffled, Turns
+from segmentation.data.sampler import InOrder, Shares, Shuffled, Turns
 from segmentation.data.source import Samples, Source
-from segmentation.sample import IGNORE_INDEX, Batch, Sample
+from segmentation.data.transformed import Transformed
+from segmentation.sample import Batch, Sample
 from segmentation.settings import DataSettings
 
 
@@ -67,21 +69,21 @@ class SegmentationData(LightningDataModule):
 
     def train_dataloader(self) -> Loader:
         """Shuffled, augmented, masks stacked."""
-        data = _Transformed(self._splits["train"], self.training)
+        data = self._transformed("train", self.training)
         shares = self._shares(Shuffled(len(data), self._seed), self._batch_size, self._take_seen)
         return self._loader(data, shares, collate_training)
 
     def val_dataloader(self) -> Loader:
         """In order, images resized at most, masks at their own size."""
-        return self._evaluation_loader(self._splits["val"])
+        return self._evaluation_loader("val")
 
     def test_dataloader(self) -> Loader:
         """As `val_dataloader`, over the test split."""
-        return self._evaluation_loader(self._splits["test"])
+        return self._evaluation_loader("test")
 
     def turns_dataloader(self, *, process: int, processes: int) -> Loader:
         """Of the batches that `test_dataloader` gives to one process, those whose turn is `process`'s."""
-        data = _Transformed(self._splits["test"], self.evaluation)
+        data = self._transformed("test", self.evaluation)
         order = InOrder(len(data))
         turns = Turns(order, self._evaluation_batch_size, process=process, processes=processes)
         return self._loader(data, turns, collate_evaluation)
@@ -103,8 +105,12 @@ class SegmentationData(LightningDataModule):
                 splits["test"] = splits["val"]
         return splits
 
-    def _evaluation_loader(self, samples: Samples) -> Loader:
-        data = _Transformed(samples, self.evaluation)
+    def _transformed(self, split: str, transform: Transform) -> Transformed:
+        decoded = isinstance(self.source.splits()[split], PairDataset) and self._settings.cache == "none"
+        return Transformed(self._splits[split], transform, decoded=decoded)
+
+    def _evaluation_loader(self, split: str) -> Loader:
+        data = self._transformed(split, self.evaluation)
         shares = self._shares(InOrder(len(data)), self._evaluation_batch_size)
         return self._loader(data, shares, collate_evaluation)
 
@@ -115,7 +121,7 @@ class SegmentationData(LightningDataModule):
         return Shares(sampler, batch_size, process=process, processes=processes, first=first)
 
     def _loader(
-        self, data: "_Transformed", batches: Shares | Turns, collate: Callable[[list[Sample]], Batch]
+        self, data: Transformed, batches: Shares | Turns, collate: Callable[[list[Sample]], Batch]
     ) -> Loader:
         return Loader(
             data,
@@ -130,21 +136,6 @@ class SegmentationData(LightningDataModule):
         )
 
 
-class _Transformed(Dataset[Sample]):
-    """A data set seen through a transform; its keys carry the seed of the draw."""
-
-    def __init__(self, samples: Samples, transform: Transform) -> None:
-        self._samples = samples
-        self._transform = transform
-
-    def __len__(self) -> int:
-        return len(self._samples)
-
-    def __getitem__(self, draw: Draw) -> Sample:
-        sample = self._transform(self._samples[draw.item], draw.seed)
-        return sample if draw.counts else {**sample, "mask": np.full_like(sample["mask"], IGNORE_INDEX)}
-
-
 def count_workers(workers: int | Literal["auto"]) -> int:
     """Loader processes: the number given; for "auto" one for each core but one, at most 8, beside a GPU.
 
@@ -154,25 +145,6 @@ def count_workers(workers: int | Literal["auto"]) -> int:
     if workers != "auto":
         return workers
     return min(cores() - 1, 8) if torch.cuda.is_available() else 0
-
-
-def collate_training(samples: list[Sample]) -> Batch:
-    """Equal sizes -> images uint8 (B, C, H, W), masks uint8 (B, H, W)."""
-    masks = np.stack([sample["mask"] for sample in samples])
-    return {**_stack_images(samples), "mask": torch.from_numpy(masks)}
-
-
-def collate_evaluation(samples: list[Sample]) -> Batch:
-    """Images of equal size -> uint8 (B, C, H, W); masks as a list, each uint8 (H, W) at its own size."""
-    masks = [torch.from_numpy(np.ascontiguousarray(sample["mask"])) for sample in samples]
-    return {**_stack_images(samples), "mask": masks}
-
-
-def _stack_images(samples: list[Sample]) -> Batch:
-    images = np.stack([sample["image"] for sample in samples])
-    # As a view, the stack of (H, W, C) pictures already is a channels-last (B, C, H, W) tensor.
-    image_BCHW = torch.from_numpy(images).permute(0, 3, 1, 2)
-    return {"image": image_BCHW, "mask": [], "name": [sample["name"] for sample in samples]}
 
 
 def _quiet_worker(worker: int) -> None:

@@ -1,6 +1,7 @@
 """A random zoom and a random crop in one: of the picture only what the crop keeps is zoomed."""
 
 from collections.abc import Callable, Sequence
+from math import ceil
 from random import Random
 from typing import NamedTuple
 
@@ -10,19 +11,22 @@ Resize = Callable[[np.ndarray, tuple[int, int]], np.ndarray]
 
 
 class Span(NamedTuple):
-    """A window along one axis: `taken` pixels of a picture from `start` on become `filled` of its own from `at` on."""
+    """A window along one axis."""
 
-    start: int
-    taken: int
-    at: int
-    filled: int
-    length: int
-    """Pixels of the window."""
+    taken: slice
+    """Of the picture's pixels: what the window shows, and the rest of the pixels at its ends."""
+    zoomed: int
+    """How many pixels these become."""
+    kept: slice
+    """Of those: what the window shows."""
+    filled: slice
+    """Of the window's own pixels: where it shows that."""
 
 
 class Window(NamedTuple):
-    """What is seen of a picture, and where it comes to lie."""
+    """A part of a zoomed picture, `size` (H, W) pixels large."""
 
+    size: tuple[int, int]
     rows: Span
     columns: Span
 
@@ -36,25 +40,34 @@ def draw_window(
     the window lies anywhere in it.
     """
     zoom = random.uniform(*scale)
-    return Window(
-        *(_draw_span(side, length, zoom, random) for side, length in zip(shape[:2], size, strict=True))
+    rows, columns = (
+        _draw_span(side, length, zoom, random) for side, length in zip(shape[:2], size, strict=True)
     )
+    return Window(size, rows, columns)
 
 
 def look_through(window: Window, pixels: np.ndarray, resize: Resize, *, fill: int) -> np.ndarray:
-    """Pixels (H, W, ...) as the window shows them, brought there by `resize`; beside them lies `fill`."""
-    rows, columns = window
-    taken = pixels[rows.start : rows.start + rows.taken, columns.start : columns.start + columns.taken]
-    seen = resize(taken, (rows.filled, columns.filled))
-    if (rows.filled, columns.filled) == (rows.length, columns.length):
-        return seen
-    whole = np.full((rows.length, columns.length, *pixels.shape[2:]), fill, pixels.dtype)
-    whole[rows.at : rows.at + rows.filled, columns.at : columns.at + columns.filled] = seen
+    """Pixels (H, W, ...) as the window shows them, zoomed by `resize`; beside them lies `fill`.
+
+    That is what zooming all of them would show, to half a pixel.
+    """
+    size, rows, columns = window
+    shown = resize(pixels[rows.taken, columns.taken], (rows.zoomed, columns.zoomed))[rows.kept, columns.kept]
+    if shown.shape[:2] == size:
+        return shown
+    whole = np.full((*size, *pixels.shape[2:]), fill, pixels.dtype)
+    whole[rows.filled, columns.filled] = shown
     return whole
 
 
 def _draw_span(side: int, length: int, zoom: float, random: Random) -> Span:
-    filled = min(length, max(1, round(side * zoom)))
-    # Rounded to whole pixels: the zoom of an axis is off by one in as many as are taken.
-    taken = side if filled < length else min(side, max(1, round(length / zoom)))
-    return Span(random.randint(0, side - taken), taken, random.randint(0, length - filled), filled, length)
+    everything = max(1, round(side * zoom))
+    if everything <= length:
+        left = random.randint(0, length - everything)
+        return Span(slice(0, side), everything, slice(0, everything), slice(left, left + everything))
+    place = random.randint(0, everything - length)
+    factor = everything / side
+    start, stop = int(place / factor), min(side, ceil((place + length) / factor))
+    zoomed = round((stop - start) * factor)
+    before = min(place - round(start * factor), zoomed - length)
+    return Span(slice(start, stop), zoomed, slice(before, before + length), slice(0, length))

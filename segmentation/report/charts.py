@@ -1,22 +1,18 @@
 """The curves of an evaluation as lines in the unit square, for the page and for the figures."""
 
-import colorsys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from segmentation.classes import Colour
 from segmentation.report.evaluation import Evaluation
+from segmentation.report.lines import MEASURED, line_colours
 from segmentation.report.text import number
 
 Point = tuple[float, float]
 
 _POINTS = 160
 """Points of a line on the page; more cannot be seen."""
-
-_DARKEST, _LIGHTEST = 0.38, 0.62
-"""Lightness 0..1 of a line."""
 
 
 @dataclass(frozen=True)
@@ -67,44 +63,14 @@ def charts(evaluation: Evaluation) -> list[Chart]:
     ]
 
 
-def line_colours(palette: Sequence[Colour]) -> list[str]:
-    """For each class a colour that shows on white and on black: #rrggbb.
-
-    It is the class's own, made lighter or darker where it must be; where two would then be the same, others for all.
-    """
-    own = [_legible(colour) for colour in palette]
-    return own if len(set(own)) == len(own) else [_spread(index) for index in range(len(own))]
-
-
-def _legible(colour: Colour) -> str:
-    hue, lightness, saturation = colorsys.rgb_to_hls(*(part / 255 for part in colour))
-    return _hexadecimal(hue, min(max(lightness, _DARKEST), _LIGHTEST), saturation)
-
-
-def _spread(index: int) -> str:
-    # Steps of the golden ratio around the circle of hues keep neighbours far apart.
-    return _hexadecimal((0.58 + index * 0.618034) % 1, 0.5 if index % 2 else 0.56, 0.62)
-
-
-def _hexadecimal(hue: float, lightness: float, saturation: float) -> str:
-    return "#" + bytes(round(part * 255) for part in colorsys.hls_to_rgb(hue, lightness, saturation)).hex()
-
-
 def _lines(evaluation: Evaluation, kind: str, x: str, y: str) -> list[Line]:
     lines = []
-    colours = line_colours(evaluation.classes.palette)
-    for label, curve in zip(evaluation.scored, evaluation.curves[kind], strict=True):
+    colours = line_colours([evaluation.classes.palette[label] for label in evaluation.scored])
+    for label, colour, curve in zip(evaluation.scored, colours, evaluation.curves[kind], strict=True):
         if curve[x]:
             name = evaluation.classes.names[label]
             area = number(evaluation.report["per_class"][name][f"{kind}_auc"])
-            lines.append(
-                Line(
-                    label,
-                    f"{name} {area}",
-                    colours[label],
-                    _thin(curve[x], curve[y]),
-                )
-            )
+            lines.append(Line(label, f"{name} {area}", colour, _thin(curve[x], curve[y])))
     return lines
 
 
@@ -128,7 +94,7 @@ def _reliability(evaluation: Evaluation) -> Chart:
         "Bars: share of the pixels. Line: as measured; on the diagonal, confidence tells the truth.",
         "probability of foreground" if binary else "confidence",
         "share of foreground" if binary else "share right",
-        [Line(-1, "measured", _spread(0), points)] if points else [],
+        [Line(-1, "measured", MEASURED, points)] if points else [],
         diagonal=True,
         bars=[(row["low"], row["high"], row["pixels"] / total) for row in filled],
     )

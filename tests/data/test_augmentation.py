@@ -68,6 +68,7 @@ def test_equal_seeds_give_equal_samples_and_others_differ(name: str) -> None:
         {"rotate": 180.0},
         {"scale": [0.5, 2.0]},
         {"flip": 0.5, "rotate": 20.0},
+        {"rotate": 20.0, "scale": [0.5, 2.0]},
     ],
 )
 @pytest.mark.parametrize("seed", range(5))
@@ -122,6 +123,7 @@ def test_evaluation_keeps_the_mask_at_its_own_size() -> None:
         ({"flip": 1.5}, "flip=1.5"),
         ({"noise": -0.1}, "noise=-0.1"),
         ({"scale": [2.0, 0.5]}, "scale"),
+        ({"scale": [1.0, float("inf")]}, "scale"),
         ({"rotate": 270.0}, "rotate"),
     ],
 )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from segmentation.data import open_source
 from segmentation.data.augmentation import evaluation_transform, training_transform
-from segmentation.data.datamodule import collate_evaluation, collate_training
+from segmentation.data.collate import collate_evaluation, collate_training
 from segmentation.data.shapes import shapes
 from segmentation.errors import UserError
 from segmentation.sample import IGNORE_INDEX, Sample

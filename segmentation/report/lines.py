@@ -12,7 +12,7 @@ MEASURED = "#3478c6"
 _DARKEST, _LIGHTEST = 0.14, 0.30
 """Relative luminance (WCAG 2.2): a contrast of 3 to white, and to the dark page."""
 
-_APART = 24
+_APART = 40
 """Two colours that differ by less in each of red, green and blue look alike in a thin line."""
 
 _HUES = 24

@@ -16,6 +16,11 @@ IGNORE_COLOUR: Colour = (224, 224, 192)
 _CONTROLS = frozenset({"Cc", "Zl", "Zp"})
 
 
+def hexadecimal(colour: Colour) -> str:
+    """#rrggbb, as pages write it."""
+    return "#" + bytes(colour).hex()
+
+
 def voc_palette(count: int) -> tuple[Colour, ...]:
     """The first `count` (0..256) colours of PASCAL VOC's map: the index's bits, three at a time, from the top."""
 

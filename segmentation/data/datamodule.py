@@ -1,4 +1,4 @@
-"""Samples -> batches: the one file of this room that knows torch's loaders and Lightning."""
+"""A source as Lightning sees it: loaders of batches, for training, validation and test."""
 
 import signal
 from collections.abc import Callable, Iterator

@@ -3,7 +3,7 @@
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from segmentation.data.source import Samples
 from segmentation.sample import Sample
@@ -19,9 +19,12 @@ def read(
     waiting: deque[Future[Sample]] = deque()
     # Readers switch warnings off and on, each for all threads: whatever they leave behind is undone here.
     with warnings.catch_warnings():
-        for index in indices:
-            waiting.append(pool.submit(samples.__getitem__, index))
-            if len(waiting) > ahead:
+        try:
+            for index in indices:
+                waiting.append(pool.submit(samples.__getitem__, index))
+                if len(waiting) > ahead:
+                    yield waiting.popleft().result()
+            while waiting:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        finally:
+            wait(waiting)  # where one cannot be read, the others must not leave anything behind later

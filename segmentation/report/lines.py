@@ -4,7 +4,7 @@ import colorsys
 from collections.abc import Sequence
 from itertools import chain
 
-from segmentation.classes import Colour
+from segmentation.classes import Colour, hexadecimal
 
 MEASURED = "#3478c6"
 """A line that belongs to no class."""
@@ -32,7 +32,7 @@ def line_colours(palette: Sequence[Colour]) -> list[str]:
         own += [_bright(hls, _DARKEST), _bright(hls, _LIGHTEST)]
         fits = (one for one in chain(own, others) if all(_differ(one, other) for other in chosen))
         chosen.append(next(fits, own[0]))
-    return ["#" + bytes(colour).hex() for colour in chosen]
+    return [hexadecimal(colour) for colour in chosen]
 
 
 def luminance(colour: Colour) -> float:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from segmentation.classes import IGNORE_COLOUR, Colour
+from segmentation.classes import IGNORE_COLOUR, hexadecimal
 from segmentation.report import cells, drawing
 from segmentation.report.charts import charts
 from segmentation.report.evaluation import Evaluation
@@ -83,8 +83,3 @@ def render_comparison(evaluations: Mapping[str, Evaluation], content: Mapping[st
         facts=cells.facts({"shared by all": content["protocol"], **content["checkpoints"]}),
         ticks=drawing.TICKS,
     )
-
-
-def hexadecimal(colour: Colour) -> str:
-    """#rrggbb."""
-    return "#" + bytes(colour).hex()

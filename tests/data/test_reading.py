@@ -110,6 +110,22 @@ def test_in_order_and_not_too_far_ahead(ahead: int) -> None:
     assert sorted(samples.begun) == list(range(20))
 
 
+def test_nothing_is_read_any_more_once_a_sample_has_failed() -> None:
+    class Failing(Slow):
+        def __getitem__(self, index: int) -> Sample:
+            if index == 0:
+                raise UserError("0 is bad")
+            time.sleep(0.02)
+            ended.append(index)
+            return super().__getitem__(index)
+
+    ended: list[int] = []
+    with ThreadPoolExecutor(3) as pool:
+        with pytest.raises(UserError, match="0 is bad"):
+            list(read(Failing(), range(20), pool, ahead=2))
+        assert sorted(ended) == [1, 2]
+
+
 @pytest.mark.usefixtures("threads")
 def test_only_files_are_read_by_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Made-up and cached samples would only wait for Python's lock.

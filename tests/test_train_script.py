@@ -19,7 +19,7 @@ from scripts import Done, run_script
 from segmentation.checkpoint import load, read
 from segmentation.data import open_source
 from segmentation.errors import UserError
-from segmentation.metrics import ConfusionMatrix, scores
+from segmentation.metrics import ConfusionMatrix, image_counts, scores
 
 SMALL = [
     "backbone=mobilenetv3_small",
@@ -74,12 +74,13 @@ def test_the_report_is_what_its_checkpoint_scores(finished: tuple[Path, Any]) ->
     assert set(report) == {"metrics", "per_class", "protocol", "model", "data", "environment", "seconds"}
     config = yaml.safe_load((folder / "config.yaml").read_text())
     trained = load(folder / "checkpoints" / "best.ckpt")
-    counts = ConfusionMatrix(len(trained.classes))
+    classes = len(trained.classes)
+    counts = ConfusionMatrix(classes)
     for sample in (source := open_source(**config["dataset"])).test:
         image_BCHW = torch.from_numpy(sample["image"]).permute(2, 0, 1)[None]
         with torch.no_grad():
             labels_BHW = trained.decision.labels(trained.model(image_BCHW))
-        counts.update(labels_BHW, torch.from_numpy(sample["mask"])[None])
+        counts.update(image_counts(labels_BHW, torch.from_numpy(sample["mask"])[None], classes))
     expected = scores(counts.compute(), binary=False)
     for name, value in expected.items():
         measured = report["metrics"][f"test/{name}"]

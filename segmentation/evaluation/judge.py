@@ -18,7 +18,7 @@ from segmentation.evaluation.case import Case
 from segmentation.evaluation.place import ALONE, Place
 from segmentation.evaluation.settings import EvaluationSettings
 from segmentation.inference import Predictor
-from segmentation.metrics import Judgement, image_counts, image_scores
+from segmentation.metrics import Judgement, image_scores
 from segmentation.report.evaluation import ImageScores
 from segmentation.report.gallery import Look
 from segmentation.sample import Batch
@@ -50,9 +50,9 @@ def judge(
     for batch, draws in zip(progress, batches.batch_sampler, strict=True):
         for start, probabilities_BKHW, mask_BHW in _predicted(predictor, batch):
             labels_BHW = predictor.labels(probabilities_BKHW)
-            judgement.update(probabilities_BKHW, labels_BHW, mask_BHW)
+            counts_BKK = judgement.update(probabilities_BKHW, labels_BHW, mask_BHW)
             names = batch["name"][start : start + len(mask_BHW)]
-            images += _scored(names, draws[start].item, labels_BHW, mask_BHW, case.classes)
+            images += _scored(names, draws[start].item, counts_BKK.cpu(), case.classes)
             if save is not None:
                 for name, labels_HW in zip(names, labels_BHW.cpu().numpy(), strict=True):
                     save(name, labels_HW)
@@ -87,10 +87,7 @@ def _predicted(predictor: Predictor, batch: Batch) -> Iterator[tuple[int, Tensor
         start = stop
 
 
-def _scored(
-    names: list[str], first: int, labels_BHW: Tensor, mask_BHW: Tensor, classes: Classes
-) -> list[ImageScores]:
-    counts_BKK = image_counts(labels_BHW, mask_BHW, len(classes)).cpu()
+def _scored(names: list[str], first: int, counts_BKK: Tensor, classes: Classes) -> list[ImageScores]:
     right_BK = counts_BKK.diagonal(dim1=1, dim2=2)
     iou_BK = right_BK / (counts_BKK.sum(1) + counts_BKK.sum(2) - right_BK)
     rows = image_scores(counts_BKK, binary=classes.binary)

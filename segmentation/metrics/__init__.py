@@ -2,10 +2,10 @@
 
 from segmentation.metrics.boundary import BoundaryCounts, boundary_iou
 from segmentation.metrics.calibration import Calibration
-from segmentation.metrics.confusion import ConfusionMatrix, MeanLoss
+from segmentation.metrics.confusion import ConfusionMatrix, MeanLoss, image_counts
 from segmentation.metrics.curves import average_precision, best_threshold, pr_points, roc_auc, roc_points
 from segmentation.metrics.histogram import ScoreHistogram
-from segmentation.metrics.images import image_counts, image_means, image_scores
+from segmentation.metrics.images import image_means, image_scores
 from segmentation.metrics.judgement import Judgement
 from segmentation.metrics.scores import per_class, scores
 from segmentation.metrics.tally import Tally

@@ -29,7 +29,7 @@ _MANTISSA = 8
 _SHIFT = 23 - _MANTISSA
 _SIGN = 1 << (31 - _SHIFT)
 
-SQUEEZE = 1 - 2**-24
+_SQUEEZE = 1 - 2**-24
 """Brings 1 down to the float below it, so that p - round(p) keeps the end that p is near to."""
 
 
@@ -62,13 +62,12 @@ def bin_table() -> Tensor:
     return table.to(torch.int32)
 
 
-def to_bins(probabilities: Tensor, squeeze: Tensor | float, table: Tensor) -> Tensor:
+def to_bins(probabilities: Tensor, table: Tensor) -> Tensor:
     """int32 bins 0..N-1 of float32 probabilities, flat; N for nan.
 
-    `squeeze` is `SQUEEZE`, or nan where a value shall count nowhere; it broadcasts. `table` is `bin_table`, on
-    the device of the probabilities.
+    `table` is `bin_table`, on the device of the probabilities.
     """
-    distance = probabilities * squeeze
+    distance = probabilities * _SQUEEZE
     distance -= distance.round()
     end = distance.clamp(-_END, _END)
     distance -= end
@@ -89,7 +88,7 @@ def lower_edges() -> Tensor:
     high = torch.full_like(low, 0x3F800001)  # just above one
     while bool((low < high).any()):
         middle = low + (high - low) // 2
-        reached = to_bins(middle.view(torch.float32), SQUEEZE, bin_table()) >= bins
+        reached = to_bins(middle.view(torch.float32), bin_table()) >= bins
         high = torch.where(reached, middle, high)
         low = torch.where(reached, low, torch.minimum(middle + 1, high))
     return low.view(torch.float32).double()

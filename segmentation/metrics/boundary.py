@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from segmentation.metrics.confusion import image_counts
 from segmentation.sample import IGNORE_INDEX
 
 _BAND = 0.02
@@ -32,20 +33,18 @@ class BoundaryCounts(Metric):
     def update(self, labels_BHW: Tensor, mask_BHW: Tensor) -> None:
         """Counts predicted labels 0..K-1 against the truth."""
         truth_BHW = mask_BHW.to(torch.uint8)
-        labels_BHW = labels_BHW.to(torch.uint8).masked_fill(truth_BHW == IGNORE_INDEX, IGNORE_INDEX)
-        bands_BHW = band(torch.cat([truth_BHW, labels_BHW]))
-        truth_band_BHW, labels_band_BHW = bands_BHW.chunk(2)
-        both = self._count(truth_BHW, truth_band_BHW & labels_band_BHW & (truth_BHW == labels_BHW))
-        either = self._count(truth_BHW, truth_band_BHW) + self._count(labels_BHW, labels_band_BHW) - both
-        self.counts += torch.stack([both, either])
+        labels_BHW = labels_BHW.to(torch.uint8) | _all_bits(truth_BHW == IGNORE_INDEX)
+        both_BHW = torch.cat([truth_BHW, labels_BHW])
+        # What lies beside the bands is a class of its own, behind the others.
+        both_BHW = (both_BHW | beside_bands(both_BHW)).clamp_max_(self.num_classes)
+        truth_BHW, labels_BHW = both_BHW.chunk(2)
+        counts_KK = image_counts(labels_BHW, truth_BHW, self.num_classes + 1).sum(0)
+        both, truth, predicted = (c[:-1] for c in (counts_KK.diagonal(), counts_KK.sum(1), counts_KK.sum(0)))
+        self.counts += torch.stack([both, truth + predicted - both])
 
     def compute(self) -> Tensor:
         """The counts of everything seen, (2, K) int64."""
         return self.counts
-
-    def _count(self, labels_BHW: Tensor, chosen_BHW: Tensor) -> Tensor:
-        labels = torch.where(chosen_BHW, labels_BHW, IGNORE_INDEX).flatten()
-        return torch.bincount(labels, minlength=IGNORE_INDEX + 1)[: self.num_classes]
 
 
 def boundary_iou(counts_2K: Tensor) -> Tensor:
@@ -54,14 +53,18 @@ def boundary_iou(counts_2K: Tensor) -> Tensor:
     return both / either
 
 
-def band(labels_BHW: Tensor) -> Tensor:
-    """bool (B, H, W): the uint8 pixels with another label, or the image's border, within 2 % of the diagonal."""
+def beside_bands(labels_BHW: Tensor) -> Tensor:
+    """uint8 (B, H, W): 0 where another label, or the image's border, is within 2 % of the diagonal, else 255."""
     height, width = labels_BHW.shape[-2:]
     reach = max(round(_BAND * math.hypot(height, width)), 1)
     # The highest label around, and the lowest as the highest of the inverse.
-    both_BHW = torch.cat([labels_BHW, 255 - labels_BHW])
-    highest_BHW, lowest_BHW = _highest_around(both_BHW, reach).chunk(2)
-    return highest_BHW + lowest_BHW != 255
+    highest_BHW, inverse_BHW = _highest_around(torch.cat([labels_BHW, ~labels_BHW]), reach).chunk(2)
+    return _all_bits(highest_BHW == ~inverse_BHW)
+
+
+def _all_bits(chosen_BHW: Tensor) -> Tensor:
+    # 255 where chosen, else 0, for `|`: `where` and `masked_fill` take up to 60 times as long, a pixel at a time.
+    return -chosen_BHW.view(torch.uint8)
 
 
 def _highest_around(values_BHW: Tensor, reach: int) -> Tensor:

@@ -31,8 +31,7 @@ class Calibration(Metric):
     def __init__(self, *, binary: bool) -> None:
         super().__init__()
         self.binary = binary
-        # A last bin takes what counts nowhere.
-        for name, shape in {"squared_error": (), "confidence": (BINS + 1,), "pixels": (2, BINS + 1)}.items():
+        for name, shape in {"squared_error": (), "confidence": (BINS,), "pixels": (2, BINS)}.items():
             self.add_state(name, default=torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, probabilities_BKHW: Tensor, labels_BHW: Tensor, mask_BHW: Tensor) -> None:
@@ -46,9 +45,9 @@ class Calibration(Metric):
         The Brier score is the mean over pixels of (p - y)^2, 0..1 (binary), or of its sum over classes, 0..2.
         The expected calibration error is the mean over pixels of their bin's |accuracy - confidence|, 0..1.
         """
-        wrong, right = self.pixels[:, :BINS].double().cpu()
+        wrong, right = self.pixels.double().cpu()
         pixels = wrong + right
-        confidence = self.confidence[:BINS].double().cpu() * _CONFIDENCE_UNIT
+        confidence = self.confidence.double().cpu() * _CONFIDENCE_UNIT
         return {
             "brier": self.squared_error.double().cpu() * _ERROR_UNIT / pixels.sum(),
             "calibration_error": (right - confidence).abs().sum() / pixels.sum(),
@@ -60,25 +59,27 @@ class Calibration(Metric):
     def _add(self, probabilities_BKP: Tensor, labels_BP: Tensor, mask_BP: Tensor) -> None:
         ignored_BP = mask_BP == IGNORE_INDEX
         if self.binary:
-            confidence_BP, right_BP = probabilities_BKP[:, 0], mask_BP == 1
-            error_BP = (confidence_BP - right_BP.float()).square_()
+            confidence_BP, right_BP = probabilities_BKP[:, 0], mask_BP.float()
+            error_BP = (confidence_BP - right_BP).square_()
         else:
-            confidence_BP, right_BP = _of(labels_BP, probabilities_BKP), labels_BP == mask_BP
+            confidence_BP, right_BP = _of(labels_BP, probabilities_BKP), (labels_BP == mask_BP).float()
             # The sum of (p - y)^2 is that of p^2, and 1 - 2 p where y is one.
             error_BP = _sum_of_squares(probabilities_BKP) + 1
             error_BP -= 2 * _of(mask_BP.masked_fill(ignored_BP, 0), probabilities_BKP)
         ignored_BP |= error_BP.isnan()
-        self.squared_error += _whole(error_BP, _ERROR_UNIT, ignored_BP).sum()
-        # Bins are open below and closed above.
-        bins_BP = (confidence_BP * BINS).ceil_().clamp_(1, BINS).masked_fill_(ignored_BP, BINS + 1).long() - 1
-        cells_BP = bins_BP + right_BP * (BINS + 1)
-        self.pixels += torch.bincount(cells_BP.flatten(), minlength=2 * (BINS + 1)).view(2, -1)
-        steps_BP = _whole(confidence_BP, _CONFIDENCE_UNIT, ignored_BP)
-        self.confidence.scatter_add_(0, bins_BP.flatten(), steps_BP.flatten())
+        self.squared_error += _whole(error_BP, _ERROR_UNIT).masked_fill_(ignored_BP, 0).sum().long()
+        # Bins are open below and closed above; what is wrong comes first, what counts nowhere last.
+        cells_BP = (confidence_BP * BINS).ceil_().clamp_(1, BINS).sub_(1).add_(right_BP, alpha=BINS)
+        cells_P = cells_BP.masked_fill_(ignored_BP, 2 * BINS).to(torch.int32).flatten()
+        self.pixels += torch.bincount(cells_P, minlength=2 * BINS + 1)[:-1].view(2, BINS)
+        confidence = torch.zeros(2 * BINS + 1, dtype=torch.float64, device=cells_P.device)
+        confidence.scatter_add_(0, cells_P.long(), _whole(confidence_BP, _CONFIDENCE_UNIT).flatten())
+        self.confidence += confidence[:-1].view(2, BINS).sum(0).long()
 
 
-def _whole(values_BP: Tensor, unit: float, ignored_BP: Tensor) -> Tensor:
-    return (values_BP / unit).round_().masked_fill_(ignored_BP, 0).long()
+def _whole(values_BP: Tensor, unit: float) -> Tensor:
+    # As doubles, which add up whole numbers exactly up to 2^53: to int64 takes six times as long.
+    return (values_BP / unit).round_().double()
 
 
 def _of(labels_BP: Tensor, probabilities_BKP: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from segmentation.metrics.bins import SQUEEZE, bin_table, num_bins, to_bins
+from segmentation.metrics.bins import bin_table, num_bins, to_bins
 from segmentation.metrics.slabs import slabs
 from segmentation.sample import IGNORE_INDEX
 
@@ -41,14 +41,14 @@ class ScoreHistogram(Metric):
         return self.counts
 
     def _cells(self, probabilities_BKP: Tensor, mask_BP: Tensor) -> Tensor:
-        truth_B1P = mask_BP[:, None].long()
-        valid_B1P = truth_B1P != IGNORE_INDEX
-        squeeze_B1P = torch.where(valid_B1P, SQUEEZE, torch.nan)
-        cells_BKP = to_bins(probabilities_BKP, squeeze_B1P, self.table).view(probabilities_BKP.shape)
+        mask_B1P = mask_BP[:, None]
+        ignored_B1P = mask_B1P == IGNORE_INDEX
+        cells_BKP = to_bins(probabilities_BKP, self.table).view(probabilities_BKP.shape)
         scores_K = torch.arange(self.num_scores, dtype=torch.int32, device=cells_BKP.device)
         cells_BKP += scores_K[:, None] * (2 * self._row)
         if self.num_scores == 1:
-            cells_BKP += (truth_B1P == 1) * self._row
+            cells_BKP += mask_B1P.to(torch.int32).clamp_max_(1).mul_(self._row)
         else:
-            cells_BKP.scatter_add_(1, truth_B1P * valid_B1P, torch.full_like(cells_BKP[:, :1], self._row))
-        return cells_BKP.flatten()
+            truth_B1P = mask_B1P.long() * ~ignored_B1P
+            cells_BKP.scatter_add_(1, truth_B1P, torch.full_like(cells_BKP[:, :1], self._row))
+        return cells_BKP.masked_fill_(ignored_B1P, self._row - 1).flatten()

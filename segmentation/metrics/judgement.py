@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from segmentation.metrics.boundary import BoundaryCounts, boundary_iou
 from segmentation.metrics.calibration import BINS, Calibration
-from segmentation.metrics.confusion import ConfusionMatrix
+from segmentation.metrics.confusion import ConfusionMatrix, image_counts
 from segmentation.metrics.curves import average_precision, best_threshold, pr_points, roc_auc, roc_points
 from segmentation.metrics.histogram import ScoreHistogram
 from segmentation.metrics.scores import Scores, per_class, scores
@@ -26,15 +26,21 @@ class Judgement(nn.Module):
         self.histogram = ScoreHistogram(1 if binary else num_classes)
         self.calibration = Calibration(binary=binary)
         self.boundary = BoundaryCounts(num_classes)
+        self._num_classes = num_classes
         self._binary = binary
 
     @torch.no_grad()
-    def update(self, probabilities_BKHW: Tensor, labels_BHW: Tensor, mask_BHW: Tensor) -> None:
-        """Adds images of one size: probabilities 0..1, the labels decided from them, and the truth."""
-        self.confusion.update(labels_BHW, mask_BHW)
+    def update(self, probabilities_BKHW: Tensor, labels_BHW: Tensor, mask_BHW: Tensor) -> Tensor:
+        """Adds images of one size: probabilities 0..1, the labels decided from them, and the truth.
+
+        Returns each image's own confusion matrix (`metrics.image_counts`).
+        """
+        counts_BKK = image_counts(labels_BHW, mask_BHW, self._num_classes)
+        self.confusion.update(counts_BKK)
         self.histogram.update(probabilities_BKHW, mask_BHW)
         self.calibration.update(probabilities_BKHW, labels_BHW, mask_BHW)
         self.boundary.update(labels_BHW, mask_BHW)
+        return counts_BKK
 
     def scores(self) -> Scores:
         """`metrics.scores`, and `roc_auc`, `pr_auc`, `boundary_iou`, `brier`, `calibration_error`.

@@ -20,40 +20,50 @@ def scores(counts_KK: Tensor, *, binary: bool) -> Scores:
     - `dice` and `f1` (the same for labels), `precision`, `recall`: means over classes; for binary data of the
       foreground, class 1, with its `iou` and `specificity`, the share of background left alone
     """
-    counts = counts_KK.double().cpu()
-    by_class = _ratios(counts)
-    iou, pixels = by_class["iou"], counts.sum(1)
+    return {name: float(value) for name, value in columns(counts_KK, binary=binary).items()}
+
+
+def columns(counts_KK: Tensor, *, binary: bool) -> dict[str, Tensor]:
+    """`scores` of one confusion matrix or of many, (..., K, K): float64 (...) each, on the CPU."""
+    counts_KK = counts_KK.double().cpu()
+    by_class = _ratios(counts_KK)
+    iou_K, pixels_K = by_class["iou"], counts_KK.sum(-1)
+    pixels = pixels_K.sum(-1)
     values = {
-        "miou": iou.nanmean(),
-        "pixel_accuracy": counts.diagonal().sum() / counts.sum(),
-        "mean_accuracy": by_class["recall"].nanmean(),
-        "fw_iou": (iou * pixels).nansum() / counts.sum(),
+        "miou": iou_K.nanmean(-1),
+        "pixel_accuracy": _right(counts_KK).sum(-1) / pixels,
+        "mean_accuracy": by_class["recall"].nanmean(-1),
+        "fw_iou": (iou_K * pixels_K).nansum(-1) / pixels,
     }
     if binary:
-        values |= {name: ratio[1] for name, ratio in by_class.items()}
-        values["specificity"] = by_class["recall"][0]
+        values |= {name: ratio_K[..., 1] for name, ratio_K in by_class.items()}
+        values["specificity"] = by_class["recall"][..., 0]
     else:
-        values |= {name: ratio.nanmean() for name, ratio in by_class.items() if name != "iou"}
+        values |= {name: ratio_K.nanmean(-1) for name, ratio_K in by_class.items() if name != "iou"}
     values["f1"] = values["dice"]
-    values["classes_counted"] = (~iou.isnan()).sum()
-    return {name: float(value) for name, value in values.items()}
+    values["classes_counted"] = (~iou_K.isnan()).sum(-1).double()
+    return values
 
 
 def per_class(counts_KK: Tensor, names: Sequence[str]) -> dict[str, Scores]:
     """`iou`, `dice`, `precision` and `recall` of each class, 0..1 or nan, and its true `pixels`."""
-    counts = counts_KK.double().cpu()
-    columns = _ratios(counts) | {"pixels": counts.sum(1)}
+    counts_KK = counts_KK.double().cpu()
+    table = _ratios(counts_KK) | {"pixels": counts_KK.sum(1)}
     return {
-        name: {column: float(values[index]) for column, values in columns.items()}
+        name: {column: float(values_K[index]) for column, values_K in table.items()}
         for index, name in enumerate(names)
     }
 
 
 def _ratios(counts_KK: Tensor) -> dict[str, Tensor]:
-    right, truth, predicted = counts_KK.diagonal(), counts_KK.sum(1), counts_KK.sum(0)
+    right_K, truth_K, predicted_K = _right(counts_KK), counts_KK.sum(-1), counts_KK.sum(-2)
     return {
-        "iou": right / (truth + predicted - right),
-        "dice": 2 * right / (truth + predicted),
-        "precision": right / predicted,
-        "recall": right / truth,
+        "iou": right_K / (truth_K + predicted_K - right_K),
+        "dice": 2 * right_K / (truth_K + predicted_K),
+        "precision": right_K / predicted_K,
+        "recall": right_K / truth_K,
     }
+
+
+def _right(counts_KK: Tensor) -> Tensor:
+    return counts_KK.diagonal(dim1=-2, dim2=-1)

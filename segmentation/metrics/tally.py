@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from segmentation.metrics.confusion import ConfusionMatrix, MeanLoss
+from segmentation.metrics.confusion import ConfusionMatrix, MeanLoss, image_counts
 from segmentation.metrics.scores import Scores, scores
 from segmentation.sample import IGNORE_INDEX
 
@@ -17,12 +17,13 @@ class Tally(nn.Module):
         super().__init__()
         self.confusion = ConfusionMatrix(num_classes)
         self.mean_loss = MeanLoss()
+        self._num_classes = num_classes
         self._binary = binary
 
     def update(self, loss: Tensor, labels_BHW: Tensor, mask_BHW: Tensor) -> None:
         """Adds predicted labels with their truth, and the mean loss over their valid pixels."""
         self.mean_loss.update(loss, (mask_BHW != IGNORE_INDEX).sum())
-        self.confusion.update(labels_BHW, mask_BHW)
+        self.confusion.update(image_counts(labels_BHW, mask_BHW, self._num_classes))
 
     def scores(self) -> Scores:
         """`loss` and everything in `metrics.scores`."""

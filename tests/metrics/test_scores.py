@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as judge
 from torch import Tensor
 
-from segmentation.metrics import ConfusionMatrix, per_class, scores
+from segmentation.metrics import image_counts, per_class, scores
 from segmentation.sample import IGNORE_INDEX
 
 NAMES = {
@@ -28,9 +28,7 @@ NAMES = {
 
 
 def counted(labels: Sequence[int], mask: Sequence[int], classes: int) -> Tensor:
-    metric = ConfusionMatrix(classes)
-    metric.update(torch.tensor([[labels]]).byte(), torch.tensor([[mask]]).byte())
-    return metric.compute()
+    return image_counts(torch.tensor([[labels]]).byte(), torch.tensor([[mask]]).byte(), classes)[0]
 
 
 def many(classes: int) -> st.SearchStrategy[list[tuple[int, int]]]:

@@ -8,7 +8,7 @@ import torch
 
 from segmentation.classes import Classes
 from segmentation.data.source import Source
-from segmentation.metrics import Judgement, image_counts, image_means, image_scores
+from segmentation.metrics import Judgement, image_means, image_scores
 from segmentation.report.evaluation import Evaluation, ImageScores, worst_first
 from segmentation.report.gallery import Look
 from segmentation.report.protocol import evaluation_protocol
@@ -52,8 +52,7 @@ def make_evaluation(
         labels_1HW = (
             (probabilities_1KHW[:, 0] >= 0.5) if classes.binary else probabilities_1KHW.argmax(1)
         ).to(torch.uint8)
-        judgement.update(probabilities_1KHW, labels_1HW, mask_1HW)
-        counts_1KK = image_counts(labels_1HW, mask_1HW, len(classes))
+        counts_1KK = judgement.update(probabilities_1KHW, labels_1HW, mask_1HW)
         right_K = counts_1KK[0].diagonal()
         ious = right_K / (counts_1KK[0].sum(0) + counts_1KK[0].sum(1) - right_K)
         scores = image_scores(counts_1KK, binary=classes.binary)[0]

@@ -73,14 +73,23 @@ class Segmenter(nn.Module):
         return logits_BKHW, self._logits(self.aux_head, features, image_BCHW)
 
     def _features(self, image_BCHW: Tensor) -> dict[int, Tensor]:
-        # In place, on a copy of its own: a third of the time that a new tensor for each step takes.
-        normalised_BCHW = image_BCHW.to(self.mean.dtype, copy=True).sub_(self.mean).div_(self.std)
+        normalised_BCHW = self._normalised(image_BCHW)
         height, width = image_BCHW.shape[-2:]
         if min(height, width) < _SMALLEST:
             missing = (0, max(_SMALLEST - width, 0), 0, max(_SMALLEST - height, 0))
             normalised_BCHW = pad(normalised_BCHW, missing, mode="replicate")
         features: dict[int, Tensor] = self.backbone(normalised_BCHW)
         return features
+
+    def _normalised(self, image_BCHW: Tensor) -> Tensor:
+        # In place, on a copy of its own: a third of the time that a new tensor for each step takes.
+        pixels_BCHW = image_BCHW.to(self.mean.dtype, copy=True)
+        if not pixels_BCHW.is_contiguous(memory_format=torch.channels_last):
+            return pixels_BCHW.sub_(self.mean).div_(self.std)
+        # Whole rows at once: a pixel's few channels at a time take eight times as long.
+        width, rows_BHX = pixels_BCHW.shape[3], pixels_BCHW.permute(0, 2, 3, 1).flatten(2)
+        rows_BHX.sub_(self.mean.flatten().repeat(width)).div_(self.std.flatten().repeat(width))
+        return pixels_BCHW
 
     def _logits(self, head: nn.Module, features: dict[int, Tensor], image_BCHW: Tensor) -> Tensor:
         height, width = image_BCHW.shape[-2:]

@@ -81,8 +81,9 @@ def test_bytes_and_floats_are_the_same_pixels(model: Segmenter) -> None:
         assert torch.equal(model(image), model(image.float()))
 
 
-def test_normalisation_comes_first(model: Segmenter) -> None:
-    image = pictures(1, 3, 40, 56)
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_normalisation_comes_first(model: Segmenter, order: torch.memory_format) -> None:
+    image = pictures(2, 3, 40, 56).contiguous(memory_format=order)
     bare = copy.deepcopy(model)
     bare.mean.zero_()
     bare.std.fill_(1)

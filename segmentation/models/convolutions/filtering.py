@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 from segmentation.models.convolutions.matrices import matrices_for
 
 _AT_ONCE = 2**21
-"""Transformed values of pixels in training: what stays in a processor's cache."""
+"""Transformed values of pixels: what stays in a processor's cache. Small maps share a reading of the weights so."""
 
 
 class Tiling(NamedTuple):
@@ -56,14 +56,10 @@ def transform(weight_KCRR: Tensor, tiling: Tiling) -> Tensor:
     return (matrices_for(tiling.side, flat.dtype).weights @ flat).view(-1, channels, outputs)
 
 
-def convolve(
-    values_BCHW: Tensor, weight_SCK: Tensor, tiling: Tiling, bias: Tensor | None, at_once: int = 1
-) -> Tensor:
-    """(B, C, H, W) -> (B, K, H, W), channels last in memory, so many images `at_once`.
-
-    One by one, the answer for an image is the same in any batch, to the last digit.
-    """
+def convolve(values_BCHW: Tensor, weight_SCK: Tensor, tiling: Tiling, bias: Tensor | None = None) -> Tensor:
+    """(B, C, H, W) -> (B, K, H, W), channels last in memory."""
     batch, _, height, width = values_BCHW.shape
+    at_once = _at_once(values_BCHW, tiling)
     matrices, outputs = matrices_for(tiling.side, values_BCHW.dtype), weight_SCK.shape[-1]
     found_BHWK = values_BCHW.new_empty(batch, *_covered(tiling), outputs)
     for images, places in zip(values_BCHW.split(at_once), found_BHWK.split(at_once), strict=True):
@@ -75,8 +71,9 @@ def convolve(
     return found_BKHW.contiguous(memory_format=torch.channels_last)
 
 
-def weight_gradient(values_BCHW: Tensor, grad_BKHW: Tensor, tiling: Tiling, at_once: int = 1) -> Tensor:
+def weight_gradient(values_BCHW: Tensor, grad_BKHW: Tensor, tiling: Tiling) -> Tensor:
     """The gradient of the (K, C, 3, 3) weights, from that of the answers."""
+    at_once = _at_once(values_BCHW, tiling)
     channels, outputs = values_BCHW.shape[1], grad_BKHW.shape[1]
     matrices = matrices_for(tiling.side, values_BCHW.dtype)
     total_SCK = values_BCHW.new_zeros(tiling.reach**2, channels, outputs)
@@ -96,8 +93,7 @@ class Filtered(torch.autograd.Function):
     def forward(ctx: Any, values_BCHW: Tensor, weight_KCRR: Tensor, tiling: Tiling) -> Tensor:
         ctx.save_for_backward(values_BCHW, weight_KCRR)
         ctx.tiling = tiling
-        weight_SCK = transform(weight_KCRR, tiling)
-        found_BKHW = convolve(values_BCHW, weight_SCK, tiling, None, _at_once(values_BCHW, tiling))
+        found_BKHW = convolve(values_BCHW, transform(weight_KCRR, tiling), tiling)
         return found_BKHW.detach()  # no view, so that an activation may work in place
 
     @staticmethod
@@ -108,9 +104,9 @@ class Filtered(torch.autograd.Function):
         with torch.autocast("cpu", enabled=False):
             if ctx.needs_input_grad[0]:
                 turned_SKC = transform(weight_KCRR.flip(2, 3).transpose(0, 1), tiling)
-                grad_values = convolve(grad_BKHW, turned_SKC, tiling, None, _at_once(grad_BKHW, tiling))
+                grad_values = convolve(grad_BKHW, turned_SKC, tiling)
             if ctx.needs_input_grad[1]:
-                grad_weight = weight_gradient(values_BCHW, grad_BKHW, tiling, _at_once(values_BCHW, tiling))
+                grad_weight = weight_gradient(values_BCHW, grad_BKHW, tiling)
         return grad_values, grad_weight, None
 
 

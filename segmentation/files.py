@@ -24,7 +24,7 @@ def replacing(path: Path, mode: str = "w", **how: Any) -> Iterator[IO[Any]]:
 def read_if(path: Path, length: int, wanted: Callable[[bytes], bool]) -> bytes | None:
     """The bytes of a file whose first `length` are as wanted; None for others, and where it cannot be read."""
     try:
-        with path.open("rb") as file:
+        with path.open("rb", buffering=0) as file:
             start = file.read(length)
             return start + file.read() if wanted(start) else None
     except (OSError, ValueError, MemoryError):

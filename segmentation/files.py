@@ -22,7 +22,7 @@ def replacing(path: Path, mode: str = "w", **how: Any) -> Iterator[IO[Any]]:
 
 
 def read_if(path: Path, length: int, wanted: Callable[[bytes], bool]) -> bytes | None:
-    """The bytes of a file whose first `length` are as wanted; None for others, and where it cannot be read."""
+    """The bytes of a regular file whose first `length` are as wanted; None for others, and where it cannot be read."""
     try:
         with path.open("rb", buffering=0) as file:
             start = file.read(length)

@@ -25,7 +25,7 @@ Transform = Callable[[Sample, int], Sample]
 
 # Near ImageNet's mean: padding that is neither black nor white disturbs the statistics of a batch least.
 _FILL = 116
-_AVERAGED = 4  # bands that OpenCV averages at a time
+_TOGETHER = 4  # bands that OpenCV resizes alike; of more it averages none, and rounds halves otherwise
 _OUTSIDE = {"border_mode": cv2.BORDER_CONSTANT, "fill": _FILL, "fill_mask": IGNORE_INDEX}
 
 
@@ -109,8 +109,8 @@ def _resize(pixels: np.ndarray, size: tuple[int, int], interpolation: int) -> np
     (height, width), bands = size, pixels.shape[2:]
     if pixels.shape[:2] == (height, width):
         return pixels
-    if interpolation == cv2.INTER_AREA and (channels := math.prod(bands)) > _AVERAGED:
-        parts = [pixels[..., first : first + _AVERAGED] for first in range(0, channels, _AVERAGED)]
+    if (channels := math.prod(bands)) > _TOGETHER:
+        parts = [pixels[..., first : first + _TOGETHER] for first in range(0, channels, _TOGETHER)]
         return np.concatenate([_resize(part, size, interpolation) for part in parts], axis=2)
     # OpenCV leaves the last axis out where it is one.
     return cv2.resize(pixels, (width, height), interpolation=interpolation).reshape(height, width, *bands)

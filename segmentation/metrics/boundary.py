@@ -34,10 +34,10 @@ class BoundaryCounts(Metric):
         """Counts predicted labels 0..K-1 against the truth."""
         truth_BHW = mask_BHW.to(torch.uint8)
         labels_BHW = labels_BHW.to(torch.uint8) | _all_bits(truth_BHW == IGNORE_INDEX)
-        both_BHW = torch.cat([truth_BHW, labels_BHW])
+        pair_BHW = torch.cat([truth_BHW, labels_BHW])
         # What lies beside the bands is a class of its own, behind the others.
-        both_BHW = (both_BHW | beside_bands(both_BHW)).clamp_max_(self.num_classes)
-        truth_BHW, labels_BHW = both_BHW.chunk(2)
+        pair_BHW = (pair_BHW | beside_bands(pair_BHW)).clamp_max_(self.num_classes)
+        truth_BHW, labels_BHW = pair_BHW.chunk(2)
         counts_KK = image_counts(labels_BHW, truth_BHW, self.num_classes + 1).sum(0)
         both, truth, predicted = (c[:-1] for c in (counts_KK.diagonal(), counts_KK.sum(1), counts_KK.sum(0)))
         self.counts += torch.stack([both, truth + predicted - both])
@@ -63,7 +63,7 @@ def beside_bands(labels_BHW: Tensor) -> Tensor:
 
 
 def _all_bits(chosen_BHW: Tensor) -> Tensor:
-    # 255 where chosen, else 0, for `|`: `where` and `masked_fill` take up to 60 times as long, a pixel at a time.
+    # Of bools: 255 or 0, for `|`. `where` and `masked_fill` go pixel by pixel, and take up to 60 times as long.
     return -chosen_BHW.view(torch.uint8)
 
 

@@ -6,13 +6,13 @@ from torchmetrics import Metric
 
 
 def image_counts(labels_BHW: Tensor, mask_BHW: Tensor, num_classes: int) -> Tensor:
-    """Each image's confusion matrix, int64 (B, K, K) for `num_classes` (1..255) classes.
+    """Each image's confusion matrix, int64 (B, K, K) for `num_classes` (1..256) classes.
 
     Rows are truth, columns prediction. Labels are 0..K-1; pixels whose truth is 255 are left out.
     """
     size, images = num_classes * (num_classes + 1), len(mask_BHW)
     # Ignore gets a row of its own, cut off below: picking the valid pixels first takes 20 times as long.
-    cells_BHW = mask_BHW.to(torch.int32).clamp_max_(num_classes).mul_(num_classes)
+    cells_BHW = mask_BHW.to(torch.int32, copy=True).clamp_max_(num_classes).mul_(num_classes)
     cells_BHW += labels_BHW.to(torch.int32)
     cells_BHW += torch.arange(images, dtype=torch.int32, device=cells_BHW.device).mul_(size).view(-1, 1, 1)
     counts = torch.bincount(cells_BHW.flatten(), minlength=size * images)

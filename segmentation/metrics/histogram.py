@@ -47,7 +47,7 @@ class ScoreHistogram(Metric):
         scores_K = torch.arange(self.num_scores, dtype=torch.int32, device=cells_BKP.device)
         cells_BKP += scores_K[:, None] * (2 * self._row)
         if self.num_scores == 1:
-            cells_BKP += mask_B1P.to(torch.int32).clamp_max_(1).mul_(self._row)
+            cells_BKP += mask_B1P.to(torch.int32) * self._row
         else:
             truth_B1P = mask_B1P.long() * ~ignored_B1P
             cells_BKP.scatter_add_(1, truth_B1P, torch.full_like(cells_BKP[:, :1], self._row))

@@ -24,7 +24,7 @@ def scores(counts_KK: Tensor, *, binary: bool) -> Scores:
 
 
 def columns(counts_KK: Tensor, *, binary: bool) -> dict[str, Tensor]:
-    """`scores` of one confusion matrix or of many, (..., K, K): float64 (...) each, on the CPU."""
+    """Name -> `scores` of one confusion matrix or of many, (..., K, K): float64 (...), on the CPU."""
     counts_KK = counts_KK.double().cpu()
     by_class = _ratios(counts_KK)
     iou_K, pixels_K = by_class["iou"], counts_KK.sum(-1)

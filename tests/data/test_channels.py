@@ -84,7 +84,7 @@ def test_nothing_asked_for_changes_nothing(
 
 
 @pytest.mark.parametrize("channels", [*CHANNELS, MANY])
-@pytest.mark.parametrize("size", [(20, 26), (80, 104)])
+@pytest.mark.parametrize("size", [(8, 11), (20, 26), (80, 104)])
 def test_resizing_treats_channels_alike(channels: int, size: tuple[int, int]) -> None:
     transform = evaluation_transform(size=size, resize=True)
     before = noise(channels)

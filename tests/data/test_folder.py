@@ -8,6 +8,7 @@ import pytest
 from made_data import folders, mask, save
 
 from segmentation.classes import voc_palette
+from segmentation.cli import compose
 from segmentation.data import create_source
 from segmentation.data.checks import check
 from segmentation.errors import UserError
@@ -43,9 +44,15 @@ def test_classes_from_a_file_elsewhere(tmp_path: Path) -> None:
     assert create_source(**options, classes=tmp_path / "c.yaml").classes.names == ("left", "right")
 
 
-def test_classes_from_options_as_camvid_gives_them(tmp_path: Path) -> None:
-    names = [f"c{number}" for number in range(11)]
-    source = create_source(**folders(tmp_path, tuple(range(12)), names), ignore=[11], classes=None)
+@pytest.mark.parametrize("coloured", [False, True])
+def test_camvid_holds_labels_or_its_colours(coloured: bool, tmp_path: Path) -> None:
+    folders(tmp_path, tuple(range(12)))
+    options = compose("train", "dataset=camvid", f"dataset.root='{tmp_path}'")["dataset"]
+    if coloured:
+        table = np.array([*options["names"].values(), options["ignore"][1]], np.uint8)
+        for path in tmp_path.glob("*/masks/*"):
+            save(path, table[mask(*range(12))])
+    source = create_source(**options)
     check(source)
     assert np.array_equal(source.val[1]["mask"], mask(*range(11), 255))
 

@@ -28,7 +28,7 @@ def paper_band(mask: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("shape", [(3, 60, 80), (2, 137, 201), (1, 7, 5), (1, 300, 420)])
-@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize("classes", [2, 5, 254])
 @pytest.mark.parametrize("ignored", [False, True])
 def test_as_in_the_paper(classes: int, shape: tuple[int, int, int], ignored: bool) -> None:
     labels, mask = blobs(classes, shape, 0), blobs(classes, shape, 1)

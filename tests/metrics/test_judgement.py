@@ -58,6 +58,18 @@ def test_batches_change_nothing(classes: int, batch: int) -> None:
     assert everything(judgement, classes) == everything(judged(classes, [0, IMAGES]), classes)
 
 
+@pytest.mark.parametrize("classes", KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+def test_what_is_judged_is_left_as_it_is(classes: int, dtype: torch.dtype) -> None:
+    probabilities, labels, mask = images(classes)
+    given = probabilities, labels.to(dtype), mask.to(dtype)
+    before = [values.clone() for values in given]
+    judgement = Judgement(classes, binary=classes == 2)
+    judgement.update(*given)
+    assert all(map(torch.equal, given, before))
+    assert everything(judgement, classes) == everything(judged(classes, [0, IMAGES]), classes)
+
+
 def _judge_a_share(rank: int, folder: str) -> None:
     distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     for classes in KINDS.values():

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from segmentation.metrics import image_counts, image_means, image_scores, scores
+from segmentation.metrics.scores import columns
 from segmentation.sample import IGNORE_INDEX
 
 
@@ -18,6 +19,7 @@ def test_each_image_on_its_own(classes: int) -> None:
     mask[3] = IGNORE_INDEX
     counts_BKK = image_counts(labels, mask, classes)
     rows = image_scores(counts_BKK, binary=classes == 2)
+    table = columns(counts_BKK, binary=classes == 2)
     for index, row in enumerate(rows):
         valid = mask[index] != IGNORE_INDEX
         counts = np.zeros((classes, classes), int)
@@ -25,6 +27,8 @@ def test_each_image_on_its_own(classes: int) -> None:
         np.testing.assert_array_equal(counts_BKK[index].numpy(), counts)
         alone = scores(torch.from_numpy(counts), binary=classes == 2)
         assert row == pytest.approx({name: alone[name] for name in row}, nan_ok=True)
+        among = {name: float(values[index]) for name, values in table.items()}
+        assert among == pytest.approx(alone, nan_ok=True)
         assert ("iou" in row) == (classes == 2)
     assert all(math.isnan(value) for value in rows[3].values())
 

@@ -18,7 +18,7 @@ from segmentation.evaluation.case import Case
 from segmentation.evaluation.place import ALONE, Place
 from segmentation.evaluation.settings import EvaluationSettings
 from segmentation.inference import Predictor
-from segmentation.metrics import Judgement, image_scores
+from segmentation.metrics import Judgement, image_scores, ratios
 from segmentation.report.evaluation import ImageScores
 from segmentation.report.gallery import Look
 from segmentation.sample import Batch
@@ -88,8 +88,7 @@ def _predicted(predictor: Predictor, batch: Batch) -> Iterator[tuple[int, Tensor
 
 
 def _scored(names: list[str], first: int, counts_BKK: Tensor, classes: Classes) -> list[ImageScores]:
-    right_BK = counts_BKK.diagonal(dim1=1, dim2=2)
-    iou_BK = right_BK / (counts_BKK.sum(1) + counts_BKK.sum(2) - right_BK)
+    iou_BK = ratios(counts_BKK)["iou"]
     rows = image_scores(counts_BKK, binary=classes.binary)
     return [
         ImageScores(name, first + place, row, iou_K)

@@ -7,7 +7,7 @@ from segmentation.metrics.curves import average_precision, best_threshold, pr_po
 from segmentation.metrics.histogram import ScoreHistogram
 from segmentation.metrics.images import image_means, image_scores
 from segmentation.metrics.judgement import Judgement
-from segmentation.metrics.scores import per_class, scores
+from segmentation.metrics.scores import per_class, ratios, scores
 from segmentation.metrics.tally import Tally
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "image_scores",
     "per_class",
     "pr_points",
+    "ratios",
     "roc_auc",
     "roc_points",
     "scores",

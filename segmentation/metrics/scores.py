@@ -26,7 +26,7 @@ def scores(counts_KK: Tensor, *, binary: bool) -> Scores:
 def columns(counts_KK: Tensor, *, binary: bool) -> dict[str, Tensor]:
     """Name -> `scores` of one confusion matrix or of many, (..., K, K): float64 (...), on the CPU."""
     counts_KK = counts_KK.double().cpu()
-    by_class = _ratios(counts_KK)
+    by_class = ratios(counts_KK)
     iou_K, pixels_K = by_class["iou"], counts_KK.sum(-1)
     pixels = pixels_K.sum(-1)
     values = {
@@ -48,14 +48,15 @@ def columns(counts_KK: Tensor, *, binary: bool) -> dict[str, Tensor]:
 def per_class(counts_KK: Tensor, names: Sequence[str]) -> dict[str, Scores]:
     """`iou`, `dice`, `precision` and `recall` of each class, 0..1 or nan, and its true `pixels`."""
     counts_KK = counts_KK.double().cpu()
-    table = _ratios(counts_KK) | {"pixels": counts_KK.sum(1)}
+    table = ratios(counts_KK) | {"pixels": counts_KK.sum(1)}
     return {
         name: {column: float(values_K[index]) for column, values_K in table.items()}
         for index, name in enumerate(names)
     }
 
 
-def _ratios(counts_KK: Tensor) -> dict[str, Tensor]:
+def ratios(counts_KK: Tensor) -> dict[str, Tensor]:
+    """`iou`, `dice`, `precision` and `recall` by class, (..., K) each, of confusion matrices (..., K, K)."""
     right_K, truth_K, predicted_K = _right(counts_KK), counts_KK.sum(-1), counts_KK.sum(-2)
     return {
         "iou": right_K / (truth_K + predicted_K - right_K),

@@ -8,7 +8,7 @@ import torch
 
 from segmentation.classes import Classes
 from segmentation.data.source import Source
-from segmentation.metrics import Judgement, image_means, image_scores
+from segmentation.metrics import Judgement, image_means, image_scores, ratios
 from segmentation.report.evaluation import Evaluation, ImageScores, worst_first
 from segmentation.report.gallery import Look
 from segmentation.report.protocol import evaluation_protocol
@@ -53,8 +53,7 @@ def make_evaluation(
             (probabilities_1KHW[:, 0] >= 0.5) if classes.binary else probabilities_1KHW.argmax(1)
         ).to(torch.uint8)
         counts_1KK = judgement.update(probabilities_1KHW, labels_1HW, mask_1HW)
-        right_K = counts_1KK[0].diagonal()
-        ious = right_K / (counts_1KK[0].sum(0) + counts_1KK[0].sum(1) - right_K)
+        ious = ratios(counts_1KK)["iou"][0]
         scores = image_scores(counts_1KK, binary=classes.binary)[0]
         images.append(ImageScores(names[index], index, scores, ious.numpy()))
         predicted.append(labels_1HW[0].numpy())

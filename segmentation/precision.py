@@ -1,10 +1,17 @@
 """In which precision a model computes."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 
 from segmentation.errors import UserError, closest
 
-_PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
+_REDUCED: dict[str, torch.dtype | None] = {
+    "32-true": None,
+    "bf16-mixed": torch.bfloat16,
+    "16-mixed": torch.float16,
+}
+_PRECISIONS = ("auto", *_REDUCED)
 
 
 def choose_precision(precision: str, device: torch.device) -> str:
@@ -24,3 +31,14 @@ def choose_precision(precision: str, device: torch.device) -> str:
     if device.type == "cuda":
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
     return "bf16-mixed" if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported() else "32-true"
+
+
+def reduced(precision: str) -> torch.dtype | None:
+    """In what convolutions and matrix products compute, where that is less than float32; "auto" is no such name."""
+    return _REDUCED[precision]
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """The context in which a model computes in one of Lightning's precisions, "auto" not among them."""
+    dtype = reduced(precision)
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from segmentation.models import Segmenter
+from segmentation.precision import autocast
 
 Step = Callable[[], None]
-
-_AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Workload:
 
         def step() -> None:
             optimizer.zero_grad()
-            with self._autocast():
+            with autocast(self.precision, self.device):
                 logits_BKHW, auxiliary_BKHW = self.model.with_auxiliary(image_BCHW)
                 loss = self.loss(logits_BKHW, mask_BHW)
                 if auxiliary_BKHW is not None:
@@ -56,7 +55,7 @@ class Workload:
         image_BCHW, _ = self._batch(batch_size)
 
         def step() -> None:
-            with torch.inference_mode(), self._autocast():
+            with torch.inference_mode(), autocast(self.precision, self.device):
                 self.model(image_BCHW)
 
         return step, [*self._state(), image_BCHW]
@@ -75,7 +74,3 @@ class Workload:
 
     def _random(self, end: int, shape: tuple[int, ...]) -> Tensor:
         return torch.randint(end, shape, dtype=torch.uint8, device=self.device)
-
-    def _autocast(self) -> torch.autocast:
-        dtype = _AUTOCAST.get(self.precision)
-        return torch.autocast(self.device.type, dtype or torch.bfloat16, enabled=dtype is not None)

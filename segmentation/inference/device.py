@@ -1,17 +1,11 @@
-"""Where a model runs, and in which precision."""
+"""Where a model runs."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 
 import torch
 
 from segmentation.errors import UserError
-
-_DTYPES: dict[str, torch.dtype | None] = {
-    "32-true": None,
-    "bf16-mixed": torch.bfloat16,
-    "16-mixed": torch.float16,
-}
 
 
 def choose_device(name: str) -> torch.device:
@@ -30,12 +24,6 @@ def choose_device(name: str) -> torch.device:
     except Exception as error:  # an unknown name, a missing driver, a number too high: one kind each
         raise UserError(f"There is no device '{name}' here: take auto, cpu or gpu.") from error
     return device
-
-
-def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """The context in which a model computes in one of Lightning's precisions, "auto" not among them."""
-    dtype = _DTYPES[precision]
-    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
 
 @contextmanager

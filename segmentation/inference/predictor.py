@@ -14,7 +14,7 @@ from segmentation.checkpoint import Trained
 from segmentation.data.augmentation import evaluation_transform
 from segmentation.errors import UserError
 from segmentation.inference.arrays import predict_array
-from segmentation.inference.device import autocast, choose_device, enough_memory
+from segmentation.inference.device import choose_device, enough_memory
 from segmentation.inference.pixels import Picture, as_pixels
 from segmentation.inference.prediction import Prediction
 from segmentation.inference.tiles import Tiling
@@ -23,7 +23,7 @@ from segmentation.models.compiling import compile_whole
 from segmentation.models.convolutions.packing import pack
 from segmentation.models.folding import folded
 from segmentation.options import checked
-from segmentation.precision import choose_precision
+from segmentation.precision import autocast, choose_precision, reduced
 
 _EXAMPLE = 64  # pixels a side: enough for a cell or two of the last features
 
@@ -177,10 +177,8 @@ class Predictor:
         prepared = folded(model, image_BCHW)
         if compile:
             compile_whole(prepared, self.device)
-        elif (
-            self.device.type == "cpu" and self.precision == "32-true" and torch.backends.mkldnn.is_available()
-        ):
-            pack(prepared)
+        elif self.device.type == "cpu":
+            pack(prepared, reduced(self.precision) or torch.float32)
         return prepared
 
     def _with(self, tta: Augmentation) -> "Predictor":

@@ -188,7 +188,7 @@ def test_large_maps_are_not_tiled_for_want_of_memory() -> None:
 
 def test_an_image_is_answered_alike_in_any_batch_to_rounding() -> None:
     plain = nn.Conv2d(WIDE, WIDE, 3, padding=2, dilation=2)
-    packed, values_BCHW = PackedConv2d(AtrousConv2d(plain)), torch.randn(5, WIDE, 21, 34)
+    packed, values_BCHW = PackedConv2d(AtrousConv2d(plain), torch.float32), torch.randn(5, WIDE, 21, 34)
     with torch.inference_mode():
         together = packed(values_BCHW)
         for index in range(5):

@@ -26,7 +26,7 @@ def test_packed_weights_answer_for_any_shape(backbone: str) -> None:
     model = made(backbone, **CASES[backbone])
     lively(model, pictures(4, 3, 64, 64))
     packed = deepcopy(model)
-    pack(packed)
+    pack(packed, torch.float32)
     packed = deepcopy(packed)
     assert not any(type(layer) is nn.Conv2d for layer in packed.modules())
     assert any(isinstance(layer, PackedConv2d) for layer in packed.modules())

@@ -57,12 +57,14 @@ class Pictures(Dataset[tuple[Tensor, Tensor]]):
 class Training:
     """The loop over a DataLoader: fp32, Adam, binary cross-entropy, `loss.item()` in each step."""
 
-    def __init__(self, model: nn.Module, loader: DataLoader[tuple[Tensor, Tensor]], device: str) -> None:
+    def __init__(
+        self, model: nn.Module, loader: DataLoader[tuple[Tensor, Tensor]], device: str, lr: float = 1e-4
+    ) -> None:
         self.model = model.to(device).train()
         self.loader = loader
         self.device = device
         self.criterion = nn.BCEWithLogitsLoss()
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-4)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=lr)
 
     def epoch(self, steps: int) -> float:
         """Images a second over `steps` steps, loading included."""
@@ -78,15 +80,17 @@ class Training:
         return seen / (time.perf_counter() - start)
 
 
-def settled(backbone: str, root: Path, size: tuple[int, int], device: str, steps: int = 8) -> nn.Module:
-    """A model after a few steps: its batch norms know the data, its answers are neither 0 nor 1 throughout."""
+def settled(backbone: str, root: Path, size: tuple[int, int], device: str) -> nn.Module:
+    """A model after three epochs at half of `size`: it knows the data well enough to tell pixels apart."""
     model = deeplab(backbone)
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = 0.3  # so few steps would move MobileNet's, 0.01, nowhere
-    loader = DataLoader(Pictures(root, size), batch_size=8, shuffle=True, drop_last=True)
-    training = Training(model, loader, device)
-    training.epoch(steps)
+    half = (size[0] // 2, size[1] // 2)
+    loader = DataLoader(Pictures(root, half), batch_size=8, shuffle=True, drop_last=True)
+    training = Training(model, loader, device, lr=1e-3)
+    for _ in range(3):
+        training.epoch(8)
     return training.model.eval()
 
 

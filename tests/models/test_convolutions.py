@@ -83,19 +83,15 @@ def test_tiles_make_the_convolution(
 
 
 @pytest.mark.parametrize("side", [3, 4])
-def test_tiles_round_little_more_than_the_convolution(side: int) -> None:
+def test_tiles_round_by_a_few_of_float32s_steps(side: int) -> None:
     leaves = [torch.randn(1, 128, 24, 24).requires_grad_(), torch.randn(128, 128, 3, 3).requires_grad_()]
     exact = [leaf.detach().double().requires_grad_() for leaf in leaves]
     tiling = Tiling.of((24, 24), side, 1)
-
-    def plain(weight: Tensor) -> Callable[[Tensor], Tensor]:
-        return lambda values: conv2d(values, weight, padding=1)
-
-    right = learn(plain(exact[1]), *exact)
-    usual = learn(plain(leaves[1]), *leaves)
+    right = learn(lambda values: conv2d(values, exact[1], padding=1), *exact)
     tiled = learn(lambda values: Filtered.apply(values, leaves[1], tiling), *leaves)
-    for times, truth, one, other in zip((3, 12, 3), right, usual, tiled, strict=True):
-        assert (other - truth).std() < times * (one - truth).std()
+    for truth, found in zip(right, tiled, strict=True):
+        # Not held against the plain convolution, which rounds by 2 to 8 of them, by the processor's kernels.
+        assert 0 < (found - truth).std() < 24 * torch.finfo(torch.float32).eps * truth.std()
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -150,6 +150,21 @@ def test_tiles_are_for_full_precision_on_a_processor() -> None:
         assert layer(values_BCHW).dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("rate", [6, 12, 18])
+@pytest.mark.parametrize("bias", [True, False])
+def test_taps_beside_the_map_are_passed_over_in_bf16_too(rate: int, bias: bool) -> None:
+    plain = nn.Conv2d(WIDE, WIDE, 3, padding=rate, dilation=rate, bias=bias)
+    own, values_BCHW = AtrousConv2d(plain), torch.randn(4, WIDE, 16, 16).requires_grad_()
+    expected = learn(plain, values_BCHW, *plain.parameters())
+    with torch.autocast("cpu", torch.bfloat16):
+        answer = own(values_BCHW)
+        found = learn(lambda values: own(values).float(), values_BCHW, *plain.parameters())
+    assert answer.dtype == torch.bfloat16
+    assert [one.dtype for one in found] == [torch.float32] * len(expected)
+    for one, other in zip(found, expected, strict=True):
+        assert 0 < (one - other).std() < 0.03 * other.std()
+
+
 @pytest.mark.parametrize("rate", [1, 12])
 @pytest.mark.parametrize("part", ["weight", "values"])
 def test_what_is_frozen_gets_no_gradient(part: str, rate: int) -> None:

@@ -4,9 +4,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
-from segmentation.models.convolutions.base import Substitute, keeps_size, on_processor
+from segmentation.models.convolutions.base import Substitute, keeps_size, processor_dtype
 from segmentation.models.convolutions.filtering import Filtered, Tiling, convolve, transform
 from segmentation.models.convolutions.taps import InsideTaps, inside
+
+_AVX512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
+"""There oneDNN's convolutions compute twice as much at a time, and torch's matrix products in float32 need not."""
 
 # Measured (benchmarks/NOTES.md): beyond these bounds the plain convolution is as quick, or quicker.
 _CHANNELS = 96  # in and out: with fewer, moving the values costs what the products save
@@ -15,7 +18,7 @@ _PRODUCTS = 0.5  # of the plain ones: tiles that reach far beyond a small map sp
 _TILES = 16  # of a map: with fewer, reading the transformed weights takes longer than computing
 _TILES_A_TRANSFORM = 64  # where the weights are transformed anew for them
 _VALUES = 2**25  # transformed, of an image: 128 MiB, lest the memory for a large picture grows by half
-_INSIDE = 0.75  # of all taps at all cells
+_INSIDE = 0.4 if _AVX512 else 0.75  # of all taps at all cells
 _CELLS = 1024  # of a batch, to pass over taps one by one
 
 
@@ -41,11 +44,11 @@ class AtrousConv2d(Substitute):
         tiling = find_tiling(self, values_BCHW, max(_TILES, _TILES_A_TRANSFORM // (len(values_BCHW) or 1)))
         if tiling:
             found_BKHW: Tensor = Filtered.apply(values_BCHW, self.weight, tiling)
-        elif _passes_over_taps(self, values_BCHW):
-            found_BKHW = InsideTaps.apply(values_BCHW, self.weight, self.dilation[0])
+        elif dtype := _passes_over_taps(self, values_BCHW):
+            found_BKHW = InsideTaps.apply(values_BCHW.to(dtype), self.weight.to(dtype), self.dilation[0])
         else:
             return self._shortened(values_BCHW)
-        return found_BKHW if self.bias is None else found_BKHW + self.bias[:, None, None]
+        return found_BKHW if self.bias is None else found_BKHW + self.bias.to(found_BKHW.dtype)[:, None, None]
 
     def _shortened(self, values_BCHW: Tensor) -> Tensor:
         """Without the rows and columns of taps that fall beside the map wherever they are put."""
@@ -69,7 +72,7 @@ def find_tiling(layer: nn.Conv2d, values_BCHW: Tensor, least: int = _TILES) -> T
 
     They hang on the size of the map alone. bf16 has too few digits for them; GPUs have such kernels of their own.
     """
-    if not (on_processor(values_BCHW) and _is_wide(layer)):
+    if _AVX512 or processor_dtype(values_BCHW) not in (torch.float32, torch.float64) or not _is_wide(layer):
         return None
     (height, width), rate = values_BCHW.shape[-2:], layer.dilation[0]
     tilings = [Tiling.of((height, width), side, rate) for side in _SIDES]
@@ -79,12 +82,14 @@ def find_tiling(layer: nn.Conv2d, values_BCHW: Tensor, least: int = _TILES) -> T
     return best if worth and not large else None
 
 
-def _passes_over_taps(layer: nn.Conv2d, values_BCHW: Tensor) -> bool:
-    if not (on_processor(values_BCHW) and _is_wide(layer)):
-        return False
+def _passes_over_taps(layer: nn.Conv2d, values_BCHW: Tensor) -> torch.dtype | None:
+    """In what to compute without the taps beside the map; None where all of them are as quick."""
+    dtype = processor_dtype(values_BCHW)
+    if dtype not in (torch.float32, torch.float64, torch.bfloat16) or not _is_wide(layer):
+        return None
     batch, _, height, width = values_BCHW.shape
     few = inside((height, width), layer.dilation[0]) <= _INSIDE * 9 * height * width
-    return few and batch * height * width >= _CELLS
+    return dtype if few and batch * height * width >= _CELLS else None
 
 
 def _is_wide(layer: nn.Conv2d) -> bool:

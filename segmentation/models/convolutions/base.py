@@ -29,15 +29,15 @@ def keeps_size(layer: nn.Conv2d) -> bool:
     )
 
 
-def on_processor(values_BCHW: Tensor) -> bool:
-    """Whether a convolution of these values is computed as they are, in full precision, on a processor."""
-    return (
-        type(values_BCHW) in (Tensor, nn.Parameter)  # torch's fake ones have no values
-        and values_BCHW.device.type == "cpu"
-        and values_BCHW.dtype in (torch.float32, torch.float64)
-        and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
-    )
+def processor_dtype(values_BCHW: Tensor) -> torch.dtype | None:
+    """In what a convolution of these values computes on a processor, which autocast may say; None elsewhere."""
+    if type(values_BCHW) not in (Tensor, nn.Parameter):  # torch's fake ones have no values
+        return None
+    if values_BCHW.device.type != "cpu" or torch.compiler.is_compiling():
+        return None
+    if torch.is_autocast_enabled("cpu") and values_BCHW.dtype != torch.float64:
+        return torch.get_autocast_dtype("cpu")
+    return values_BCHW.dtype
 
 
 def is_hooked(layer: nn.Module) -> bool:

@@ -44,7 +44,10 @@ def _gradients(
     values_BHWC, grad_BHWK = values_BCHW.permute(0, 2, 3, 1), grad_BKHW.permute(0, 2, 3, 1)
     weight_RRKC = weight_KCRR.permute(2, 3, 0, 1).contiguous()
     values_grad_BHWC = torch.empty_like(values_BHWC, memory_format=torch.contiguous_format)
-    weight_grad_RRKC = torch.zeros_like(weight_RRKC)
+    # Shares of several parts are added up in float32 at least.
+    weight_grad_RRKC = torch.zeros_like(
+        weight_RRKC, dtype=torch.promote_types(weight_RRKC.dtype, torch.float32)
+    )
     for (rows, down), (columns, right) in product(*(_bands(side, rate) for side in values_BHWC.shape[1:3])):
         # All answers in which this part of the map has a share, beside each other: one product a part.
         taps, place = list(product(down, right)), (slice(None), rows, columns)
@@ -58,7 +61,8 @@ def _gradients(
             for tap, grad in zip(taps, weight_grads.chunk(len(taps)), strict=True):
                 weight_grad_RRKC[tap] += grad
     values_grad_BCHW = values_grad_BHWC.permute(0, 3, 1, 2) if of_values else None
-    return values_grad_BCHW, weight_grad_RRKC.permute(2, 3, 0, 1) if of_weight else None
+    weight_grad_KCRR = weight_grad_RRKC.permute(2, 3, 0, 1).to(weight_KCRR.dtype) if of_weight else None
+    return values_grad_BCHW, weight_grad_KCRR
 
 
 def _bands(side: int, rate: int) -> Iterator[tuple[slice, list[int]]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from copy import deepcopy
+from typing import Any
 
 import pytest
 import torch
@@ -9,16 +10,24 @@ from made_models import made
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
-from segmentation.models.convolutions import filtering, quicken
+from segmentation.models import segmenter
+from segmentation.models.convolutions import atrous, filtering, quicken
 from segmentation.models.convolutions.atrous import AtrousConv2d, find_tiling
+from segmentation.models.convolutions.depthwise import DepthwiseConv2d
 from segmentation.models.convolutions.filtering import Filtered, Tiling, convolve, transform
 from segmentation.models.convolutions.packing import PackedConv2d
-from segmentation.models.convolutions.phased import PhasedConv2d
 from segmentation.models.convolutions.taps import InsideTaps
 
 SIZES = [(16, 16), (9, 14), (2, 5), (1, 1)]
 WIDE = 96
 """Channels enough for tiles."""
+
+
+@pytest.fixture(autouse=True)
+def _as_without_avx512(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every way is tested on every processor, also where another one pays."""
+    monkeypatch.setattr(atrous, "_AVX512", False)
+    monkeypatch.setattr(atrous, "_INSIDE", 0.75)
 
 
 def learn(layer: Callable[[Tensor], Tensor], *leaves: Tensor) -> tuple[Tensor, ...]:
@@ -150,11 +159,21 @@ def test_tiles_are_for_full_precision_on_a_processor() -> None:
         assert layer(values_BCHW).dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("rate", [6, 12, 18])
+@pytest.mark.parametrize(
+    ("substitute", "options"),
+    [
+        *((AtrousConv2d, {"padding": rate, "dilation": rate}) for rate in (6, 12, 18)),
+        *((DepthwiseConv2d, {"padding": rate, "dilation": rate, "groups": WIDE}) for rate in (1, 3, 12)),
+        (DepthwiseConv2d, {"padding": 1, "stride": 2, "groups": WIDE}),
+        (DepthwiseConv2d, {"padding": "same", "groups": WIDE}),
+    ],
+)
 @pytest.mark.parametrize("bias", [True, False])
-def test_taps_beside_the_map_are_passed_over_in_bf16_too(rate: int, bias: bool) -> None:
-    plain = nn.Conv2d(WIDE, WIDE, 3, padding=rate, dilation=rate, bias=bias)
-    own, values_BCHW = AtrousConv2d(plain), torch.randn(4, WIDE, 16, 16).requires_grad_()
+def test_they_learn_under_autocast_too(
+    substitute: type[nn.Module], options: dict[str, Any], bias: bool
+) -> None:
+    plain = nn.Conv2d(WIDE, WIDE, 3, bias=bias, **options)
+    own, values_BCHW = substitute(plain), torch.randn(4, WIDE, 16, 16).requires_grad_()
     expected = learn(plain, values_BCHW, *plain.parameters())
     with torch.autocast("cpu", torch.bfloat16):
         answer = own(values_BCHW)
@@ -214,14 +233,14 @@ def test_phases_make_the_dilated_convolution(
     size: tuple[int, int], kernel: int, rate: int, order: torch.memory_format
 ) -> None:
     plain = nn.Conv2d(6, 6, kernel, padding=rate * (kernel // 2), dilation=rate, groups=6)
-    check_layer(plain, PhasedConv2d, torch.randn(2, 6, *size).contiguous(memory_format=order))
+    check_layer(plain, DepthwiseConv2d, torch.randn(2, 6, *size).contiguous(memory_format=order))
 
 
 @pytest.mark.parametrize(
     ("layer", "kind"),
     [
-        (nn.Conv2d(4, 4, 3, padding=2, dilation=2, groups=4), PhasedConv2d),
-        (nn.Conv2d(4, 4, 5, padding=4, dilation=2, groups=4), PhasedConv2d),
+        (nn.Conv2d(4, 4, 3, padding=2, dilation=2, groups=4), DepthwiseConv2d),
+        (nn.Conv2d(4, 4, 5, padding=4, dilation=2, groups=4), DepthwiseConv2d),
         (nn.Conv2d(4, 8, 3, padding=2, dilation=2), AtrousConv2d),
         (nn.Conv2d(WIDE, WIDE, 3, padding=1), AtrousConv2d),
         (nn.Conv2d(4, 8, 3, padding=1), nn.Conv2d),
@@ -232,8 +251,9 @@ def test_phases_make_the_dilated_convolution(
         (nn.Conv2d(WIDE, WIDE, (3, 1), padding=(1, 0)), nn.Conv2d),
         (nn.Conv2d(4, 4, 3, padding=(2, 4), dilation=(2, 4)), nn.Conv2d),
         (nn.Conv2d(4, 8, 3, padding=2, dilation=2, groups=4), nn.Conv2d),
-        (nn.Conv2d(4, 4, 2, dilation=2, groups=4), nn.Conv2d),
-        (nn.Conv2d(4, 4, 3, padding=1, groups=4), nn.Conv2d),
+        (nn.Conv2d(4, 4, 3, padding=1, stride=2, groups=4), DepthwiseConv2d),
+        (nn.Conv2d(4, 4, 3, padding=1, groups=4, padding_mode="reflect"), nn.Conv2d),
+        (nn.Conv2d(1, 1, 3, padding=1), nn.Conv2d),
     ],
     ids=str,
 )
@@ -248,13 +268,14 @@ def test_what_can_be_quicker_is_replaced(layer: nn.Conv2d, kind: type[nn.Module]
     assert type(watched[0]) is nn.Conv2d
 
 
-def test_a_model_has_them_and_starts_from_the_same_weights() -> None:
+def test_a_model_has_them_and_starts_from_the_same_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    dilated = made("mobilenet_v3_small", output_stride=8)
+    own = made("mobilenet_v3_small", output_stride=8)
+    monkeypatch.setattr(segmenter, "quicken", lambda model: None)
     torch.manual_seed(0)
-    plain = made("mobilenet_v3_small", output_stride=32)
-    assert any(isinstance(layer, PhasedConv2d) for layer in dilated.modules())
-    assert not any(isinstance(layer, PhasedConv2d) for layer in plain.modules())
-    assert any(isinstance(layer, AtrousConv2d) for layer in plain.modules())
-    for found, expected in zip(dilated.parameters(), plain.parameters(), strict=True):
+    plain = made("mobilenet_v3_small", output_stride=8)
+    for kind in (DepthwiseConv2d, AtrousConv2d):
+        assert any(isinstance(layer, kind) for layer in own.modules())
+        assert not any(isinstance(layer, kind) for layer in plain.modules())
+    for found, expected in zip(own.parameters(), plain.parameters(), strict=True):
         assert torch.equal(found, expected)

@@ -8,6 +8,7 @@ import torch
 from made_models import assert_same, assert_seen, lively, made, pictures
 from torch import nn
 
+from segmentation.models.convolutions import atrous
 from segmentation.models.convolutions.packing import PackedConv2d, pack
 from segmentation.precision import autocast, reduced
 
@@ -26,7 +27,11 @@ WITHIN = {"32-true": 1e-4, "bf16-mixed": 0.03}
 
 @pytest.mark.parametrize("precision", WITHIN)
 @pytest.mark.parametrize("backbone", CASES)
-def test_packed_weights_answer_for_any_shape(backbone: str, precision: str) -> None:
+@pytest.mark.parametrize("avx512", [True, False])
+def test_packed_weights_answer_for_any_shape(
+    backbone: str, precision: str, avx512: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(atrous, "_AVX512", avx512)
     if CASES[backbone].get("source") == "timm":
         pytest.importorskip("timm")
     if precision == "bf16-mixed" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():

@@ -12,19 +12,21 @@ from segmentation.data.shapes import Shapes
 def make_folder(
     root: Path, *, train: int, val: int = 8, test: int = 8, height: int = 360, width: int = 480
 ) -> Path:
-    """`{train,val,test}/{images,masks}`: textured JPEGs of quality 90, and PNG masks of 0 and 255."""
+    """`{train,val,test}/{images,masks}`: textured JPEGs of quality 90, and PNG masks, 255 where a shape lies."""
     for stream, (split, count) in enumerate({"train": train, "val": val, "test": test}.items()):
         images, masks = root / split / "images", root / split / "masks"
         images.mkdir(parents=True)
         masks.mkdir()
         side = max(height, width)
-        shapes = Shapes(count, side, (0, stream), only=1)
+        shapes = Shapes(count, side, (0, stream))
         top, left = (side - height) // 2, (side - width) // 2
         seen = slice(top, top + height), slice(left, left + width)
         for index in range(count):
             sample = shapes[index]
             Image.fromarray(sample["image"][seen]).save(images / f"{sample['name']}.jpg", quality=90)
-            Image.fromarray(sample["mask"][seen] * 255).save(masks / f"{sample['name']}.png")
+            Image.fromarray((sample["mask"][seen] > 0).astype(np.uint8) * 255).save(
+                masks / f"{sample['name']}.png"
+            )
     return root
 
 

@@ -83,17 +83,25 @@ class Training:
 def settled(backbone: str, root: Path, size: tuple[int, int], device: str) -> nn.Module:
     """A model after ten epochs at half of `size`, which tells foreground from background; nobody takes their time."""
     model = deeplab(backbone)
-    for layer in model.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.momentum = 0.3  # so few steps would move MobileNet's, 0.01, nowhere
     half = (size[0] // 2, size[1] // 2)
-    loader = DataLoader(Pictures(root, half), batch_size=8, shuffle=True, drop_last=True)
-    training = Training(model, loader, device, lr=1e-3)
+    training = Training(model, _shuffled(root, half), device, lr=1e-3)
     quickly = device == "cuda" or torch.cpu._is_avx512_bf16_supported()
     with torch.autocast(device, torch.bfloat16, enabled=quickly):
         for _ in range(10):
             training.epoch(8)
-    return training.model.eval()
+    # So few steps leave running statistics behind; here they become the mean over the pictures as they are judged.
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.reset_running_stats()
+            layer.momentum = None
+    with torch.no_grad():
+        for image, _ in _shuffled(root, size):
+            model(image.to(device))
+    return model.eval()
+
+
+def _shuffled(root: Path, size: tuple[int, int]) -> DataLoader[tuple[Tensor, Tensor]]:
+    return DataLoader(Pictures(root, size), batch_size=8, shuffle=True, drop_last=True)
 
 
 def evaluate(model: nn.Module, loader: DataLoader[tuple[Tensor, Tensor]], device: str) -> dict[str, float]:

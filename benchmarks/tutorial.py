@@ -94,6 +94,8 @@ def settled(backbone: str, root: Path, size: tuple[int, int], device: str) -> nn
         if isinstance(layer, nn.BatchNorm2d):
             layer.reset_running_stats()
             layer.momentum = None
+        if isinstance(layer, nn.Dropout):
+            layer.eval()
     with torch.no_grad():
         for image, _ in _shuffled(root, size):
             model(image.to(device))

@@ -16,6 +16,8 @@ from segmentation.data.images import read_image
 from segmentation.errors import UserError
 from segmentation.functional import resize
 from segmentation.inference import Predictor, writing
+from segmentation.models.convolutions.base import computes_bf16
+from segmentation.models.convolutions.packing import PackedConv2d
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["classes", "binary"])
@@ -27,6 +29,19 @@ def predictor(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 def picture(height: int = 50, width: int = 70, seed: int = 0) -> np.ndarray:
     coarse = np.random.default_rng(seed).integers(0, 256, (7, 7, 3), dtype=np.uint8)
     return coarse.repeat(10, axis=0).repeat(10, axis=1)[:height, :width].copy()
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)])
+def test_weights_are_kept_in_the_precision_asked_for(
+    precision: str, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    if dtype == torch.bfloat16 and not computes_bf16():
+        pytest.skip("oneDNN does not compute in bf16 on this processor")
+    found = segmentation.load(write_checkpoint(tmp_path / "best.ckpt"), device="cpu", precision=precision)
+    packed = [layer for layer in found._model.modules() if isinstance(layer, PackedConv2d)]
+    with torch.inference_mode():
+        answers = [layer(torch.zeros(1, layer.in_channels, 8, 8)) for layer in packed]
+    assert {answer.dtype for answer in answers} == {dtype}
 
 
 def test_the_answer_is_what_training_would_have_scored(predictor: Predictor) -> None:

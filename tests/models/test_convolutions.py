@@ -58,6 +58,15 @@ def check_layer(plain: nn.Conv2d, substitute: type[nn.Module], values_BCHW: Tens
     assert torch.allclose(found, expected, rtol=1e-10, atol=1e-10)
 
 
+def way(answer: Tensor) -> list[str]:
+    """The names of autograd's steps, the last one first, along the first input of each."""
+    names, step = [], answer.grad_fn
+    while step is not None:
+        names.append(step.name().removesuffix("Backward0").removesuffix("Backward"))
+        step = step.next_functions[0][0] if step.next_functions else None
+    return names
+
+
 def draw(*shape: int) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64).requires_grad_()
 
@@ -170,13 +179,19 @@ def test_tiles_are_for_full_precision_on_a_processor() -> None:
 )
 @pytest.mark.parametrize("bias", [True, False])
 def test_they_learn_under_autocast_too(
-    substitute: type[nn.Module], options: dict[str, Any], bias: bool
+    substitute: type[nn.Module], options: dict[str, Any], bias: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = nn.Conv2d(WIDE, WIDE, 3, bias=bias, **options)
     own, values_BCHW = substitute(plain), torch.randn(4, WIDE, 16, 16).requires_grad_()
     expected = learn(plain, values_BCHW, *plain.parameters())
+    monkeypatch.setattr(atrous, "computes_bf16", lambda: True)
     with torch.autocast("cpu", torch.bfloat16):
         answer = own(values_BCHW)
+        # The way that is quick in bf16, too: without taps beside the map, or in float32.
+        if substitute is AtrousConv2d:
+            assert "InsideTaps" in way(answer)
+        else:
+            assert way(answer)[0].startswith("ToCopy")
         found = learn(lambda values: own(values).float(), values_BCHW, *plain.parameters())
     assert answer.dtype == torch.bfloat16
     assert [one.dtype for one in found] == [torch.float32] * len(expected)
@@ -234,6 +249,51 @@ def test_phases_make_the_dilated_convolution(
 ) -> None:
     plain = nn.Conv2d(6, 6, kernel, padding=rate * (kernel // 2), dilation=rate, groups=6)
     check_layer(plain, DepthwiseConv2d, torch.randn(2, 6, *size).contiguous(memory_format=order))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kernel_size": 3, "dilation": 2},
+        {"kernel_size": 3, "padding": 2, "stride": 2, "dilation": 2},
+        {"kernel_size": (3, 5), "padding": (2, 4), "dilation": 2},
+        {"kernel_size": 2, "dilation": 2},
+        {"kernel_size": 3, "padding": (2, 4), "dilation": (2, 4)},
+        {"kernel_size": 3, "padding": "same", "dilation": 2},
+        {"kernel_size": 1},
+    ],
+    ids=str,
+)
+def test_a_depthwise_convolution_of_any_form(options: dict[str, Any]) -> None:
+    check_layer(nn.Conv2d(6, 6, groups=6, **options), DepthwiseConv2d, torch.randn(2, 6, 12, 13))
+
+
+def test_shares_of_a_weights_gradient_are_added_up_in_float32() -> None:
+    torch.manual_seed(0)
+    leaves = [torch.randn(4, 8, 16, 16).bfloat16(), torch.randn(6, 8, 3, 3).bfloat16()]
+    leaves = [leaf.requires_grad_() for leaf in leaves]
+    exact = [leaf.detach().double().requires_grad_() for leaf in leaves]
+    _, _, found = learn(lambda values: InsideTaps.apply(values, leaves[1], 6).float(), *leaves)
+    _, _, expected = learn(lambda values: conv2d(values, exact[1], padding=6, dilation=6), *exact)
+    rounding = torch.finfo(torch.bfloat16).eps * expected.std()
+    assert 0 < (found - expected).std() < 0.43 * rounding  # 0.51 if added up in bf16
+
+
+def test_what_learns_nothing_is_computed_in_bf16() -> None:
+    layer = DepthwiseConv2d(nn.Conv2d(6, 6, 3, padding=2, dilation=2, groups=6))
+    values_BCHW = torch.randn(2, 6, 12, 12)
+    with torch.autocast("cpu", torch.bfloat16):
+        learning = layer(values_BCHW)
+        layer.requires_grad_(False)
+        frozen = layer(values_BCHW)
+        expected = conv2d(values_BCHW, layer.weight, layer.bias, padding=2, dilation=2, groups=6)
+    assert learning.requires_grad and not frozen.requires_grad
+    assert torch.equal(frozen, expected)
+
+
+def test_with_avx512_there_are_no_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(atrous, "_AVX512", True)
+    assert not find_tiling(AtrousConv2d(nn.Conv2d(WIDE, WIDE, 3, padding=1)), torch.zeros(1, WIDE, 32, 32))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import torch
 from made_models import assert_same, assert_seen, lively, made, pictures
 from torch import nn
 
-from segmentation.models.convolutions import atrous
+from segmentation.models.convolutions import atrous, packing
+from segmentation.models.convolutions.base import computes_bf16
 from segmentation.models.convolutions.packing import PackedConv2d, pack
 from segmentation.precision import autocast, reduced
 
@@ -34,7 +35,7 @@ def test_packed_weights_answer_for_any_shape(
     monkeypatch.setattr(atrous, "_AVX512", avx512)
     if CASES[backbone].get("source") == "timm":
         pytest.importorskip("timm")
-    if precision == "bf16-mixed" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if precision == "bf16-mixed" and not computes_bf16():
         pytest.skip("oneDNN does not compute in bf16 on this processor")
     model = made(backbone, **CASES[backbone])
     lively(model, pictures(4, 3, 64, 64))
@@ -52,7 +53,22 @@ def test_packed_weights_answer_for_any_shape(
             assert_same(packed(images), expected, within=WITHIN[precision])
 
 
-def test_what_the_processor_cannot_compute_in_is_left_as_it_is() -> None:
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_what_the_processor_cannot_compute_in_is_left_as_it_is(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "computes_bf16", lambda: False)
     model = nn.Sequential(nn.Conv2d(3, 4, 3))
-    pack(model, torch.float16)
+    pack(model, dtype)
     assert type(model[0]) is nn.Conv2d
+
+
+def test_the_bias_stays_float32() -> None:
+    if not computes_bf16():
+        pytest.skip("oneDNN does not compute in bf16 on this processor")
+    plain = nn.Conv2d(1, 1, 1)
+    nn.init.constant_(plain.weight, 1.0)
+    nn.init.constant_(plain.bias, 1.0 + 2**-8)  # which bf16 would round down
+    with torch.inference_mode():
+        found = PackedConv2d(plain, torch.bfloat16)(torch.full((1, 1, 2, 2), 0.75 * 2**-8))
+    assert found.unique().tolist() == [1.0078125]

@@ -4,12 +4,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
-from segmentation.models.convolutions.base import Substitute, keeps_size, processor_dtype
+from segmentation.models.convolutions.base import Substitute, computes_bf16, keeps_size, processor_dtype
 from segmentation.models.convolutions.filtering import Filtered, Tiling, convolve, transform
 from segmentation.models.convolutions.taps import InsideTaps, inside
 
 _AVX512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
-"""There oneDNN's convolutions compute twice as much at a time, and torch's matrix products in float32 need not."""
+"""There oneDNN's convolutions compute twice as much at a time; matrix products in float32, on an AMD EPYC, do not."""
 
 # Measured (benchmarks/NOTES.md): beyond these bounds the plain convolution is as quick, or quicker.
 _CHANNELS = 96  # in and out: with fewer, moving the values costs what the products save
@@ -25,8 +25,8 @@ _CELLS = 1024  # of a batch, to pass over taps one by one
 class AtrousConv2d(Substitute):
     """A 3x3 convolution that keeps the size: the same values, to rounding, in fewer products.
 
-    On large maps by Winograd's filtering; where the rate comes near the size of the map, without the taps that fall
-    beside it and would add zeros. It can be differentiated once.
+    On large maps by Winograd's filtering, unless the processor has AVX-512; where the rate comes near the size of the
+    map, without the taps that fall beside it and would add zeros. It can be differentiated once.
     """
 
     def forward(self, values_BCHW: Tensor) -> Tensor:
@@ -44,7 +44,7 @@ class AtrousConv2d(Substitute):
         tiling = find_tiling(self, values_BCHW, max(_TILES, _TILES_A_TRANSFORM // (len(values_BCHW) or 1)))
         if tiling:
             found_BKHW: Tensor = Filtered.apply(values_BCHW, self.weight, tiling)
-        elif dtype := _passes_over_taps(self, values_BCHW):
+        elif dtype := _dtype_by_taps(self, values_BCHW):
             found_BKHW = InsideTaps.apply(values_BCHW.to(dtype), self.weight.to(dtype), self.dilation[0])
         else:
             return self._shortened(values_BCHW)
@@ -70,7 +70,8 @@ def is_atrous(layer: nn.Conv2d) -> bool:
 def find_tiling(layer: nn.Conv2d, values_BCHW: Tensor, least: int = _TILES) -> Tiling | None:
     """The tiles, `least` of them or more, for what a layer that `is_atrous` gets; None where they are no quicker.
 
-    They hang on the size of the map alone. bf16 has too few digits for them; GPUs have such kernels of their own.
+    They hang on the size of the map and the processor's kernels alone. bf16 has too few digits for them; GPUs have such
+    kernels of their own.
     """
     if _AVX512 or processor_dtype(values_BCHW) not in (torch.float32, torch.float64) or not _is_wide(layer):
         return None
@@ -82,10 +83,11 @@ def find_tiling(layer: nn.Conv2d, values_BCHW: Tensor, least: int = _TILES) -> T
     return best if worth and not large else None
 
 
-def _passes_over_taps(layer: nn.Conv2d, values_BCHW: Tensor) -> torch.dtype | None:
+def _dtype_by_taps(layer: nn.Conv2d, values_BCHW: Tensor) -> torch.dtype | None:
     """In what to compute without the taps beside the map; None where all of them are as quick."""
     dtype = processor_dtype(values_BCHW)
-    if dtype not in (torch.float32, torch.float64, torch.bfloat16) or not _is_wide(layer):
+    known = dtype in (torch.float32, torch.float64) or (dtype == torch.bfloat16 and computes_bf16())
+    if not (known and _is_wide(layer)):
         return None
     batch, _, height, width = values_BCHW.shape
     few = inside((height, width), layer.dilation[0]) <= _INSIDE * 9 * height * width

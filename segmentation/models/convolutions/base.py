@@ -40,6 +40,13 @@ def processor_dtype(values_BCHW: Tensor) -> torch.dtype | None:
     return values_BCHW.dtype
 
 
+def computes_bf16() -> bool:
+    """Whether oneDNN is there and computes in bf16 on this processor."""
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def is_hooked(layer: nn.Module) -> bool:
     """Whether somebody watches or changes what goes through a layer."""
-    return bool(layer._forward_hooks or layer._forward_pre_hooks)
+    return bool(
+        layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks
+    )

@@ -8,7 +8,7 @@ from segmentation.models.convolutions.base import Substitute, keeps_size, proces
 
 
 class DepthwiseConv2d(Substitute):
-    """A depthwise convolution; same weights, same values.
+    """A depthwise convolution; same weights, same values. Compiled, it is the plain one.
 
     oneDNN has quick backward passes for it in float32 alone, where bf16 takes two to thirteen times as long, and
     without dilation alone. So autocast's bf16 is widened, and with dilation d, where a pixel meets only those whose
@@ -22,14 +22,18 @@ class DepthwiseConv2d(Substitute):
 
     def forward(self, values_BCHW: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, h, w)."""
-        # Forward alone oneDNN is the quicker.
-        dtype = processor_dtype(values_BCHW) if torch.is_grad_enabled() else None
-        if dtype is None or torch.compiler.is_exporting():
+        # Without a way back bf16 is the quicker, and the dilated one.
+        dtype = processor_dtype(values_BCHW) if self._learns(values_BCHW) else None
+        if dtype is None:
             return super().forward(values_BCHW)
-        if dtype != torch.bfloat16:
+        if dtype != torch.bfloat16 or not torch.is_autocast_enabled("cpu"):
             return self._learning(values_BCHW)
         with torch.autocast("cpu", enabled=False):
             return self._learning(values_BCHW.to(self.weight.dtype)).to(dtype)
+
+    def _learns(self, values_BCHW: Tensor) -> bool:
+        leaves = (values_BCHW, *self.parameters())
+        return torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves)
 
     def _learning(self, values_BCHW: Tensor) -> Tensor:
         (height, width), step = values_BCHW.shape[-2:], self.dilation[0]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from segmentation.models.convolutions import CONVOLUTIONS
 from segmentation.models.convolutions.atrous import AtrousConv2d, find_tiling
-from segmentation.models.convolutions.base import Substitute, is_hooked
+from segmentation.models.convolutions.base import Substitute, computes_bf16, is_hooked
 from segmentation.models.convolutions.filtering import convolve, transform
 
 
@@ -73,8 +73,6 @@ class PackedConv2d(Substitute):
 
 
 def _is_supported(dtype: torch.dtype) -> bool:
-    if not torch.backends.mkldnn.is_available():
-        return False
-    return dtype == torch.float32 or (
-        dtype == torch.bfloat16 and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    )
+    if dtype == torch.bfloat16:
+        return computes_bf16()
+    return dtype == torch.float32 and torch.backends.mkldnn.is_available()

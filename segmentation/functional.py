@@ -6,12 +6,20 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from segmentation.sample import IGNORE_INDEX
+
 
 def resize(values_BKHW: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear, corners not aligned: the one way this project resizes logits and features to (H, W)."""
     if values_BKHW.shape[-2:] == size:
         return values_BKHW
     return interpolate(values_BKHW, size=size, mode="bilinear", align_corners=False)
+
+
+def is_ignored(mask: Tensor) -> Tensor:
+    """Where the truth is 255, as bools."""
+    # Bytes against bytes: a number is held against each of them by itself, in eight times the time.
+    return mask == torch.full_like(mask, IGNORE_INDEX)
 
 
 class Decision:

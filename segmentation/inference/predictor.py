@@ -20,7 +20,7 @@ from segmentation.inference.prediction import Prediction
 from segmentation.inference.tiles import Tiling
 from segmentation.inference.views import Augmentation, describe, views
 from segmentation.models.compiling import compile_whole
-from segmentation.models.convolutions.packing import pack
+from segmentation.models.convolutions.packing import is_packed, pack
 from segmentation.models.folding import folded
 from segmentation.options import checked
 from segmentation.precision import autocast, choose_precision, reduced
@@ -56,6 +56,7 @@ class Predictor:
         self._views = views(tta)
         self.precision = choose_precision(precision, self.device)
         self._model = self._prepared(trained.model, compile)
+        self._autocast = "32-true" if is_packed(self._model) else self.precision
         self._transform = evaluation_transform(size=trained.size, resize=trained.resize)
 
     @property
@@ -142,7 +143,7 @@ class Predictor:
         """
         image_BCHW = images_BCHW.to(self.device, non_blocking=True)
         total_BKHW: Tensor | None = None
-        with autocast(self.precision, self.device):
+        with autocast(self._autocast, self.device):
             for view in self._views:
                 logits_BKHW = view.undo(self._model(view.apply(image_BCHW)), size)
                 probabilities_BKHW = self.trained.decision.probabilities(logits_BKHW)

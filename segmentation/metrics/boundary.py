@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from segmentation.functional import is_ignored
 from segmentation.metrics.confusion import image_counts
-from segmentation.sample import IGNORE_INDEX
 
 _BAND = 0.02
 """Width of the band as a share of the image's diagonal: the paper's."""
@@ -33,7 +33,7 @@ class BoundaryCounts(Metric):
     def update(self, labels_BHW: Tensor, mask_BHW: Tensor) -> None:
         """Counts predicted labels 0..K-1 against the truth."""
         truth_BHW = mask_BHW.to(torch.uint8)
-        labels_BHW = labels_BHW.to(torch.uint8) | _all_bits(truth_BHW == IGNORE_INDEX)
+        labels_BHW = labels_BHW.to(torch.uint8) | _all_bits(is_ignored(truth_BHW))
         pair_BHW = torch.cat([truth_BHW, labels_BHW])
         # What lies beside the bands is a class of its own, behind the others.
         pair_BHW = (pair_BHW | beside_bands(pair_BHW)).clamp_max_(self.num_classes)

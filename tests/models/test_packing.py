@@ -10,7 +10,8 @@ from torch import nn
 
 from segmentation.models.convolutions import atrous, packing
 from segmentation.models.convolutions.base import computes_bf16
-from segmentation.models.convolutions.packing import PackedConv2d, pack
+from segmentation.models.convolutions.packing import PackedConv2d, is_packed, pack
+from segmentation.models.folding import folded
 from segmentation.precision import autocast, reduced
 
 CASES: dict[str, dict[str, Any]] = {
@@ -51,6 +52,48 @@ def test_packed_weights_answer_for_any_shape(
             expected = model(images)
             assert_seen(expected)
             assert_same(packed(images), expected, within=WITHIN[precision])
+
+
+@pytest.mark.parametrize("precision", WITHIN)
+@pytest.mark.parametrize(
+    ("backbone", "whole"), [("resnet18", True), ("mobilenet_v3_small", True), ("edgenext_xx_small", False)]
+)
+def test_autocast_has_nothing_to_do_where_all_weights_are_packed(
+    backbone: str, whole: bool, precision: str
+) -> None:
+    if precision == "bf16-mixed" and not computes_bf16():
+        pytest.skip("oneDNN does not compute in bf16 on this processor")
+    if not whole:
+        pytest.importorskip("timm")
+    images = pictures(2, 3, 64, 64).contiguous(memory_format=torch.channels_last)
+    packed = folded(made(backbone, **CASES[backbone]).eval(), images)
+    pack(packed, reduced(precision) or torch.float32)
+    assert is_packed(packed) == whole
+    if not whole:  # its linear layers, say, refuse what its convolutions give
+        return
+    seen: list[torch.dtype] = []
+    for layer in packed.modules():
+        if not list(layer.children()):
+            layer.register_forward_hook(lambda _, __, found: seen.append(found.dtype))
+    with torch.inference_mode():
+        with autocast(precision, torch.device("cpu")):
+            packed(images)
+        mixed = seen.copy()
+        seen.clear()
+        packed(images)
+    assert mixed
+    assert seen == mixed
+
+
+@pytest.mark.parametrize("images", [1, 3])
+def test_a_map_of_one_cell_in_either_precision(images: int) -> None:
+    plain, values_BCHW = nn.Conv2d(24, 6, 1), torch.randn(images, 24, 1, 1)
+    for dtype, within in ((torch.float32, 1e-6), (torch.bfloat16, 2**-8)):
+        with torch.inference_mode():
+            found_BCHW = PackedConv2d(plain, dtype)(values_BCHW)
+            expected_BCHW = plain(values_BCHW)
+        assert found_BCHW.dtype == dtype and found_BCHW.shape == expected_BCHW.shape
+        torch.testing.assert_close(found_BCHW.float(), expected_BCHW, atol=within, rtol=within)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

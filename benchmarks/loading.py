@@ -33,10 +33,7 @@ def main() -> None:
 
             chosen.data = make_folder(Path(folder), train=chosen.images)
         os.environ["XDG_CACHE_HOME"] = folder  # where cache=disk keeps what it decoded
-        from segmentation.memory import kept_memory
-
-        with kept_memory():  # as in train.py
-            rates = alternate(_contenders(chosen), chosen.rounds)
+        rates = alternate(_contenders(chosen), chosen.rounds)
     table = comparison(rates, ("tutorial",), "images/s a core", "cpu")
     height, width = chosen.size
     show(

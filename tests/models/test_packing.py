@@ -87,12 +87,14 @@ def test_autocast_has_nothing_to_do_where_all_weights_are_packed(
 
 @pytest.mark.parametrize("images", [1, 3])
 def test_a_map_of_one_cell_in_either_precision(images: int) -> None:
-    plain, values_BCHW = nn.Conv2d(24, 6, 1), torch.randn(images, 24, 1, 1)
+    plain, values_BCHW = nn.Conv2d(240, 64, 1), torch.randn(images, 240, 1, 1)
     for dtype, within in ((torch.float32, 1e-6), (torch.bfloat16, 2**-8)):
         with torch.inference_mode():
             found_BCHW = PackedConv2d(plain, dtype)(values_BCHW)
             expected_BCHW = plain(values_BCHW)
+            alone_BCHW = torch.cat([PackedConv2d(plain, dtype)(one) for one in values_BCHW.split(1)])
         assert found_BCHW.dtype == dtype and found_BCHW.shape == expected_BCHW.shape
+        assert torch.equal(found_BCHW, alone_BCHW)
         torch.testing.assert_close(found_BCHW.float(), expected_BCHW, atol=within, rtol=within)
 
 

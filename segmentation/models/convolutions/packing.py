@@ -45,7 +45,7 @@ class PackedConv2d(Substitute):
 
     In tiles, transformed; else in oneDNN's own order for their shape, in float32 or bfloat16. `nn.Conv2d` brings them
     into that order, and autocast into that precision, each time: for one small image a third of the time or more.
-    A map of one cell goes by a matrix product in float32, which begins sooner than oneDNN.
+    A map of one cell goes by matrix products in float32, which begin sooner than oneDNN.
     """
 
     def __init__(self, like: nn.Conv2d, dtype: torch.dtype) -> None:
@@ -62,8 +62,7 @@ class PackedConv2d(Substitute):
     def forward(self, values_BCHW: Tensor) -> Tensor:
         """As the convolution's own, in the precision of the weights that are kept; the bias stays float32."""
         if self._is_linear and values_BCHW.shape[2:] == _CELL:
-            found_BC = linear(values_BCHW.flatten(1).float(), self.weight.flatten(1), self.bias)
-            return found_BC.to(self._dtype)[..., None, None]
+            return self._answer_cells(values_BCHW.flatten(1).float())[..., None, None].to(self._dtype)
         values_BCHW = values_BCHW.to(self._dtype)
         tiling = find_tiling(self, values_BCHW) if self._tiled else None
         if tiling:
@@ -78,6 +77,11 @@ class PackedConv2d(Substitute):
         )
         found: Tensor = ops._convolution_pointwise(values_BCHW, weight, self.bias, *options, "none", [], "")
         return found
+
+    def _answer_cells(self, values_BC: Tensor) -> Tensor:
+        # One by one, because a product of several is rounded otherwise: an image's answer must not hang on its batch.
+        weight = self.weight.flatten(1)
+        return torch.stack([linear(values_C, weight, self.bias) for values_C in values_BC])
 
     def _weight_for(self, purpose: object, make: Callable[[], Tensor]) -> Tensor:
         kept = self._kept

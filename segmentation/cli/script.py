@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 from segmentation.cli.compose import CONF
 from segmentation.cli.help import help_text
 from segmentation.cli.job import Gather, Job
-from segmentation.cli.ranks import follow, is_follower, leading
+from segmentation.cli.ranks import follow, is_follower, leading, refuse_sweep
 from segmentation.threads import rest_soon
 
 if TYPE_CHECKING:
@@ -48,11 +48,12 @@ def script(config_name: str, gather: Gather | None = None) -> Callable[[Job], Ca
                 print(help_text(Path(sys.argv[0]).name, job.__doc__ or "", CONF, config_name))  # noqa: T201
                 return
             rest_soon()
-            if is_follower():
-                follow(job)
-                return
             full_error = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"
             try:
+                refuse_sweep(sys.argv[1:])
+                if is_follower():
+                    follow(job)
+                    return
                 with leading(job) as told:
                     _run(told, gather, config_name, quiet=not full_error)
             except KeyboardInterrupt:

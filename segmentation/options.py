@@ -1,6 +1,7 @@
 """From a name and plain options to a thing of ours, with messages that a user can act on."""
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
 from typing import Any, TypeVar, get_type_hints
@@ -73,6 +74,9 @@ def _convert(where: str, value: Any, hint: Any) -> Any:
         return TypeAdapter(hint, config=config).validate_python(value)
     except ValidationError as error:
         first = error.errors()[0]
+        if first["type"] == "literal_error":
+            choices = re.findall(r"'([^']*)'", first["ctx"]["expected"])
+            raise UserError(f"{where}={value} is unknown.{closest(str(value), choices)}") from None
         reason = first["msg"].removeprefix("Input ")
         if first["type"] == "missing":
             reason = "has too few values"

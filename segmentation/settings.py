@@ -27,7 +27,7 @@ class DataSettings(ImageSettings):
 
     resize: bool
     workers: Annotated[int, Field(ge=0)] | Literal["auto"]
-    cache: Literal["none", "ram", "disk"] = "none"
+    cache: Literal["none", "disk"] = "none"
 
     @property
     def input(self) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         (
             "loading.py",
             (*SMALL[:3], "--rounds", "1", "--images", "8"),
-            ("tutorial", "ours, light augmentation", "ours, cache=ram", "ours, cache=disk"),
+            ("tutorial", "ours, light augmentation", "ours, cache=disk"),
         ),
         (
             "evaluation.py",

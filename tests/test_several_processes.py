@@ -99,12 +99,12 @@ def test_a_search_of_two_processes_trains_as_one_does(alone: Path, tmp_path: Pat
     check_same(jobs[0], alone)
 
 
-def test_torchrun_makes_one_sweep(alone: Path, tmp_path: Path) -> None:
+def test_torchrun_makes_one_run(alone: Path, tmp_path: Path) -> None:
     torchrun = str(Path(sys.executable).with_name("torchrun"))
     done = subprocess.run(
         [
             *(torchrun, "--nproc-per-node=2", "--standalone", str(SCRIPT)),
-            *("-m", "seed=1", "trainer=ddp", "hydra.sweep.dir='sweep/${now:%f}'", *OPTIONS),
+            *("seed=1", "trainer=ddp", "hydra.run.dir='runs/${now:%f}'", *OPTIONS),
         ],
         capture_output=True,
         text=True,
@@ -115,11 +115,9 @@ def test_torchrun_makes_one_sweep(alone: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("epoch   1 ") == 1
-    (folder,) = (tmp_path / "sweep").iterdir()
-    (job,) = (path.parent for path in tmp_path.rglob("report.json"))
-    assert job.parent == folder
-    check_agreed(job)
-    check_same(job, alone)
+    (folder,) = (tmp_path / "runs").iterdir()
+    check_agreed(folder)
+    check_same(folder, alone)
 
 
 def test_one_process_goes_on_where_two_were_stopped(alone: Path, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import os
 import signal
 import sys
 import traceback
@@ -19,7 +18,6 @@ from segmentation.cli.messages import explain
 from segmentation.cli.ranks import follow, is_follower, leading
 from segmentation.cli.sweep import Sweep
 from segmentation.cli.takeup import held, note, take_up
-from segmentation.cli.workers import working
 from segmentation.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -43,12 +41,6 @@ class Jobs:
         self._folder = None if sweep is None else sweep.folder.absolute()
         self._shared = [] if sweep is None else list(sweep.shared)
         self._gathered = ""
-        self._command = os.getpid()
-        self._sent = False
-
-    def __getstate__(self) -> dict[str, Any]:
-        """For a launcher: in its processes, these are the jobs that it was sent."""
-        return {**self.__dict__, "_sent": True}
 
     def begin(self) -> None:
         """Before the first job of a sweep."""
@@ -69,9 +61,7 @@ class Jobs:
             follow(self._job)
             return None
         with leading(self._job):
-            if self._folder is None or not self._sent:
-                return self._lead(composed)
-            return working(self._folder, self._command, lambda: self._lead(composed))
+            return self._lead(composed)
 
     def _lead(self, composed: DictConfig) -> float | None:
         about = HydraConfig.get()
@@ -129,9 +119,7 @@ class Jobs:
             return None
         except (SystemExit, KeyboardInterrupt) as end:
             code = end.code if isinstance(end, SystemExit) else None
-            # Else the command is gone, and another may be at work here by now.
-            if not self._sent or os.getppid() == self._command:
-                ledger.add(Entry(name, "cut off", code if isinstance(code, int) else 128 + signal.SIGINT))
+            ledger.add(Entry(name, "cut off", code if isinstance(code, int) else 128 + signal.SIGINT))
             raise
         error_file.unlink(missing_ok=True)
         log.info("%s %s", name, outcome)

@@ -1,11 +1,10 @@
 """What became of the jobs of a sweep, written down by whichever process ran them."""
 
 import json
-import os
 import signal
 import sys
 from collections import Counter
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +21,6 @@ class Entry:
     outcome: Outcome
     status: int = 0
     reason: str = ""
-    process: int = field(default_factory=os.getpid)
 
 
 class Ledger:
@@ -45,10 +43,6 @@ class Ledger:
 
         with FileLock(self._lock), self._path.open("a") as file:
             file.write(json.dumps(asdict(entry)) + "\n")
-
-    def busy(self) -> set[int]:
-        """The processes that are at work on a job."""
-        return {entry.process for entry in self.entries() if entry.outcome == "begun"}
 
     def entries(self) -> list[Entry]:
         """The latest entry of each job, in the order in which they ended."""

@@ -55,14 +55,14 @@ def see_off(store: "TCPStore") -> None:
         time.sleep(0.05)
 
 
-def tell_over(store: "Store", number: int) -> None:
-    """Tells the others that the first process has ended job `number`, however it ended."""
-    store.set(key(f"{number} over"), "")
+def tell_over(store: "Store") -> None:
+    """Tells the others that the first process has ended the job, however it ended."""
+    store.set(key("over"), "")
 
 
 @contextmanager
-def no_longer_than_first(store: "Store", number: int) -> Iterator[None]:
-    """Ends this process where it still waits in job `number`, of which the first one has been out for half a minute.
+def no_longer_than_first(store: "Store") -> Iterator[None]:
+    """Ends this process where it still waits in the job, which the first one has left half a minute ago.
 
     Or is gone, with its store. It waits inside of torch, where no exception reaches it.
     """
@@ -70,7 +70,7 @@ def no_longer_than_first(store: "Store", number: int) -> Iterator[None]:
 
     def watch() -> None:
         while not over.wait(1.0):
-            if _is_over(store, number):
+            if _is_over(store):
                 if not over.wait(_GRACE_S):
                     os._exit(1)
                 return
@@ -82,20 +82,20 @@ def no_longer_than_first(store: "Store", number: int) -> Iterator[None]:
         over.set()
 
 
-def _is_over(store: "Store", number: int) -> bool:
+def _is_over(store: "Store") -> bool:
     try:
-        return store.check([key(f"{number} over")])
+        return store.check([key("over")])
     except RuntimeError:
         return True
 
 
-def key(name: int | str) -> str:
+def key(name: str) -> str:
     """Another each time that torchrun starts all processes again."""
     return f"segmentation/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{name}"
 
 
 def meet(port: int) -> None:
-    """Lets torch's processes find each other at `port`: where an earlier job's did, its traces are left."""
+    """Lets torch's processes find each other at `port`, instead of at torchrun's own store or Slurm's number."""
     if place() >= 0:
         os.environ |= {"MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "False"}
 

@@ -1,8 +1,8 @@
 """Several processes, one job: the first composes it, and the others get it as it is.
 
-Were each to compose its own, every one would have a run folder by its own clock, and in a sweep its own values.
-A process that the first one starts finds the job in its environment. Under torchrun, or as a task of Slurm's,
-processes meet at a store, from which the others take one job of the first after another.
+If each composed its own, every one would have a run folder named after its own clock. A process that the first one
+starts finds the job in its environment. Under torchrun, or as a task of Slurm's, processes meet at a store, from which
+the others take the one job of the first. A sweep has many, and is refused there.
 """
 
 import json
@@ -13,10 +13,9 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
 _JOB = "SEGMENTATION_JOB"
 _COMMAND = "SEGMENTATION_COMMAND"  # `segmentation/processes.py` runs it
 _START = timedelta(minutes=10)  # for the first process to come, and to compose
-_JOB_TAKES = timedelta(days=365)
 
 
 def is_follower() -> bool:
@@ -47,8 +45,28 @@ def is_follower() -> bool:
     return _was_started() or place() > 0
 
 
+def refuse_sweep(arguments: Sequence[str]) -> None:
+    """Raises `UserError` for a sweep under torchrun or srun, whose processes are there for one run.
+
+    In the first process: the others just end.
+    """
+    if place() < 0:
+        return
+    from hydra._internal.utils import get_args_parser
+
+    given, _ = get_args_parser().parse_known_args(list(arguments))
+    if not (given.multirun or "hydra.mode=MULTIRUN" in arguments):
+        return
+    if is_follower():
+        sys.exit()  # not 2: torchrun would end the first process, perhaps before its message
+    raise UserError(
+        "A sweep (-m) cannot run inside torchrun or srun. Start it without them: hydra/launcher=submitit_slurm makes"
+        " each run a job of Slurm's, and trainer=ddp trainer.devices=N gives each run N processes on this machine."
+    )
+
+
 def follow(job: Job) -> None:
-    """Does what the first process does, without a word, until that one has no more jobs."""
+    """Does the job of the first process, without a word; nothing where that one ends before it comes to its job."""
     own = job.job if isinstance(job, _Told) else job
     logging.disable(logging.INFO)
     warnings.simplefilter("ignore")
@@ -62,11 +80,9 @@ def follow(job: Job) -> None:
     except UserError:  # the first process tells of it
         sys.exit(2)
     try:
-        for number in count():
-            store.wait([key(number)], _JOB_TAKES if number else _START)
-            if not (text := store.get(key(number)).decode()):
-                return
-            with no_longer_than_first(store, number):
+        store.wait([key("job")], _START)
+        if text := store.get(key("job")).decode():
+            with no_longer_than_first(store):
                 _do(own, text)
     finally:
         store.add(key("left"), 1)
@@ -74,7 +90,7 @@ def follow(job: Job) -> None:
 
 @contextmanager
 def leading(job: Job) -> Iterator[Job]:
-    """`job` as one that the other processes are told of first; after the block there are no more.
+    """`job` as one that the other processes are told of first; after the block they wait for it no longer.
 
     Inside of such a block, nothing: `job` is that already. In a process of a launcher, which has been sent
     `job`, the others are those that were started with it.
@@ -87,7 +103,8 @@ def leading(job: Job) -> Iterator[Job]:
     try:
         yield told
     finally:
-        told.store.set(key(told.done), "")
+        if not told.store.check([key("job")]):
+            told.store.set(key("job"), "")
         see_off(told.store)
         told.store = None
 
@@ -98,19 +115,18 @@ class _Told:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.store: TCPStore | None = None
-        self.done = 0
         self._command = str(Path(sys.argv[0]).absolute())
 
     def __getstate__(self) -> dict[str, Any]:
         """For a launcher: its processes have their own store."""
-        return {**self.__dict__, "store": None, "done": 0}
+        return {**self.__dict__, "store": None}
 
     def __call__(self, config: Mapping[str, Any], folder: Path) -> float:
         port = free_port()
         about = {"config": config, "folder": str(folder.absolute()), "port": port, "process": os.getpid()}
         text = json.dumps(about)
         if self.store is not None:
-            self.store.set(key(self.done), text)
+            self.store.set(key("job"), text)
             meet(port)
         os.environ |= {_JOB: text, _COMMAND: self._command}
         try:
@@ -124,8 +140,7 @@ class _Told:
         finally:
             del os.environ[_JOB], os.environ[_COMMAND]
             if self.store is not None:
-                tell_over(self.store, self.done)
-                self.done += 1
+                tell_over(self.store)
 
 
 def _do(job: Job, text: str) -> int:

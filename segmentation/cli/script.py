@@ -1,17 +1,21 @@
 """A function of a config, made a command."""
 
+import contextlib
 import functools
 import logging
 import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 from segmentation.cli.compose import CONF
 from segmentation.cli.help import help_text
 from segmentation.cli.job import Gather, Job
-from segmentation.cli.ranks import follow, is_follower, leading
+from segmentation.cli.ranks import follow, is_follower, leading, refuse_sweep
 from segmentation.threads import rest_soon
 
 if TYPE_CHECKING:
@@ -44,11 +48,12 @@ def script(config_name: str, gather: Gather | None = None) -> Callable[[Job], Ca
                 print(help_text(Path(sys.argv[0]).name, job.__doc__ or "", CONF, config_name))  # noqa: T201
                 return
             rest_soon()
-            if is_follower():
-                follow(job)
-                return
             full_error = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"
             try:
+                refuse_sweep(sys.argv[1:])
+                if is_follower():
+                    follow(job)
+                    return
                 with leading(job) as told:
                     _run(told, gather, config_name, quiet=not full_error)
             except KeyboardInterrupt:
@@ -94,9 +99,8 @@ def _run(job: Job, gather: Gather | None, config_name: str, *, quiet: bool) -> N
 
 def _run_sweep(jobs: "Jobs", sweep: "Sweep", config_name: str, *, quiet: bool) -> None:
     from segmentation.cli.search import Search
-    from segmentation.cli.workers import commanding
 
-    with sweep.alone(), commanding(sweep.folder):
+    with sweep.alone(), _signals_as_exceptions():
         search = Search.of(sweep)
         more = [*_OF_A_SWEEP, *(search.arguments if search else ())]
         sys.argv[1:] = sweep.arguments(more)
@@ -111,6 +115,28 @@ def _run_sweep(jobs: "Jobs", sweep: "Sweep", config_name: str, *, quiet: bool) -
             search.tell()
     if status:
         sys.exit(status)
+
+
+@contextlib.contextmanager
+def _signals_as_exceptions() -> Iterator[None]:
+    """Inside, SIGTERM and SIGUSR1 raise `SystemExit` with 128 + the signal, as Ctrl-C raises `KeyboardInterrupt`.
+
+    Otherwise they would end the command alone, and leave the processes of joblib's launcher at work. A training has
+    its own handlers, by which a job in this process ends after its step.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals go to the main thread alone
+        return
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    earlier = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        yield
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
 
 
 def _launch(jobs: "Jobs", search: "Search | None", config_name: str, *, quiet: bool) -> int:

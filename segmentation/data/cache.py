@@ -1,137 +1,249 @@
-"""Decoded samples kept for the next epoch, in memory or in a file, once for all processes of the machine."""
+"""Decoded samples kept on disk for the next epoch, once for all processes of the machine.
 
+The cache of a split is one file, which is mapped into memory: the pixels of every image and its mask one after the
+other, then a table that says where each lies (images may have different sizes), then the key and the number of
+samples. The end is written last, under a temporary name: nobody ever sees half a file. It holds plain numbers, so
+opening a file that somebody else wrote runs no code.
+"""
+
+import hashlib
+import importlib.metadata
 import logging
+import os
+import shutil
 import sys
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
 
+import cv2
+import numpy as np
+import PIL
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from segmentation.data.checks import spread
 from segmentation.data.machine import cores
-from segmentation.data.places import Disk, Memory, Place
 from segmentation.data.reading import read
-from segmentation.data.source import Samples
-from segmentation.data.store import Store, Writer
+from segmentation.data.source import Samples, traced
 from segmentation.errors import UserError
 from segmentation.sample import Sample
 
 log = logging.getLogger(__name__)
 
-_LOOKS = 32  # samples that the size of a split is told from
-_SHARE = 0.8  # of what is free: training needs some of it, and the system
-_AHEAD = 4  # samples read ahead by a thread
-_CHECK = 256  # samples from one look at the free space to the next
+FORMAT = 1
+"""Raise it whenever the same file would give other pixels (decoding, resizing, made-up data) or the cache file changes
+its layout: caches of another number are made again."""
 
-PLACES: dict[str, type[Place]] = {"disk": Disk, "ram": Memory}
+_SAMPLED = 32  # samples from which the size of a split is estimated
+_SHARE = 0.8  # of the free space that the cache may take: training and the system need the rest
+_READ_AHEAD = 4  # samples per thread
+_CHECK_EVERY = 256  # samples between two looks at the free space
+_ROW = (
+    6  # int64 values per sample: offset; height, width and bands of the image; height and width of the mask
+)
+_END = np.dtype([("key", "V32"), ("samples", "<i8")])
+_CURE = "make room there, set XDG_CACHE_HOME to a larger disk, or leave it at data.cache=none."
 
 
 class Cached:
-    """A split out of a `Store`: the samples are what `samples` would give, bit by bit."""
+    """A split read from its cache file: the samples are what the original samples would give, bit by bit.
 
-    def __init__(self, samples: Samples, store: Store) -> None:
-        self._samples = samples
-        self._store = store
+    Raises `OSError` or `ValueError` where there is no such file, or one that is incomplete or has another key.
+    Pickled for another process, it maps the file again there.
+    """
 
-    @property
-    def names(self) -> Sequence[str]:
-        """As the samples' own."""
-        return self._samples.names
+    def __init__(self, names: Sequence[str], path: Path, key: bytes) -> None:
+        self.names = names
+        self._path = path
+        self._key = key
+        self._bytes = np.asarray(np.memmap(path, np.uint8, "r"))
+        if len(self._bytes) < _END.itemsize:
+            raise ValueError(f"{path} is too short")
+        end = self._bytes[-_END.itemsize :].view(_END)[0]
+        rows = _ROW * 8 * len(names)
+        start = len(self._bytes) - _END.itemsize - rows
+        if (end["key"].tobytes(), end["samples"]) != (key, len(names)) or start < 0:
+            raise ValueError(f"{path} is damaged or holds something else")
+        self._rows = np.frombuffer(self._bytes, "<i8", _ROW * len(names), start).reshape(-1, _ROW)
 
     def __len__(self) -> int:
-        return len(self._samples)
+        return len(self._rows)
 
     def __getitem__(self, index: int) -> Sample:
-        image, mask = self._store.read(index)
-        return {"image": image, "mask": mask, "name": self._samples.names[index]}
+        """The image (H, W, C) and its mask (H, W), uint8, as copies that may be changed."""
+        start, height, width, bands, mask_height, mask_width = self._rows[index].tolist()
+        middle = start + height * width * bands
+        stop = middle + mask_height * mask_width
+        image = self._bytes[start:middle].reshape(height, width, bands).copy()
+        mask = self._bytes[middle:stop].reshape(mask_height, mask_width).copy()
+        return {"image": image, "mask": mask, "name": self.names[index]}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Cached, (self.names, self._path, self._key)
 
 
-def cached(splits: Mapping[str, Samples], kind: Literal["ram", "disk"]) -> dict[str, Samples]:
-    """The splits by name, read from the cache of this kind, which is filled with what it lacks.
+@dataclass(frozen=True)
+class _Entry:
+    """Where the cache of a split lies."""
 
-    What is in the cache is used as long as the files are the same by name, size and time of change, and are
-    to be read in the same way. One process fills it while others wait; nothing unfinished is ever used.
+    samples: Samples
+    name: str
+    """A hash of what is read and how; caches from earlier states of the same files have the same name."""
+    path: Path
+    key: bytes
 
-    Raises `UserError` where the splits would take too much of the free memory or disk: before anything is
-    written, told from some samples, or later, where the others turn out to be larger.
+    @classmethod
+    def of(cls, samples: Samples) -> "_Entry":
+        trace = traced(samples)
+        what = _hash(trace.what)
+        state = _hash(f"{trace.state}\n{FORMAT}\n{_libraries()}")
+        name = what.hex()[:16]
+        path = cache_folder() / f"{name}-{state.hex()[:16]}.cache"
+        return cls(samples, name, path, hashlib.sha256(what + state).digest())
+
+    def find(self) -> Cached | None:
+        """The finished cache, if there is one."""
+        try:
+            return Cached(self.samples.names, self.path, self.key)
+        except (OSError, ValueError):
+            return None
+
+
+def cached(splits: Mapping[str, Samples]) -> dict[str, Samples]:
+    """The splits by name, read from their cache files, which are made first where they are missing.
+
+    A cache is used as long as the files have the same names, sizes and times of change, are read with the same
+    options, and are decoded by the same code (`FORMAT`) and libraries. One process makes it while others wait.
+
+    Raises `UserError` for samples without a `trace()`, and where the splits would take more than 80 % of the free
+    space: estimated from some samples before anything is written, and checked again while writing.
     """
-    places = {split: PLACES[kind](samples) for split, samples in splits.items()}
-    stores = {split: place.find() for split, place in places.items()}
-    missing = {split: samples for split, samples in splits.items() if stores[split] is None}
-    reserve = _check_room(missing, kind, places)
-    return {
-        split: Cached(samples, stores[split] or _fill(split, samples, places[split], reserve))
-        for split, samples in splits.items()
-    }
+    entries = {split: _Entry.of(samples) for split, samples in splits.items()}
+    found = {split: entry.find() for split, entry in entries.items()}
+    missing = {split: entries[split] for split, cache in found.items() if cache is None}
+    if missing:
+        with ExitStack() as locks:
+            # Always in the same order: two processes that each hold what the other waits for would wait for ever.
+            for name in sorted({entry.name for entry in missing.values()}):
+                locks.enter_context(_lock(cache_folder(), name))
+            found |= _make(missing)
+    return {split: cache for split, cache in found.items() if cache is not None}
 
 
-def _check_room(missing: Mapping[str, Samples], kind: str, places: Mapping[str, Place]) -> int:
-    """The bytes that must stay free while the missing splits are filled."""
-    if not missing:
-        return 0
-    place = places[next(iter(missing))]
-    free, needed = place.free(), sum(_size(samples) for samples in missing.values())
+def cache_folder() -> Path:
+    """`segmentation` in the user's folder for caches: $XDG_CACHE_HOME, else ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "segmentation"
+
+
+def free_space() -> int:
+    """Bytes that are free on the disk of `cache_folder`, which must exist."""
+    return shutil.disk_usage(cache_folder()).free
+
+
+@contextmanager
+def _lock(folder: Path, name: str) -> Iterator[None]:
+    """Held by one process at a time; the system frees it when the process ends, however it ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = FileLock(folder / f"{name}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.info("another process fills the cache: waiting for it")
+            lock.acquire()
+    except OSError as error:
+        raise UserError(
+            f"The cache cannot be kept in {folder}: {error.strerror}. Set XDG_CACHE_HOME to another folder."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _make(missing: Mapping[str, _Entry]) -> dict[str, Cached | None]:
+    """Finds or makes the caches; under their locks."""
+    # Another process may have made them while this one waited.
+    found = {split: entry.find() for split, entry in missing.items()}
+    still = {split: missing[split].samples for split, cache in found.items() if cache is None}
+    if not still:
+        return found
+    free, needed = free_space(), sum(map(_estimate, still.values()))
     if needed > _SHARE * free:
         raise UserError(
-            f"data.cache={kind} would take {_amount(needed)} for {' and '.join(missing)}, but "
-            f"{_amount(free)} are free {place.where}, of which {_SHARE:.0%} may be taken: {place.cure}"
+            f"data.cache=disk would take {_amount(needed)} for {' and '.join(still)}, but {_amount(free)} are free"
+            f" in {cache_folder()}, of which {_SHARE:.0%} may be taken: {_CURE}"
         )
-    return int((1 - _SHARE) * free)
+    reserve = int((1 - _SHARE) * free)
+    # Two splits may be the same images: the second finds what the first has written.
+    return found | {split: missing[split].find() or _write(split, missing[split], reserve) for split in still}
 
 
-def _size(samples: Samples) -> int:
-    """Bytes of all samples, told from some; exact where these are of one size."""
-    looks = [samples[index] for index in spread(len(samples), _LOOKS)]
-    return sum(look["image"].nbytes + look["mask"].nbytes for look in looks) * len(samples) // len(looks)
+def _write(split: str, entry: _Entry, reserve: int) -> Cached:
+    folder, start = entry.path.parent, time.perf_counter()
+    for left in folder.glob(f"{entry.name}-*.part"):  # by a process that was killed
+        left.unlink(missing_ok=True)
+    part = entry.path.with_suffix(f".{uuid.uuid4().hex}.part")
+    try:
+        with part.open("wb") as file:
+            size = _write_samples(file, split, entry, reserve)
+            os.fsync(file.fileno())  # otherwise the name could survive a power cut without its contents
+        part.replace(entry.path)
+    except OSError as error:
+        if error.filename not in (None, str(part)):
+            raise  # a file that a sample is read from
+        raise UserError(f"The cache in {folder} cannot be written: {error.strerror}: {_CURE}") from error
+    finally:
+        part.unlink(missing_ok=True)
+    for old in folder.glob(f"{entry.name}-*.cache"):
+        if old != entry.path:  # of the same files, before they or the decoding changed
+            old.unlink(missing_ok=True)
+    log.info("cached %s: %s in %s, in %.0f s", split, _amount(size), folder, time.perf_counter() - start)
+    return Cached(entry.samples.names, entry.path, entry.key)
 
 
-def _fill(split: str, samples: Samples, place: Place, reserve: int) -> Store:
-    with place.lock():
-        found = place.find()  # another process may have filled it meanwhile
-        if found is not None:
-            return found
-        start = time.perf_counter()
-        try:
-            with place.create() as file:
-                _write(Writer(file), split, samples, place, reserve)
-                store = place.publish(file)
-        except OSError as error:
-            raise UserError(
-                f"The cache {place.where} cannot be written: {error.strerror}: {place.cure}"
-            ) from error
-        log.info(
-            "cached %s: %s %s, in %.0f s",
-            split,
-            _amount(store.size),
-            place.where,
-            time.perf_counter() - start,
-        )
-        return store
-
-
-def _write(writer: Writer, split: str, samples: Samples, place: Place, reserve: int) -> None:
+def _write_samples(file: BinaryIO, split: str, entry: _Entry, reserve: int) -> int:
+    """Writes the whole file and returns its size in bytes."""
+    rows, size, total = [], 0, len(entry.samples)
     with ThreadPoolExecutor(cores()) as pool:
-        for number, sample in enumerate(_progress(split, samples, pool), 1):
-            writer.add(sample)
-            if number % _CHECK == 0 and place.free() < reserve:
+        reading = read(entry.samples, range(total), pool, ahead=_READ_AHEAD * cores())
+        hidden = not sys.stderr.isatty()
+        for sample in tqdm(reading, desc=f"caching {split}", total=total, leave=False, disable=hidden):
+            image, mask = sample["image"], sample["mask"]
+            rows.append((size, *image.shape, *mask.shape))
+            for values in (image, mask):
+                file.write(np.ascontiguousarray(values).data)
+                size += values.nbytes
+            if len(rows) % _CHECK_EVERY == 0 and (free := free_space()) < reserve:
                 raise UserError(
-                    f"The cache has taken {_amount(writer.size)} for {number} of {len(samples)} images of {split}, "
-                    f"and {_amount(place.free())} are left {place.where}: {place.cure}"
+                    f"The cache has taken {_amount(size)} for {len(rows)} of {total} images of {split}, and "
+                    f"{_amount(free)} are left in {cache_folder()}: {_CURE}"
                 )
-    writer.finish(place.key)
+    file.write(np.array(rows, "<i8").tobytes())
+    file.write(np.array((entry.key, total), _END).tobytes())
+    file.flush()
+    return file.tell()
 
 
-def _progress(split: str, samples: Samples, pool: ThreadPoolExecutor) -> Iterator[Sample]:
-    total = len(samples)
-    return tqdm(
-        read(samples, range(total), pool, ahead=_AHEAD * cores()),
-        desc=f"caching {split}",
-        total=total,
-        leave=False,
-        disable=not sys.stderr.isatty(),
-    )
+def _libraries() -> str:
+    """The libraries that decode, resize and make pictures, with their versions."""
+    try:
+        rasterio = importlib.metadata.version("rasterio")
+    except importlib.metadata.PackageNotFoundError:
+        rasterio = "none"
+    return f"Pillow {PIL.__version__}, OpenCV {cv2.__version__}, numpy {np.__version__}, rasterio {rasterio}"
+
+
+def _estimate(samples: Samples) -> int:
+    """Bytes of all samples, told from some; exact where all have one size."""
+    some = [samples[index] for index in spread(len(samples), _SAMPLED)]
+    return sum(each["image"].nbytes + each["mask"].nbytes for each in some) * len(samples) // len(some)
 
 
 def _amount(size: int) -> str:
@@ -139,3 +251,7 @@ def _amount(size: int) -> str:
         (unit, name) for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "KB")) if size >= unit or name == "KB"
     )
     return f"{size / unit:.1f} {name}"
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).digest()

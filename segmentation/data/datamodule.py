@@ -100,7 +100,7 @@ class SegmentationData(LightningDataModule):
         if self._settings.cache != "none":
             # Test images are read once: they would not pay for their place.
             several = {split: samples for split, samples in splits.items() if split != "test"}
-            splits |= cached(several, self._settings.cache)
+            splits |= cached(several)
             if self.source.test is self.source.val:
                 splits["test"] = splits["val"]
         return splits

@@ -1,4 +1,4 @@
-"""What this process may use of the machine, within the limits of its container (Linux's control groups)."""
+"""The processor cores that this process may use, within the limits of its container (Linux's control groups)."""
 
 import os
 from collections.abc import Iterator
@@ -16,19 +16,6 @@ def cores() -> int:
         if quota.isdigit():
             bound = min(bound, int(quota) // int(period))
     return max(bound, 1)
-
-
-def free_memory() -> int:
-    """Bytes that can be taken without swapping, by the kernel's own estimate; 0 where there is no such estimate."""
-    lines = dict(line.split(":", 1) for line in _text(_PROC / "meminfo").splitlines())
-    free = int(lines.get("MemAvailable", "0 kB").split()[0]) * 1024
-    for folder in _own_groups():
-        limit, used = _text(folder / "memory.max"), _text(folder / "memory.current")
-        if limit.isdigit() and used.isdigit():
-            statistics = dict(line.split() for line in _text(folder / "memory.stat").splitlines())
-            # Files that were read long ago give way to whoever needs memory.
-            free = min(free, int(limit) - int(used) + int(statistics.get("inactive_file", 0)))
-    return max(free, 0)
 
 
 def _own_groups() -> Iterator[Path]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from segmentation.classes import Classes
+from segmentation.errors import UserError
 from segmentation.sample import Sample
 
 
@@ -40,9 +41,12 @@ class Traced(Protocol):
 
 
 def traced(samples: Samples) -> Trace:
-    """Their trace. Raises `TypeError` for samples that have none."""
+    """Their trace. Raises `UserError` for samples that have none, such as a data set of the user's own class."""
     if not isinstance(samples, Traced):
-        raise TypeError(f"{type(samples).__name__} has no trace: its samples cannot be kept.")
+        raise UserError(
+            f"data.cache=disk cannot keep the samples of {type(samples).__name__}, which has no method trace() to tell"
+            " when they change: leave it at data.cache=none, or add one that returns a Trace."
+        )
     return samples.trace()
 
 

@@ -13,7 +13,7 @@ from filelock import FileLock
 from torch.distributed import HashStore, TCPStore
 
 from segmentation.cli import meeting
-from segmentation.cli.ranks import leading
+from segmentation.cli.ranks import leading, refuse_sweep
 from segmentation.errors import UserError
 
 # What a launcher does in each of its tasks. Where another command holds the folder, the first never comes to the
@@ -119,12 +119,59 @@ def test_no_task_waits_in_a_job_that_the_first_has_ended(
     monkeypatch.setattr(meeting, "_GRACE_S", 0.1 if waits else 60.0)
     monkeypatch.setattr(os, "_exit", lambda status: ended.set())
     store = HashStore()
-    meeting.tell_over(store, 0)
-    meeting.tell_over(store, 2)
-    with meeting.no_longer_than_first(store, 1):
+    with meeting.no_longer_than_first(store):
         assert not ended.wait(1.2)
-    with meeting.no_longer_than_first(store, 2):
+    meeting.tell_over(store)
+    with meeting.no_longer_than_first(store):
         assert ended.wait(10.0 if waits else 1.2) == waits
+
+
+SRUN = {"SLURM_STEP_ID": "0", "SLURM_NTASKS": "2", "SLURM_PROCID": "0"}
+TORCHRUN = {"TORCHELASTIC_RUN_ID": "run", "WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}
+
+
+@pytest.mark.parametrize("started", [SRUN, TORCHRUN], ids=["srun", "torchrun"])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_sweep_is_refused(started: dict[str, str], first: bool, tmp_path: Path) -> None:
+    rank = {} if first else {name: "1" for name in ("SLURM_PROCID", "RANK", "LOCAL_RANK") if name in started}
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), "seed=1,2", "--multirun"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, **started, **rank},
+        timeout=120,
+    )
+    if first:
+        assert done.returncode == 2
+        assert done.stderr.startswith("error: A sweep (-m) cannot run inside torchrun or srun.")
+        assert "hydra/launcher=submitit_slurm" in done.stderr and "trainer.devices=N" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    else:
+        assert (done.returncode, done.stderr) == (0, "")  # the first process alone speaks
+    assert done.stdout == ""
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("started", "arguments"),
+    [
+        (TORCHRUN, ["seed=1"]),
+        ({**TORCHRUN, "WORLD_SIZE": "1"}, ["-m", "seed=1,2"]),
+        ({"SLURM_NTASKS": "2"}, ["-m", "seed=1,2"]),  # in a batch script, beside its steps
+        ({}, ["-m", "seed=1,2"]),
+    ],
+)
+def test_what_is_no_sweep_of_several_processes_is_not_refused(
+    started: dict[str, str], arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in started.items():
+        monkeypatch.setenv(name, value)
+    refuse_sweep(arguments)
+    if arguments[0] != "-m":
+        with pytest.raises(UserError, match="A sweep"):
+            refuse_sweep([*arguments, "-m"])
 
 
 def test_the_loss_of_another_process_is_said_in_a_line(

@@ -1,4 +1,4 @@
-"""Cores and memory are those of the container, not of the machine around it."""
+"""Cores are those of the container, not of the machine around it."""
 
 import os
 from pathlib import Path
@@ -11,13 +11,12 @@ from segmentation.data.datamodule import count_workers
 
 @pytest.fixture
 def container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of a control group inside another one, on a machine of 16 cores and 64 GB."""
+    """The folder of a control group inside another one, on a machine of 16 cores."""
     groups, proc = tmp_path / "groups", tmp_path / "proc"
     own = groups / "job" / "step"
     own.mkdir(parents=True)
     (proc / "self").mkdir(parents=True)
     (proc / "self" / "cgroup").write_text("1:cpu:/old\n0::/job/step\n")
-    (proc / "meminfo").write_text("MemTotal: 65536000 kB\nMemAvailable:   64000000 kB\n")
     monkeypatch.setattr(machine, "_GROUPS", groups)
     monkeypatch.setattr(machine, "_PROC", proc)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(16)), raising=False)
@@ -26,9 +25,7 @@ def container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_without_limits(container: Path) -> None:
     (container / "cpu.max").write_text("max 100000\n")
-    (container / "memory.max").write_text("max\n")
     assert machine.cores() == 16
-    assert machine.free_memory() == 64_000_000 * 1024
 
 
 @pytest.mark.parametrize(
@@ -40,15 +37,6 @@ def test_a_share_of_the_cores(container: Path, limit: str, cores: int, above: bo
     assert machine.cores() == cores
 
 
-def test_a_limit_of_memory(container: Path) -> None:
-    (container / "memory.max").write_text("8000000000\n")
-    (container / "memory.current").write_text("5000000000\n")
-    assert machine.free_memory() == 3 * 10**9
-    # Files that were read give way.
-    (container / "memory.stat").write_text("anon 4000000000\ninactive_file 1000000000\n")
-    assert machine.free_memory() == 4 * 10**9
-
-
 def test_bound_to_some_cores(container: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 5, 7})
     assert machine.cores() == 3
@@ -56,7 +44,6 @@ def test_bound_to_some_cores(container: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_of_this_machine() -> None:
     assert machine.cores() >= 1
-    assert machine.free_memory() > 0
 
 
 @pytest.mark.parametrize(

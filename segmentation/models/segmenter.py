@@ -12,7 +12,6 @@ from segmentation.errors import UserError
 from segmentation.functional import resize
 from segmentation.models.backbones import STRIDES, Backbone, create_backbone
 from segmentation.models.channels import in_turn
-from segmentation.models.convolutions import quicken
 from segmentation.models.heads import HEADS, FCNHead
 from segmentation.options import create
 
@@ -132,6 +131,4 @@ def create_segmenter(
         "channels": channels,
         "aux": aux,
     }
-    model = Segmenter(trunk, top, aux_head, description)
-    quicken(model)
-    return model
+    return Segmenter(trunk, top, aux_head, description)

@@ -1,6 +1,6 @@
 """A trained model that answers: pictures and raw pixels in, masks and probabilities out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from functools import partial
 from typing import Annotated
@@ -31,8 +31,8 @@ class Predictor:
 
     `device` is "auto" (the GPU where there is one), "cpu", "gpu" or torch's own name; `precision` is "auto"
     (as in training), "32-true", "bf16-mixed" or "16-mixed"; `tta` is "none", "flip", "vertical_flip",
-    "scales", a scale as a number, or a list of these; `compile` spends a minute on the first answer, so that a
-    GPU gives the others sooner.
+    "scales", a scale as a number, or a list of these; `compile` spends a minute on the first answer, and on those of
+    other sizes, so that the others come sooner; on a processor it freezes the weights as they are then.
 
     Raises `UserError` for values that these cannot have here.
     """
@@ -165,11 +165,9 @@ class Predictor:
             return self.probabilities(images_BCHW, size=(height, width))
 
     @torch.inference_mode(False)
-    def _prepared(self, model: nn.Module, compile: bool) -> nn.Module:
+    def _prepared(self, model: nn.Module, compile: bool) -> Callable[[Tensor], Tensor]:
         model = model.to(self.device).to(memory_format=torch.channels_last).eval()
-        if compile:
-            compile_whole(model, self.device)
-        return model
+        return compile_whole(model, self.device) if compile else model
 
     def _with(self, tta: Augmentation) -> "Predictor":
         other = copy(self)

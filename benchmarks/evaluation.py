@@ -62,7 +62,6 @@ def _contenders(folder: Path, chosen: Namespace) -> tuple[dict[str, Callable[[],
     from segmentation.evaluation.case import open_case
     from segmentation.evaluation.judge import judge
     from segmentation.evaluation.settings import read_settings
-    from segmentation.memory import kept_memory
 
     size, count = tuple(chosen.size), chosen.images
     root = make_folder(folder / "data", train=64, test=count, height=size[0], width=size[1])
@@ -75,12 +74,10 @@ def _contenders(folder: Path, chosen: Namespace) -> tuple[dict[str, Callable[[],
     case = open_case(checkpoint, settings)
     batch = next(iter(ours.data(config).test_dataloader()))["image"]
 
-    @kept_memory()  # as in evaluate.py
     def forward() -> None:
         for _ in range(-(-count // _BATCH)):
             predictor.probabilities(batch, size=size).cpu()
 
-    @kept_memory()
     def own() -> None:
         judge(predictor, case, settings, None)[0].curves()
 

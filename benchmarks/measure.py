@@ -32,9 +32,6 @@ def begin(parser: ArgumentParser) -> Namespace:
     chosen = parser.parse_args()
     # Read by torch when it is imported, and by the processes that a measurement starts.
     os.environ["OMP_NUM_THREADS"] = str(chosen.threads)
-    from segmentation.threads import rest_soon
-
-    rest_soon()  # as the commands do
     import torch
 
     from segmentation.quiet import hush

@@ -51,8 +51,6 @@ def _contenders(root: Path, chosen: Namespace) -> dict[str, Callable[[], float]]
     import tutorial
     from torch.utils.data import DataLoader
 
-    from segmentation.memory import kept_memory
-
     size, steps, device = tuple(chosen.size), chosen.steps, chosen.device
     pinned = device == "cuda"
     loading = {
@@ -83,7 +81,6 @@ def _contenders(root: Path, chosen: Namespace) -> dict[str, Callable[[], float]]
     )
     step = ours.bare_step(config, device)
 
-    @kept_memory()  # as in train.py
     def bare() -> float:
         step()
         start = time.perf_counter()

@@ -45,7 +45,6 @@ def _contenders(folder: Path, chosen: Namespace, said: list[str]) -> dict[str, C
 
     import segmentation
     from segmentation.inference.video import overlays, predict_video
-    from segmentation.memory import kept_memory
 
     size = tuple(chosen.size)
     root = make_folder(folder / "data", train=64)
@@ -61,7 +60,6 @@ def _contenders(folder: Path, chosen: Namespace, said: list[str]) -> dict[str, C
         frames = tutorial.predict_video(plain, source, folder / "tutorial.mp4", size, chosen.device)
         return frames / (time.perf_counter() - start)
 
-    @kept_memory()  # as in predict.py
     def own() -> float:
         output = folder / str(next(numbers))
         start = time.perf_counter()

@@ -16,7 +16,6 @@ from segmentation.inference import load
 from segmentation.inference.sources import Source, find_sources
 from segmentation.inference.targets import KINDS, Existing, Kind, Targets, plan
 from segmentation.inference.video import Render, overlays, predict_video
-from segmentation.memory import kept_memory
 from segmentation.options import call
 from segmentation.quiet import hush
 
@@ -65,7 +64,6 @@ class PredictionSettings:
         return Path(self.output).expanduser()
 
 
-@kept_memory()
 def predict(config: Mapping[str, Any]) -> float:
     """Answers for all that `input` names; the result is how many files were answered.
 

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "segmentation"
 
 FLOORS = (
     {"sample", "classes", "functional", "errors", "files"}
-    | {"options", "settings", "environment", "memory", "precision", "quiet", "threads"},
+    | {"options", "settings", "environment", "precision", "quiet"},
     {"data", "models", "losses", "metrics", "optim", "pictures"},
     {"task", "checkpoint", "report"},
     {"callbacks", "inference"},

@@ -21,7 +21,6 @@ from segmentation.benchmark.workload import Workload
 from segmentation.environment import command_line, device_name, versions
 from segmentation.errors import UserError
 from segmentation.losses import create_loss
-from segmentation.memory import kept_memory
 from segmentation.optim import create_optimizer
 from segmentation.precision import choose_precision
 from segmentation.quiet import hush
@@ -29,7 +28,6 @@ from segmentation.quiet import hush
 log = logging.getLogger(__name__)
 
 
-@kept_memory()
 def benchmark(config: Mapping[str, Any], folder: Path) -> float:
     """Measures the composed model and writes `result.json`; the value is its images a second in prediction.
 

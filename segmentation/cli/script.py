@@ -16,7 +16,6 @@ from segmentation.cli.compose import CONF
 from segmentation.cli.help import help_text
 from segmentation.cli.job import Gather, Job
 from segmentation.cli.ranks import follow, is_follower, leading, refuse_sweep
-from segmentation.threads import rest_soon
 
 if TYPE_CHECKING:
     from segmentation.cli.jobs import Jobs
@@ -47,7 +46,6 @@ def script(config_name: str, gather: Gather | None = None) -> Callable[[Job], Ca
             if {"-h", "--help"} & set(sys.argv[1:]):
                 print(help_text(Path(sys.argv[0]).name, job.__doc__ or "", CONF, config_name))  # noqa: T201
                 return
-            rest_soon()
             full_error = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"
             try:
                 refuse_sweep(sys.argv[1:])

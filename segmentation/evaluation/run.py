@@ -12,7 +12,6 @@ from segmentation.evaluation.judge import judge, look
 from segmentation.evaluation.place import Place, among, open_trainer
 from segmentation.evaluation.settings import EvaluationSettings
 from segmentation.inference import Predictor
-from segmentation.memory import kept_memory
 from segmentation.metrics import image_means
 from segmentation.quiet import hush
 from segmentation.report.comparison import refuse_different, write_comparison
@@ -23,7 +22,6 @@ from segmentation.report.text import table
 log = logging.getLogger(__name__)
 
 
-@kept_memory()
 def evaluate(settings: EvaluationSettings, folder: Path) -> float:
     """Judges the checkpoints and fills the folder; the result is the first one's mIoU.
 

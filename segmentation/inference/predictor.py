@@ -1,6 +1,6 @@
 """A trained model that answers: pictures and raw pixels in, masks and probabilities out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from functools import partial
 from typing import Annotated
@@ -20,24 +20,19 @@ from segmentation.inference.prediction import Prediction
 from segmentation.inference.tiles import Tiling
 from segmentation.inference.views import Augmentation, describe, views
 from segmentation.models.compiling import compile_whole
-from segmentation.models.convolutions.packing import is_packed, pack
-from segmentation.models.folding import folded
 from segmentation.options import checked
-from segmentation.precision import autocast, choose_precision, reduced
-
-_EXAMPLE = 64  # pixels a side: enough for a cell or two of the last features
+from segmentation.precision import autocast, choose_precision
 
 
 class Predictor:
     """A `Trained` model on its device, in one precision, with test-time augmentation.
 
-    It answers by a form of the model made for that (`models/`: folded, packed or compiled). Where the model is trained
-    further, make another.
+    It runs the trained model itself, in evaluation mode, moved to the device.
 
     `device` is "auto" (the GPU where there is one), "cpu", "gpu" or torch's own name; `precision` is "auto"
     (as in training), "32-true", "bf16-mixed" or "16-mixed"; `tta` is "none", "flip", "vertical_flip",
-    "scales", a scale as a number, or a list of these; `compile` spends a minute on the first answer, so that a
-    GPU gives the others sooner.
+    "scales", a scale as a number, or a list of these; `compile` spends a minute on the first answer, and on those of
+    other sizes, so that the others come sooner; on a processor it freezes the weights as they are then.
 
     Raises `UserError` for values that these cannot have here.
     """
@@ -56,7 +51,6 @@ class Predictor:
         self._views = views(tta)
         self.precision = choose_precision(precision, self.device)
         self._model = self._prepared(trained.model, compile)
-        self._autocast = "32-true" if is_packed(self._model) else self.precision
         self._transform = evaluation_transform(size=trained.size, resize=trained.resize)
 
     @property
@@ -143,7 +137,7 @@ class Predictor:
         """
         image_BCHW = images_BCHW.to(self.device, non_blocking=True)
         total_BKHW: Tensor | None = None
-        with autocast(self._autocast, self.device):
+        with autocast(self.precision, self.device):
             for view in self._views:
                 logits_BKHW = view.undo(self._model(view.apply(image_BCHW)), size)
                 probabilities_BKHW = self.trained.decision.probabilities(logits_BKHW)
@@ -171,16 +165,9 @@ class Predictor:
             return self.probabilities(images_BCHW, size=(height, width))
 
     @torch.inference_mode(False)
-    def _prepared(self, model: nn.Module, compile: bool) -> nn.Module:
+    def _prepared(self, model: nn.Module, compile: bool) -> Callable[[Tensor], Tensor]:
         model = model.to(self.device).to(memory_format=torch.channels_last).eval()
-        pixels = torch.arange(_EXAMPLE * _EXAMPLE * self.trained.channels, device=self.device) % 251
-        image_BCHW = pixels.view(1, _EXAMPLE, _EXAMPLE, -1).permute(0, 3, 1, 2).to(torch.uint8)
-        prepared = folded(model, image_BCHW)
-        if compile:
-            compile_whole(prepared, self.device)
-        elif self.device.type == "cpu":
-            pack(prepared, reduced(self.precision) or torch.float32)
-        return prepared
+        return compile_whole(model, self.device) if compile else model
 
     def _with(self, tta: Augmentation) -> "Predictor":
         other = copy(self)

@@ -16,7 +16,6 @@ from segmentation.data.source import Source
 from segmentation.data.split import write_split
 from segmentation.environment import device_name, versions
 from segmentation.errors import UserError
-from segmentation.memory import kept_memory
 from segmentation.metrics import per_class
 from segmentation.processes import company
 from segmentation.quiet import hush
@@ -32,7 +31,6 @@ log = logging.getLogger(__name__)
 Config = Mapping[str, Any]
 
 
-@kept_memory()
 def train(config: Config, source: Source, folder: Path) -> float:
     """Fits, tests the best checkpoint and fills the run folder; the result is that checkpoint's val/miou.
 

@@ -1,4 +1,4 @@
-"""Compiled models compute what they did before. Kernels are left out here: making them takes minutes."""
+"""Compiled models compute what they did before. But for one small model kernels are left out: they take minutes."""
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -10,6 +10,8 @@ import torch
 from made_models import assert_same, assert_seen, lively, made, pictures
 from torch import Tensor, nn
 from torch._dynamo.backends.debugging import aot_eager
+from torch._dynamo.utils import counters
+from torch._inductor import config as inductor
 
 from segmentation.errors import UserError
 from segmentation.models import compiling
@@ -64,8 +66,7 @@ def test_training_has_the_same_gradients(backbone: str, head: str, traced: list[
 def test_inference_gives_the_same_answer_at_any_size(traced: list[Any]) -> None:
     model = made("resnet18", head="lraspp")
     lively(model, pictures(4, 3, 64, 64))
-    other = deepcopy(model)
-    compile_whole(other, CPU)
+    other = compile_whole(deepcopy(model), CPU)
     with torch.inference_mode():
         for shape in ((2, 3, 64, 64), (3, 3, 49, 67)):
             images = pictures(*shape)
@@ -79,10 +80,42 @@ def test_many_models_are_compiled_in_one_process(traced: list[Any]) -> None:
     """torch counts what it compiled by the code that they share, and soon stops."""
     for number in range(12):
         model = nn.Sequential(*(nn.Conv2d(3, 3, 1) for _ in range(number + 1)))
-        compile_whole(model, CPU)
+        run = compile_whole(model, CPU)
         before = len(traced)
-        model(torch.rand(1, 3, 8, 8))
+        run(torch.rand(1, 3, 8, 8))
         assert len(traced) == before + 1
+
+
+def test_on_a_processor_the_weights_are_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With real kernels: some 20 seconds. Batch norms go into convolutions, and weights are packed."""
+    # Inductor compiles in processes of its own, which would outlive the test; one model is not worth them.
+    monkeypatch.setattr(inductor, "compile_threads", 1)
+    torch.compiler.reset()
+    counters["inductor"].clear()
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, padding=2, dilation=2, groups=8, bias=False),
+        nn.BatchNorm2d(8),
+        nn.Hardswish(),
+        nn.Conv2d(8, 4, 1),
+    ).to(memory_format=torch.channels_last)
+    images = torch.rand(2, 3, 24, 32).to(memory_format=torch.channels_last)
+    lively(model, images)
+    run = compile_whole(model, CPU)
+    with torch.inference_mode():
+        expected = model(images)
+        assert_seen(expected)
+        found = run(images)
+    torch.testing.assert_close(found.softmax(1), expected.softmax(1), rtol=0, atol=1e-4)
+    assert counters["inductor"]["binary_folding"] > 0
+    if torch.backends.mkldnn.is_available():
+        assert counters["inductor"]["mkldnn_conv_weight_pack_matcher_count"] == 3
+    # The model itself still learns, and Inductor's setting is what it was.
+    assert not inductor.freezing
+    model.train()(images).sum().backward()
+    torch.compiler.reset()
 
 
 def test_torch_knows_the_options() -> None:

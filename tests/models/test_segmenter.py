@@ -2,6 +2,7 @@
 
 import copy
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -92,6 +93,35 @@ def test_normalisation_comes_first(model: Segmenter, order: torch.memory_format)
     with torch.no_grad():
         assert_same(model(image), bare((image - mean) / std))
         assert (model(image) - bare(image)).abs().max() > 0.1 * model(image).abs().max()
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 40, 56), (1, 3, 33, 1), (2, 1, 34, 35), (2, 5, 1, 40)])
+@pytest.mark.parametrize(
+    "layout",
+    [
+        lambda image: image,
+        lambda image: image.contiguous(memory_format=torch.channels_last),
+        lambda image: image.float().contiguous(memory_format=torch.channels_last),
+        lambda image: image.repeat(1, 2, 1, 1)[:, ::2],
+        lambda image: image.repeat(1, 1, 2, 2)[:, :, ::2, ::2].float(),
+        lambda image: image.transpose(2, 3).contiguous().transpose(2, 3),
+        lambda image: image.permute(2, 3, 1, 0).contiguous().permute(3, 2, 0, 1),
+        lambda image: image[:1].expand(len(image), -1, -1, -1),
+    ],
+    ids=["plain", "last", "last float", "channels", "strided", "columns", "batch last", "expanded"],
+)
+def test_normalisation_is_right_in_every_memory_layout(
+    shape: tuple[int, ...], layout: Callable[[torch.Tensor], torch.Tensor]
+) -> None:
+    model = made("mobilenet_v3_small", head="lraspp", channels=shape[1])
+    image = layout(pictures(*shape))
+    before = image.clone()
+    found = model._normalised(image)
+    mean, std = (buffer.flatten().tolist() for buffer in (model.mean, model.std))
+    for channel in range(shape[1]):
+        expected = (image[:, channel].float() - mean[channel]) / std[channel]
+        torch.testing.assert_close(found[:, channel], expected, rtol=1e-6, atol=1e-6)
+    assert torch.equal(image, before)
 
 
 def test_forward_is_the_first_of_both_heads(model: Segmenter) -> None:

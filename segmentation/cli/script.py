@@ -42,6 +42,8 @@ def script(config_name: str, gather: Gather | None = None) -> Callable[[Job], Ca
             if {"-h", "--help"} & set(sys.argv[1:]):
                 print(help_text(Path(sys.argv[0]).name, job.__doc__ or "", CONF, config_name))  # noqa: T201
                 return
+            # OpenCV, which reads it when it is imported, prints a warning for each georeferenced or damaged TIFF.
+            os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
             if is_follower():
                 follow(job)
                 return

@@ -1,12 +1,28 @@
 """The machine and the software that a number was made with."""
 
+import os
 import platform
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
 from segmentation import __version__
+
+
+@contextmanager
+def variable(name: str, value: str) -> Iterator[None]:
+    """Sets an environment variable that a library reads while it is imported or begun; a value that is set stays."""
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
 
 
 def versions() -> dict[str, str]:

@@ -17,7 +17,7 @@ from segmentation.inference.sources import Source, find_sources
 from segmentation.inference.targets import KINDS, Existing, Kind, Targets, plan
 from segmentation.inference.video import Render, overlays, predict_video
 from segmentation.options import call
-from segmentation.quiet import hush
+from segmentation.quiet import hushed
 
 if TYPE_CHECKING:
     from segmentation.inference import Predictor
@@ -64,13 +64,13 @@ class PredictionSettings:
         return Path(self.output).expanduser()
 
 
+@hushed()
 def predict(config: Mapping[str, Any]) -> float:
     """Answers for all that `input` names; the result is how many files were answered.
 
     What of several files cannot be used is reported, left out and listed at the end, and the process ends with
     status 1. Raises `UserError` for wrong options, a single file that cannot be used, and where nothing is found.
     """
-    hush()
     settings = call("", PredictionSettings, **config)
     given = str(settings.input)
     if given.isdecimal() and not Path(given).exists():

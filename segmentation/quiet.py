@@ -2,6 +2,8 @@
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _KNOWN = (
     ".*does not have many workers.*",  # data.workers is the user's own choice, and auto is measured
@@ -13,15 +15,36 @@ _KNOWN = (
     ".*FSDP2-wrapped module.*returned a view.*",  # which nothing here changes in place
     ".*GPU available but not used.*",  # accelerator=cpu says so
     ".*WeightAveraging callback with a model that overrides.*",  # fsdp, which cuts it up, refuses ema_decay
+    ".*callbacks used to create the checkpoint.*",  # a resumed run names those that are missing itself
     ".*`srun` command is available.*",  # Slurm is there, and one may still run something beside it
 )
 
 
-def hush() -> None:
-    """Leaves of the libraries' messages those that a user can act on."""
-    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+_LEVELS = {
+    "pytorch_lightning": logging.WARNING,
+    "lightning_fabric": logging.WARNING,
+    "lightning.pytorch": logging.WARNING,
     # With compile=true it warns of a CUDA toolkit on a machine without a GPU.
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    "torch.utils.cpp_extension": logging.ERROR,
+}
+
+
+def hush() -> None:
+    """Leaves of the libraries' messages those that a user can act on, for the rest of a process that is ours."""
+    for name, level in _LEVELS.items():
+        logging.getLogger(name).setLevel(level)
     for message in _KNOWN:
         warnings.filterwarnings("ignore", message)
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """The same while it lasts, for what another program may call, too: filters and levels are its own."""
+    levels = {name: logging.getLogger(name).level for name in _LEVELS}
+    try:
+        with warnings.catch_warnings():
+            hush()
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)

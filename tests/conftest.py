@@ -4,6 +4,8 @@ import os
 
 # Before any test imports torch: the suite runs one process a core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# As the commands do before OpenCV is imported.
+os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 
 import gc
 import signal

@@ -5,14 +5,12 @@ measurement left behind can blur it, as it would the process's resident size. Py
 (0.5 GB or so) come on top.
 """
 
-import os
 from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
 
-# The profiler's library would announce each start on stderr.
-os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+from segmentation.environment import variable
 
 
 def peak_memory(step: Callable[[], None], resident: Iterable[Tensor], device: torch.device) -> int:
@@ -44,7 +42,10 @@ def _peak_on_gpu(step: Callable[[], None], held: int) -> int:
 def _peak_on_cpu(step: Callable[[], None], held: int) -> int:
     from torch.profiler import ProfilerActivity, profile
 
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=False) as profiler:
+    with (
+        variable("KINETO_LOG_LEVEL", "99"),  # the profiler's library would announce each start on stderr
+        profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=False) as profiler,
+    ):
         step()
         step()
     assert profiler.profiler is not None and profiler.profiler.kineto_results is not None

@@ -23,17 +23,17 @@ from segmentation.errors import UserError
 from segmentation.losses import create_loss
 from segmentation.optim import create_optimizer
 from segmentation.precision import choose_precision
-from segmentation.quiet import hush
+from segmentation.quiet import hushed
 
 log = logging.getLogger(__name__)
 
 
+@hushed()
 def benchmark(config: Mapping[str, Any], folder: Path) -> float:
     """Measures the composed model and writes `result.json`; the value is its images a second in prediction.
 
     Raises `UserError` for whatever in the config the user can mend, also a batch that a GPU cannot hold.
     """
-    hush()
     settings = read_settings(config)
     runs = [settings.runs] if isinstance(settings.runs, str) else settings.runs or []
     reports = read_scores(runs)

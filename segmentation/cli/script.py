@@ -46,6 +46,8 @@ def script(config_name: str, gather: Gather | None = None) -> Callable[[Job], Ca
             if {"-h", "--help"} & set(sys.argv[1:]):
                 print(help_text(Path(sys.argv[0]).name, job.__doc__ or "", CONF, config_name))  # noqa: T201
                 return
+            # OpenCV, which reads it when it is imported, prints a warning for each georeferenced or damaged TIFF.
+            os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
             full_error = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"
             try:
                 refuse_sweep(sys.argv[1:])

@@ -5,18 +5,19 @@ no augmentation invents a label. Images have 1 to 128 channels and keep their la
 """
 
 import math
-import os
 import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from segmentation.environment import variable
+
 # It would look for a newer version of itself over the network while it is imported.
-os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
-import albumentations as A  # noqa: N812 - as its own documentation has it
+with variable("NO_ALBUMENTATIONS_UPDATE", "1"):
+    import albumentations as A  # noqa: N812 - as its own documentation has it
+    from albumentations.augmentations.geometric import functional
 import cv2
-from albumentations.augmentations.geometric import functional
 
 from segmentation.data.window import Window, draw_window, look_through
 from segmentation.errors import UserError

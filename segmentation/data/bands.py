@@ -1,18 +1,14 @@
 """Images that are more than a picture: any number of bands, from TIFF and from numpy's files."""
 
-import warnings
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image, TiffImagePlugin
+from PIL import TiffImagePlugin
 
-from segmentation.data.opening import MAX_PIXELS, unreadable
+from segmentation.data.opening import MAX_PIXELS, opened, silent_pillow, unreadable
 from segmentation.errors import UserError
-
-# OpenCV would print a warning for each georeferenced file, about its tags.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # TIFF and BigTIFF in both orders of bytes
 _NO_LIGHT = frozenset({"palette", "cyan"})
@@ -62,7 +58,7 @@ def read_tiff(path: Path, *, alpha: bool) -> np.ndarray:
     try:
         # Nothing but TIFF, and no file beside it: other formats may name further files and addresses.
         with (
-            warnings.catch_warnings(action="ignore"),
+            silent_pillow(),
             rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"),
             rasterio.open(path.absolute(), driver="GTiff") as file,
         ):
@@ -87,7 +83,7 @@ def to_bytes(values: np.ndarray) -> np.ndarray:
 def _is_rgb_and_one(path: Path) -> bool:
     # Red, green, blue and a band of no stated meaning, as near infrared is saved: OpenCV gives all four.
     try:
-        with Image.open(path) as picture:
+        with opened(path) as picture:
             assert isinstance(picture, TiffImagePlugin.TiffImageFile)
             extra = picture.tag_v2.get(TiffImagePlugin.EXTRASAMPLES)
             return picture.mode == "RGB" and extra == (0,)

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
-from segmentation.data.opening import MAX_PIXELS
+from segmentation.data.opening import MAX_PIXELS, opened
 from segmentation.files import read_if
 
 _MAGIC = b"\xff\xd8\xff"
@@ -87,7 +86,7 @@ def _read_frame(data: bytes) -> tuple[int, int, bool] | None:
 def _orientation(data: bytes) -> int:
     """1 to 8 as EXIF counts them, by Pillow's rules; 0 where they fail."""
     try:
-        with Image.open(BytesIO(data)) as picture:
+        with opened(BytesIO(data)) as picture:
             return int(picture.getexif().get(_ORIENTATION, 1))
     except Exception:  # damaged in one of many ways
         return 0

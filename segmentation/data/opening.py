@@ -1,8 +1,12 @@
 """Picture files -> Pillow's pictures, as they were saved."""
 
 import logging
+import threading
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps, TiffImagePlugin
@@ -13,20 +17,85 @@ MAX_PIXELS = 2**30
 """The largest picture that is opened: 32768 x 32768, 3 GiB once decoded. Aerial images reach hundreds of
 megapixels, which Pillow's own guard against decompression bombs (179) would refuse."""
 
-# Pillow knows its limit only as a global; `open_picture` holds every header against ours instead.
-Image.MAX_IMAGE_PIXELS = None
-
 WIDE_MODES = frozenset({"I;16", "I;16B", "I;16L", "I"})
 """Pillow's names for grey with more than 8 bits."""
 
 _PLANES = 2  # TIFF's number for bands that lie one after the other
 
-# It logs an error for files with many bands, which `bands.py` reads.
-logging.getLogger(TiffImagePlugin.__name__).setLevel(logging.CRITICAL)
-
 
 class UnreadableError(UserError):
     """A file that Pillow cannot make a picture of, or not of all of its bands."""
+
+
+class _Shared:
+    """A context that changes the process's state, entered by the first of several threads and left by the last.
+
+    Were each to enter it for itself, one that leaves first would undo the change for the others, and the last would
+    bring back what it found: the changed state.
+    """
+
+    def __init__(self, make: Callable[[], AbstractContextManager[object]]) -> None:
+        self._make, self._lock, self._inside, self._entered = make, threading.Lock(), 0, ExitStack()
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self._lock:
+            if self._inside == 0:
+                self._entered.enter_context(self._make())
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if self._inside == 0:
+                    self._entered.close()
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    # Nothing that Pillow warns of (odd metadata) changes a pixel or is the user's to mend, and it logs an error for
+    # files with many bands, which `bands.py` reads.
+    log = logging.getLogger(TiffImagePlugin.__name__)
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        log.setLevel(level)
+
+
+@contextmanager
+def _no_limit() -> Iterator[None]:
+    limit = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+silent_pillow = _Shared(_silence)
+"""Pillow neither warns nor logs while it lasts."""
+
+_without_limit = _Shared(_no_limit)
+
+
+@contextmanager
+def opened(source: Path | IO[bytes]) -> Iterator[Image.Image]:
+    """`Image.open` without messages and without a limit of size: whoever decodes it must check `MAX_PIXELS` first.
+
+    Pillow knows its limit only as a global of the process, which is the host program's, not ours. So it is set aside
+    only for a picture that Pillow refuses, and only while this picture is open.
+    """
+    with silent_pillow(), ExitStack() as stack:
+        try:
+            picture = Image.open(source)
+        except Image.DecompressionBombError:
+            stack.enter_context(_without_limit())
+            picture = Image.open(source)
+        yield stack.enter_context(picture)
 
 
 def open_picture(path: Path, *, every_band: bool = False) -> Image.Image:
@@ -37,8 +106,7 @@ def open_picture(path: Path, *, every_band: bool = False) -> Image.Image:
     that is missing, empty, damaged or no picture.
     """
     try:
-        # Nothing that Pillow warns of (odd metadata) changes a pixel or is the user's to mend.
-        with warnings.catch_warnings(action="ignore"), Image.open(path) as picture:
+        with opened(path) as picture:
             width, height = picture.size
             if width * height > MAX_PIXELS:
                 raise UserError(

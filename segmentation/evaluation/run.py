@@ -13,7 +13,7 @@ from segmentation.evaluation.place import Place, among, open_trainer
 from segmentation.evaluation.settings import EvaluationSettings
 from segmentation.inference import Predictor
 from segmentation.metrics import image_means
-from segmentation.quiet import hush
+from segmentation.quiet import hushed
 from segmentation.report.comparison import refuse_different, write_comparison
 from segmentation.report.evaluation import Evaluation, worst_first
 from segmentation.report.files import write_evaluation
@@ -22,6 +22,7 @@ from segmentation.report.text import table
 log = logging.getLogger(__name__)
 
 
+@hushed()
 def evaluate(settings: EvaluationSettings, folder: Path) -> float:
     """Judges the checkpoints and fills the folder; the result is the first one's mIoU.
 
@@ -29,7 +30,6 @@ def evaluate(settings: EvaluationSettings, folder: Path) -> float:
     judges a part, and the first alone writes, but for the masks. Raises `UserError` for whatever in the options,
     the checkpoints or the data the user can mend.
     """
-    hush()
     trainer = open_trainer(settings)
     if trainer.is_global_zero:
         refuse_used(folder)

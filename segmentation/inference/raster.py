@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags
 
 from segmentation.data.bands import to_bytes
 from segmentation.data.images import fit_bands
-from segmentation.data.opening import unreadable
+from segmentation.data.opening import opened, unreadable
 from segmentation.errors import UserError
 
 # GDAL would take a share of the machine's memory to keep blocks in.
@@ -109,7 +109,7 @@ def _damage(path: Path) -> Iterator[None]:
 
 def _refuse_turned(path: Path) -> None:
     orientation = None
-    with suppress(Exception), warnings.catch_warnings(action="ignore"), Image.open(path) as picture:
+    with suppress(Exception), opened(path) as picture:
         orientation = picture.getexif().get(ExifTags.Base.Orientation)
     if orientation not in (None, 1):
         raise UserError(f"{path} is stored turned (EXIF orientation {orientation}): leave tile out.")

@@ -1,7 +1,6 @@
 """What a run takes up of itself when it is resumed."""
 
 import logging
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -62,8 +61,6 @@ def _tell_of_the_missing(trainer: Trainer, contents: Mapping[str, Any]) -> None:
     missing = sorted(str(key).partition("{")[0] for key in set(contents.get("callbacks", ())) - kept)
     if missing:
         log.info("switched off, or changed, since the run began: %s", ", ".join(missing))
-        # Lightning would ask for them in terms of its own.
-        warnings.filterwarnings("ignore", ".*callbacks used to create the checkpoint.*")
 
 
 def _ends_alike(config: Config, folder: Path) -> bool:

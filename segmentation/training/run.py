@@ -18,7 +18,7 @@ from segmentation.environment import device_name, versions
 from segmentation.errors import UserError
 from segmentation.metrics import per_class
 from segmentation.processes import company
-from segmentation.quiet import hush
+from segmentation.quiet import hushed
 from segmentation.report import table, write_report
 from segmentation.report.text import write_text
 from segmentation.settings import Settings, read_settings
@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 Config = Mapping[str, Any]
 
 
+@hushed()
 def train(config: Config, source: Source, folder: Path) -> float:
     """Fits, tests the best checkpoint and fills the run folder; the result is that checkpoint's val/miou.
 
@@ -38,7 +39,6 @@ def train(config: Config, source: Source, folder: Path) -> float:
     Raises `UserError` for whatever in the config or the data the user can mend.
     """
     start = time.perf_counter()
-    hush()
     settings = read_settings(config)
     seed_everything(settings.seed, workers=True, verbose=False)
     task = build.build_task(settings, source)

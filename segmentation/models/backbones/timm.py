@@ -1,7 +1,6 @@
 """Timm's models as backbones, through timm's own `features_only`: an optional extra."""
 
 import logging
-import os
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,12 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from segmentation.environment import variable
 from segmentation.errors import UserError, closest
 from segmentation.models.backbones.base import OUTPUT_STRIDES, STRIDES, Backbone, choose_stride
 from segmentation.models.backbones.measure import Measure, blank, on_meta
-
-# Timm fetches weights through this hub, which else reports each use.
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 _REFUSALS = (TypeError, AssertionError, NotImplementedError, ValueError, RuntimeError)
 
@@ -89,7 +86,9 @@ class TimmBackbone(Backbone):
 
 def _require(name: str) -> None:
     try:
-        import timm
+        # Timm fetches weights through Hugging Face's hub, which reports each use unless told at its import.
+        with variable("HF_HUB_DISABLE_TELEMETRY", "1"):
+            import timm
     except ImportError as error:
         raise UserError("backbone=timm needs timm: pip install '.[timm]'.") from error
     if not timm.is_model(name.partition(".")[0]):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from segmentation.cli import script
-from segmentation.cli.paths import quote_paths
+from segmentation.cli.overrides import quote_paths
 
 
 @script("evaluate")
@@ -18,11 +18,11 @@ def main(config: Mapping[str, Any], folder: Path) -> float:
       python evaluate.py checkpoint=RUN/checkpoints/best.ckpt dataset=voc dataset.root=PATH split=val tta=flip
       python evaluate.py checkpoint=[ONE.ckpt,OTHER.ckpt]                      side by side, by one protocol
     """
-    from segmentation.evaluation.settings import read_settings
+    from segmentation.config import read_evaluation_settings
 
-    settings = read_settings(config)
+    settings = read_evaluation_settings(config)
     # After the options: torch takes seconds that a wrong path should not cost.
-    from segmentation.evaluation.run import evaluate
+    from segmentation.evaluate import evaluate
 
     return evaluate(settings, folder)
 

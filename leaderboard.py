@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from segmentation.cli import script
-from segmentation.cli.paths import quote_paths
+from segmentation.cli.overrides import quote_paths
 
 
 @script("leaderboard")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from segmentation.cli import script
-from segmentation.cli.paths import quote_paths
+from segmentation.cli.overrides import quote_paths
 
 
 @script("predict")
@@ -18,7 +18,7 @@ def main(config: Mapping[str, Any], folder: Path) -> float:
       python predict.py checkpoint=BEST.ckpt input=orthophoto.tif output=out tile=1024 overlap=128
       python predict.py checkpoint=BEST.ckpt input=video.mp4 output=out
     """
-    from segmentation.prediction import predict
+    from segmentation.predict import predict
 
     return predict(config)
 

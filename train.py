@@ -16,13 +16,13 @@ def main(config: Mapping[str, Any], folder: Path) -> float:
       python train.py dataset=camvid dataset.root=PATH backbone=resnet18 weights=imagenet
       python train.py resume=outputs/shapes_resnet18/DATE_TIME    go on where a run stopped
     """
-    from segmentation.data import open_source
-    from segmentation.settings import read_settings
+    from segmentation.config import read_training_settings
+    from segmentation.data import open_dataset
 
-    settings = read_settings(config)
-    source = open_source(settings.data.channels, **settings.dataset)
+    settings = read_training_settings(config)
+    source = open_dataset(settings.data.channels, **settings.dataset)
     # After the data: torch and Lightning take seconds that a wrong path should not cost.
-    from segmentation.training import train
+    from segmentation.train import train
 
     return train(config, source, folder)
 

@@ -11,23 +11,23 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from segmentation.callbacks import History, build_callbacks, plugins, spread
+from segmentation.callbacks import History, build_callbacks
 from segmentation.callbacks.profile import Profile
 from segmentation.checkpoint import describe
-from segmentation.classes import Classes
+from segmentation.config import Auxiliary, ModelSettings, Section, TrainingSettings, call, checked
 from segmentation.data.augmentation import training_transform
 from segmentation.data.datamodule import SegmentationData
-from segmentation.data.source import Source
+from segmentation.data.dataset import SegmentationDataset
+from segmentation.distributed import plugins, strategy_options
+from segmentation.environment import choose_precision
 from segmentation.errors import UserError
 from segmentation.losses import create_loss
 from segmentation.models import Segmenter, create_segmenter, load_weights, pretrained_options
-from segmentation.models.compiling import compile_parts
+from segmentation.models.compile import compile_parts
 from segmentation.optim import create_optimizer, create_schedulers
-from segmentation.options import call, checked
-from segmentation.precision import choose_precision
 from segmentation.report import protocol
-from segmentation.settings import Auxiliary, ModelSettings, Section, Settings
 from segmentation.task import SegmentationTask
+from segmentation.types import Classes
 
 THRESHOLD = 0.5
 """Probability from which a pixel of binary data is foreground."""
@@ -40,7 +40,7 @@ _AT_LEAST_ONE = (
 log = logging.getLogger(__name__)
 
 
-def build_data(settings: Settings, source: Source) -> SegmentationData:
+def build_data(settings: TrainingSettings, source: SegmentationDataset) -> SegmentationData:
     """Loaders over the source, augmented as configured.
 
     Raises `UserError` for an augmentation that is not possible.
@@ -77,7 +77,7 @@ def build_model(settings: ModelSettings, classes: Classes, weights: str = "none"
     return model.to(memory_format=torch.channels_last) if settings.channels_last else model
 
 
-def build_task(settings: Settings, source: Source) -> SegmentationTask:
+def build_task(settings: TrainingSettings, source: SegmentationDataset) -> SegmentationTask:
     """The model with its first weights, loss, optimizer and schedules, and what its checkpoints say of it."""
     classes, about = source.classes, settings.data.input
     model = build_model(settings, classes, settings.weights)
@@ -110,7 +110,7 @@ def build_task(settings: Settings, source: Source) -> SegmentationTask:
     )
 
 
-def build_trainer(settings: Settings, folder: Path, classes: Classes, history: History) -> Trainer:
+def build_trainer(settings: TrainingSettings, folder: Path, classes: Classes, history: History) -> Trainer:
     """Lightning's Trainer with the run's callbacks and loggers.
 
     Raises `UserError` for an argument that it does not have or refuses.
@@ -119,7 +119,7 @@ def build_trainer(settings: Settings, folder: Path, classes: Classes, history: H
     if options.get("enable_progress_bar", "auto") == "auto":
         options["enable_progress_bar"] = sys.stderr.isatty()
     device = _device(options.get("accelerator"))
-    options = checked("trainer", Trainer, spread(options, settings.callbacks, device))
+    options = checked("trainer", Trainer, strategy_options(options, settings.callbacks, device))
     for option in _AT_LEAST_ONE:
         if not options.get(option) or options[option] < 0:
             raise UserError(f"trainer.{option}={options.get(option)}: give a number above 0.")

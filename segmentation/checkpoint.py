@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from segmentation.classes import Classes
+from segmentation.config import call
 from segmentation.environment import versions
 from segmentation.errors import UserError
 from segmentation.functional import Decision
 from segmentation.models import Segmenter, create_segmenter
-from segmentation.options import call
+from segmentation.types import Classes
 
 _PREFIX = "model."  # where the LightningModule keeps the segmenter
 

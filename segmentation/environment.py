@@ -5,11 +5,17 @@ import platform
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
+
 from segmentation import __version__
+from segmentation.errors import UserError, closest
+
+# MERGED FROM precision: In which precision a model computes.
+# MERGED FROM inference/device: Where a model runs.
 
 
 @contextmanager
@@ -54,3 +60,73 @@ def command_line() -> str:
     given = sys.orig_argv
     arguments = given[given.index(sys.argv[0]) + 1 :] if sys.argv[0] in given else sys.argv[1:]
     return shlex.join(["python", Path(sys.argv[0]).name, *arguments])
+
+
+_REDUCED: dict[str, torch.dtype | None] = {
+    "32-true": None,
+    "bf16-mixed": torch.bfloat16,
+    "16-mixed": torch.float16,
+}
+_PRECISIONS = ("auto", *_REDUCED)
+
+
+def choose_precision(precision: str, device: torch.device) -> str:
+    """Lightning's name of the precision; "auto" is bf16 where the hardware computes in it, else fp32.
+
+    On a GPU without bf16 "auto" is fp16 with loss scaling. Training, evaluation and use choose alike, so that a
+    checkpoint is used as it was judged; "32-true" gives the same on every machine, to rounding.
+
+    Raises `UserError` for another name, and for fp16 without a GPU.
+    """
+    if precision not in _PRECISIONS:
+        raise UserError(f"precision={precision} is unknown.{closest(precision, _PRECISIONS)}")
+    if precision == "16-mixed" and device.type == "cpu":
+        raise UserError("precision=16-mixed needs a GPU: take precision=auto.")
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+    return "bf16-mixed" if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported() else "32-true"
+
+
+def reduced(precision: str) -> torch.dtype | None:
+    """In what convolutions and matrix products compute, where that is less than float32; "auto" is no such name."""
+    return _REDUCED[precision]
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """The context in which a model computes in one of Lightning's precisions, "auto" not among them."""
+    dtype = reduced(precision)
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
+
+
+def choose_device(name: str) -> torch.device:
+    """ "auto" is the GPU where there is one; "gpu" insists on it; else torch's own name ("cpu", "cuda:1").
+
+    Raises `UserError` for a name that torch does not know and for a device that is not there.
+    """
+    if name in ("auto", "gpu"):
+        found = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        if name == "gpu" and found == "cpu":
+            raise UserError("accelerator=gpu, but torch finds no GPU here: take accelerator=auto or cpu.")
+        return torch.device(found)
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except Exception as error:  # an unknown name, a missing driver, a number too high: one kind each
+        raise UserError(f"There is no device '{name}' here: take auto, cpu or gpu.") from error
+    return device
+
+
+@contextmanager
+def enough_memory(height: int, width: int) -> Iterator[None]:
+    """Turns torch's report that a picture of this size does not fit into a `UserError` that says how it would."""
+    try:
+        yield
+    except RuntimeError as error:
+        # On the processor it is no class of its own.
+        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        raise UserError(
+            f"{width}x{height} pixels at once do not fit in memory: give tile=1024, or a smaller tile or batch_size."
+        ) from error

@@ -10,13 +10,12 @@ from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from segmentation.classes import Classes
 from segmentation.functional import Decision, resize
 from segmentation.losses import pooled
-from segmentation.metrics import Tally
+from segmentation.metrics import TrainingMetrics
 from segmentation.models import Segmenter, shard
 from segmentation.optim import settle
-from segmentation.sample import Batch
+from segmentation.types import Batch, Classes
 
 OptimizerFactory = Callable[[nn.Module], torch.optim.Optimizer]
 SchedulersFactory = Callable[..., list[dict[str, Any]]]
@@ -59,9 +58,9 @@ class SegmentationTask(LightningModule):
         self.loss = loss
         self.classes = classes
         self.decision = Decision(classes.binary, threshold)
-        self.train_tally = Tally(len(classes), binary=classes.binary)
-        self.val_tally = Tally(len(classes), binary=classes.binary)
-        self.test_tally = Tally(len(classes), binary=classes.binary)
+        self.train_tally = TrainingMetrics(len(classes), binary=classes.binary)
+        self.val_tally = TrainingMetrics(len(classes), binary=classes.binary)
+        self.test_tally = TrainingMetrics(len(classes), binary=classes.binary)
         self.optimizer = optimizer
         self.schedulers = schedulers
         self._aux_weight = aux_weight
@@ -110,13 +109,13 @@ class SegmentationTask(LightningModule):
         """Counts one batch of the test split."""
         self._judge(self.test_tally, batch)
 
-    def _judge(self, tally: Tally, batch: Batch) -> None:
+    def _judge(self, tally: TrainingMetrics, batch: Batch) -> None:
         for logits_KHW, mask_HW in zip(self(batch["image"]), batch["mask"], strict=True):
             logits_BKHW = resize(logits_KHW[None], (mask_HW.shape[0], mask_HW.shape[1]))
             self._count(tally, self.loss(logits_BKHW, mask_HW[None]), logits_BKHW, mask_HW[None])
 
     @torch.no_grad()
-    def _count(self, tally: Tally, loss: Tensor, logits_BKHW: Tensor, mask_BHW: Tensor) -> None:
+    def _count(self, tally: TrainingMetrics, loss: Tensor, logits_BKHW: Tensor, mask_BHW: Tensor) -> None:
         tally.update(loss.detach(), self.decision.labels(logits_BKHW), mask_BHW)
 
     def on_train_epoch_start(self) -> None:
@@ -155,7 +154,7 @@ class SegmentationTask(LightningModule):
         """Scores of the test split."""
         self._log_scores("test", self.test_tally)
 
-    def _log_scores(self, split: str, tally: Tally) -> None:
+    def _log_scores(self, split: str, tally: TrainingMetrics) -> None:
         for name, value in tally.scores().items():
             self.log(f"{split}/{name}", value, prog_bar=name == "miou")
 

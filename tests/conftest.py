@@ -18,8 +18,8 @@ import pytest
 import torch
 from PIL import Image
 
-from segmentation.classes import voc_palette
 from segmentation.cli import compose
+from segmentation.types import voc_palette
 
 # A shell starts what runs in the background deaf to Ctrl-C, and a test that sends it would wait for ever.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -57,8 +57,8 @@ def _server() -> subprocess.Popen[str]:
 
 def _serve() -> None:
     """Forks for every line on stdin, and answers with the exit status."""
-    import segmentation.evaluation
-    import segmentation.training  # noqa: F401
+    import segmentation.evaluate
+    import segmentation.train  # noqa: F401
     from segmentation.cli import compose
 
     compose("train")  # Hydra looks for its plugins once

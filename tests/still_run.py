@@ -16,11 +16,10 @@ def main(config: Mapping[str, Any], folder: Path) -> float:
     import numpy as np
 
     from segmentation import build
-    from segmentation.classes import Classes
-    from segmentation.data.source import Source
-    from segmentation.sample import Batch, Sample
+    from segmentation.data.dataset import SegmentationDataset
     from segmentation.task import SegmentationTask
-    from segmentation.training import train
+    from segmentation.train import train
+    from segmentation.types import Batch, Classes, Sample
 
     process = os.environ.get("LOCAL_RANK", "0")
     (folder / f"process{process}.json").write_text(json.dumps({"config": config, "folder": str(folder)}))
@@ -54,7 +53,7 @@ def main(config: Mapping[str, Any], folder: Path) -> float:
             return {"image": image, "mask": mask, "name": self.names[index]}
 
     build.SegmentationTask = Still  # type: ignore[misc]
-    source = Source(Classes(("a", "b", "c")), Made(9, "train"), Made(5, "val"), Made(3, "test"))
+    source = SegmentationDataset(Classes(("a", "b", "c")), Made(9, "train"), Made(5, "val"), Made(3, "test"))
     return train(config, source, folder)
 
 

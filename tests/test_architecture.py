@@ -11,13 +11,13 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "segmentation"
 
 FLOORS = (
-    {"sample", "classes", "functional", "errors", "files"}
-    | {"options", "settings", "environment", "precision", "quiet"},
-    {"data", "models", "losses", "metrics", "optim", "pictures"},
+    {"types", "errors", "config", "environment", "files", "functional", "library_warnings"},
+    {"data", "models", "losses", "metrics", "optim", "visualization"},
     {"task", "checkpoint", "report"},
     {"callbacks", "inference"},
-    {"build", "processes"},
-    {"training", "evaluation", "prediction", "benchmark", "leaderboard", "cli"},
+    {"distributed"},
+    {"build"},
+    {"train", "evaluate", "predict", "benchmark", "leaderboard", "cli"},
 )
 HYDRA = {"hydra", "omegaconf"}
 

@@ -8,19 +8,19 @@ from conftest import composed
 
 from segmentation import build
 from segmentation.callbacks import History
-from segmentation.data import open_source
+from segmentation.config import read_training_settings
+from segmentation.data import open_dataset
 from segmentation.errors import UserError
-from segmentation.settings import read_settings
 
 
 def build_all(folder: Path, *overrides: str) -> None:
     """Everything that a run builds before its first step."""
-    settings = read_settings(
+    settings = read_training_settings(
         composed(
             "backbone=mobilenetv3_small", "dataset.train=2", "dataset.val=1", "dataset.test=1", *overrides
         )
     )
-    source = open_source(**settings.dataset)
+    source = open_dataset(**settings.dataset)
     task = build.build_task(settings, source)
     build.build_data(settings, source)
     build.build_trainer(settings, folder, source.classes, History(folder / "metrics.csv"))

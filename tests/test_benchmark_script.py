@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from scripts import Done, run_script
 
 from segmentation.benchmark import benchmark
-from segmentation.benchmark.settings import read_settings
+from segmentation.config import read_benchmark_settings
 from segmentation.errors import UserError
 
 QUICK = ["data.size=[48,48]", "data.batch_size=2", "measure.seconds=0.01", "measure.warmup=0"]
@@ -107,7 +107,7 @@ def test_a_binary_model_of_four_channels_and_one_batch_size(tmp_path: Path) -> N
 )
 def test_wrong_options_are_told(change: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
-        read_settings({**composed(), **change})
+        read_benchmark_settings({**composed(), **change})
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import torch
 from made_predictors import write_checkpoint
 
 from segmentation.checkpoint import load
-from segmentation.classes import Classes
 from segmentation.errors import UserError
+from segmentation.types import Classes
 
 Contents = dict[str, Any]
 

@@ -8,8 +8,8 @@ from conftest import CONF, composed
 
 from segmentation import build
 from segmentation.callbacks import History
-from segmentation.data import open_source
-from segmentation.settings import read_settings
+from segmentation.config import read_training_settings
+from segmentation.data import open_dataset
 
 OPTIONS = sorted(
     (path.parent.name, path.stem) for path in CONF.glob("*/*.yaml") if path.parent.name != "hydra"
@@ -29,8 +29,8 @@ def overrides_for(group: str, option: str, roots: dict[str, Path]) -> list[str]:
 def test_every_option_composes_and_builds(
     group: str, option: str, roots: dict[str, Path], tmp_path: Path
 ) -> None:
-    settings = read_settings(composed(*overrides_for(group, option, roots)))
-    source = open_source(**settings.dataset)
+    settings = read_training_settings(composed(*overrides_for(group, option, roots)))
+    source = open_dataset(**settings.dataset)
     with torch.device("meta"):  # that they compute is for tests/models
         task = build.build_task(settings, source)
     data = build.build_data(settings, source)

@@ -15,19 +15,16 @@ from scripts import run_script
 
 from segmentation import build
 from segmentation.checkpoint import load
-from segmentation.cli.foreign import refuse_training_options
-from segmentation.data import open_source
+from segmentation.cli.overrides import refuse_training_options
+from segmentation.config import read_evaluation_settings as read_evaluation
+from segmentation.config import read_training_settings
+from segmentation.data import open_dataset
 from segmentation.errors import UserError
-from segmentation.evaluation.case import open_case
-from segmentation.evaluation.folder import subfolder
-from segmentation.evaluation.judge import judge
-from segmentation.evaluation.run import evaluate
-from segmentation.evaluation.settings import read_settings as read_evaluation
+from segmentation.evaluate import evaluate, judge, open_context, subfolder
 from segmentation.inference import Predictor
-from segmentation.metrics import Judgement
-from segmentation.report.comparison import refuse_different
+from segmentation.metrics import EvaluationMetrics
 from segmentation.report.evaluation import ImageScores
-from segmentation.settings import read_settings
+from segmentation.report.html import refuse_different
 
 SMALL = [
     "backbone=mobilenetv3_small",
@@ -85,9 +82,9 @@ def report(folder: Path) -> dict[str, Any]:
 
 def make_checkpoint(path: Path, *overrides: str) -> Path:
     """What train.py saves, of a model whose normalisation knows the data and whose weights do not."""
-    settings = read_settings(composed("backbone=mobilenetv3_small", *overrides))
+    settings = read_training_settings(composed("backbone=mobilenetv3_small", *overrides))
     torch.manual_seed(settings.seed)
-    source = open_source(**settings.dataset)
+    source = open_dataset(**settings.dataset)
     task = build.build_task(settings, source)
     images = [sample["image"] for sample, _ in zip(source.train, range(4), strict=False)]
     with torch.no_grad():
@@ -176,7 +173,7 @@ def test_the_tables_agree_with_the_report(judged: tuple[Path, Any]) -> None:
 
 def test_the_saved_masks_are_what_was_counted(trained: Path, judged: tuple[Path, Any]) -> None:
     folder, _ = judged
-    source = open_source(**report(folder)["protocol"]["dataset"])
+    source = open_dataset(**report(folder)["protocol"]["dataset"])
     right = 0
     for sample in source.test:
         with Image.open(folder / "masks" / f"{sample['name']}.png") as mask:
@@ -198,10 +195,10 @@ def test_binary_masks_are_0_and_255(binary: Path, tmp_path: Path) -> None:
     assert {"val/iou", "val/brier", "val/best_threshold_f1", "val/pr_auc"} <= set(report(tmp_path)["metrics"])
 
 
-def judged_with(checkpoint: Path, **options: Any) -> tuple[Judgement, list[ImageScores]]:
+def judged_with(checkpoint: Path, **options: Any) -> tuple[EvaluationMetrics, list[ImageScores]]:
     settings = read_evaluation({**OPTIONS, "checkpoint": str(checkpoint), **options})
     predictor = Predictor(load(checkpoint), device="cpu", precision="32-true", tta=settings.tta)
-    return judge(predictor, open_case(checkpoint, settings), settings, None)
+    return judge(predictor, open_context(checkpoint, settings), settings, None)
 
 
 def test_the_batch_size_changes_nothing(binary: Path) -> None:
@@ -217,7 +214,7 @@ def test_flipped_views_are_averaged_and_said(binary: Path) -> None:
     plain, flipped = (judged_with(binary, tta=tta)[0].scores() for tta in ("none", "flip"))
     assert plain["brier"] != flipped["brier"]
     settings = read_evaluation({**OPTIONS, "checkpoint": str(binary), "tta": "flip"})
-    assert "flip" in open_case(binary, settings).protocol["test_time_augmentation"]
+    assert "flip" in open_context(binary, settings).protocol["test_time_augmentation"]
 
 
 def test_several_stand_side_by_side(trained: Path, judged: tuple[Path, Any], tmp_path: Path) -> None:
@@ -285,7 +282,7 @@ def test_different_protocols_are_not_compared(trained: Path, tmp_path: Path) -> 
     assert not (tmp_path / "out" / "report.json").exists()
     same = {"name": "shapes", "root": None, "size": 48, "train": 10, "val": 3, "test": 2}
     settings = read_evaluation({**OPTIONS, "checkpoint": paths, "dataset": same})
-    cases = [open_case(Path(path), settings) for path in paths]
+    cases = [open_context(Path(path), settings) for path in paths]
     refuse_different({str(case.path): case.protocol for case in cases})
     assert any("not the one of the training" in note for note in cases[0].notes)
 
@@ -358,7 +355,7 @@ def test_one_root_is_the_same_however_it_is_typed(
         settings = read_evaluation(
             {**OPTIONS, "checkpoint": str(binary), "dataset": {"name": "binary", "root": typed}}
         )
-        protocols[typed] = open_case(binary, settings).protocol
+        protocols[typed] = open_context(binary, settings).protocol
     refuse_different(protocols)
     assert {protocol["dataset"]["root"] for protocol in protocols.values()} == {str(root.resolve())}
 

@@ -10,8 +10,8 @@ Weights are filled from the names and shapes of the tensors, so that the record 
 from segmentation.build import build_task
 from segmentation.checkpoint import load
 from segmentation.cli import compose
-from segmentation.data import open_source
-from segmentation.settings import read_settings
+from segmentation.config import read_training_settings
+from segmentation.data import open_dataset
 from segmentation.task import SegmentationTask
 
 # isort: split
@@ -52,8 +52,8 @@ def build(*overrides: str, channels: int = 3, **dataset: Any) -> SegmentationTas
     config = compose("train", "dataset.train=2", "dataset.val=1", "dataset.test=1", *overrides)
     config["data"]["channels"] = channels
     config["dataset"] = dataset or config["dataset"]
-    settings = read_settings(config)
-    task = build_task(settings, open_source(channels, **settings.dataset))
+    settings = read_training_settings(config)
+    task = build_task(settings, open_dataset(channels, **settings.dataset))
     for module in task.model.modules():
         if isinstance(module, nn.Dropout | nn.Dropout2d | StochasticDepth):
             module.p = 0.0

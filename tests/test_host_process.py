@@ -13,9 +13,9 @@ from conftest import ROOT
 from made_predictors import write_checkpoint
 from PIL import Image
 
-from segmentation.data.opening import open_picture, opened
+from segmentation.data.image_io import open_picture, opened
 from segmentation.errors import UserError
-from segmentation.quiet import hushed
+from segmentation.library_warnings import library_warnings_hidden
 
 PROBE = """
 import importlib, logging, os, pkgutil, sys, warnings
@@ -78,7 +78,7 @@ def test_large_pictures_are_read_while_the_limit_stays(
     assert Image.MAX_IMAGE_PIXELS == 100
     with pytest.raises(Image.DecompressionBombError):
         Image.open(tmp_path / "large.png")
-    monkeypatch.setattr("segmentation.data.opening.MAX_PIXELS", 500)
+    monkeypatch.setattr("segmentation.data.image_io.MAX_PIXELS", 500)
     with pytest.raises(UserError, match="30x20 pixels, more than 500"):
         open_picture(tmp_path / "large.png")
     assert Image.MAX_IMAGE_PIXELS == 100
@@ -117,7 +117,7 @@ def test_threads_that_read_large_pictures_leave_limit_and_filters(
 
 def test_messages_are_hidden_only_while_a_use_case_runs() -> None:
     before = list(warnings.filters)
-    with hushed():
+    with library_warnings_hidden():
         warnings.warn("The dataloader does not have many workers which may be a bottleneck", stacklevel=1)
     assert warnings.filters == before
     with pytest.warns(UserWarning, match="many workers"):

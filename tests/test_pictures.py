@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from segmentation.classes import Classes
-from segmentation.pictures import as_rgb, side_by_side
+from segmentation.types import Classes
+from segmentation.visualization import as_rgb, side_by_side
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 8])

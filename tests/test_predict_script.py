@@ -13,10 +13,10 @@ from made_predictors import write_checkpoint
 from PIL import Image
 from scripts import run_script
 
-from segmentation.cli.paths import quote_paths
+from segmentation.cli.overrides import quote_paths
 from segmentation.errors import UserError
 from segmentation.inference import load
-from segmentation.prediction import predict
+from segmentation.predict import predict
 
 NAMES = ("a.jpg", "a.png", "b.JPG", "sub dir/ü (1).png", "sub dir/[x]/c=1,2.png")
 

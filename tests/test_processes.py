@@ -6,8 +6,8 @@ import pytest
 import torch
 from pytorch_lightning import Trainer
 
+from segmentation.distributed import COMMAND, worker_processes
 from segmentation.errors import UserError
-from segmentation.processes import COMMAND, company
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ def test_what_cannot_be_started_is_refused(
 ) -> None:
     if machines > 1:
         monkeypatch.setenv(COMMAND, "train.py")
-    with pytest.raises(UserError, match=words), company(trainer_of(machines=machines)):
+    with pytest.raises(UserError, match=words), worker_processes(trainer_of(machines=machines)):
         pytest.fail("without the others")
 
 
@@ -41,7 +41,7 @@ def test_processes_share_the_threads(
     before = torch.get_num_threads()
     torch.set_num_threads(4)
     try:
-        with company(trainer_of()):
+        with worker_processes(trainer_of()):
             assert torch.get_num_threads() == here
         assert said.read_text() == str(there)
         assert torch.get_num_threads() == 4

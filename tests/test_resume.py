@@ -14,16 +14,16 @@ import pytest
 import torch
 from conftest import composed
 
-from segmentation.callbacks.checkpoints import WholeFiles
-from segmentation.callbacks.throughput import Throughput
+from segmentation.callbacks.checkpoint import WholeFiles
+from segmentation.callbacks.monitoring import Throughput
 from segmentation.checkpoint import read
-from segmentation.data import open_source
-from segmentation.data.source import Samples
+from segmentation.data import open_dataset
+from segmentation.data.dataset import Samples
 from segmentation.errors import UserError
-from segmentation.report.text import write_json
-from segmentation.sample import Sample
+from segmentation.report.report import write_json
 from segmentation.task import SegmentationTask
-from segmentation.training import train
+from segmentation.train import train
+from segmentation.types import Sample
 
 SMALL = [
     "backbone=mobilenetv3_small",
@@ -83,7 +83,7 @@ def start(folder: Path, *overrides: str, cut: dict[str, int] | None = None, numb
     """Trains in this process; `cut` names the split and the reading at which the signal comes."""
     folder.mkdir(exist_ok=True)
     config = composed(*SMALL, *overrides)
-    source = open_source(**config["dataset"])
+    source = open_dataset(**config["dataset"])
     for split, after in (cut or {}).items():
         samples: Any = Signalling(getattr(source, split), after, number, [])
         source = replace(source, **{split: samples})
@@ -168,7 +168,7 @@ def test_a_signal_leaves_a_run_that_goes_on_where_it_was(
 
 
 def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
-    source = open_source(**composed(*SMALL)["dataset"])
+    source = open_dataset(**composed(*SMALL)["dataset"])
 
     class Impatient(Signalling):
         def __getitem__(self, index: int) -> Sample:

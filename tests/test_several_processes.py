@@ -14,7 +14,7 @@ from conftest import ROOT
 from scripts import run_script
 
 from segmentation.checkpoint import read
-from segmentation.data.sampler import Draw, InOrder, Shares, Shuffled, Turns
+from segmentation.data.samplers import Draw, InOrder, Shares, Shuffled, Turns
 
 SCRIPT = ROOT / "tests" / "still_run.py"
 

@@ -10,18 +10,17 @@ import torch
 from pytorch_lightning import Trainer, seed_everything
 
 from segmentation.callbacks.history import History, read_history
-from segmentation.classes import Classes
+from segmentation.config import DataSettings
 from segmentation.data.augmentation import training_transform
 from segmentation.data.datamodule import SegmentationData
+from segmentation.data.dataset import Samples, SegmentationDataset
 from segmentation.data.shapes import Shapes
-from segmentation.data.source import Samples, Source
 from segmentation.losses import create_loss
 from segmentation.metrics import scores
 from segmentation.models import create_segmenter
 from segmentation.optim import create_optimizer, create_schedulers
-from segmentation.sample import IGNORE_INDEX, Sample
-from segmentation.settings import DataSettings
 from segmentation.task import SegmentationTask
+from segmentation.types import IGNORE_INDEX, Classes, Sample
 
 FIVE = Classes(("background", "disc", "square", "triangle", "star"))
 
@@ -78,7 +77,7 @@ def make_data(
     workers: int = 0,
     **changes: object,
 ) -> SegmentationData:
-    source = Source(classes, train, val, val)
+    source = SegmentationDataset(classes, train, val, val)
     size = (64, 64)
     transform = training_transform(size=size, resize=True, **changes)
     settings = DataSettings(size=size, resize=True, batch_size=batch_size, workers=workers)

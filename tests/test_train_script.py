@@ -17,7 +17,7 @@ import yaml
 from scripts import Done, run_script
 
 from segmentation.checkpoint import load, read
-from segmentation.data import open_source
+from segmentation.data import open_dataset
 from segmentation.errors import UserError
 from segmentation.metrics import ConfusionMatrix, image_counts, scores
 
@@ -76,7 +76,7 @@ def test_the_report_is_what_its_checkpoint_scores(finished: tuple[Path, Any]) ->
     trained = load(folder / "checkpoints" / "best.ckpt")
     classes = len(trained.classes)
     counts = ConfusionMatrix(classes)
-    for sample in (source := open_source(**config["dataset"])).test:
+    for sample in (source := open_dataset(**config["dataset"])).test:
         image_BCHW = torch.from_numpy(sample["image"]).permute(2, 0, 1)[None]
         with torch.no_grad():
             labels_BHW = trained.decision.labels(trained.model(image_BCHW))

@@ -1,6 +1,6 @@
 """What a model costs: parameters, operations, memory and time, in one table for many."""
 
-from segmentation.benchmark.gather import gather
-from segmentation.benchmark.run import benchmark
+from segmentation.benchmark.measure import benchmark
+from segmentation.benchmark.results import gather
 
 __all__ = ["benchmark", "gather"]

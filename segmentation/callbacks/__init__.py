@@ -12,23 +12,18 @@ from pytorch_lightning.callbacks import (
     EMAWeightAveraging,
 )
 
-from segmentation.callbacks.checkpoints import RunCheckpoint
-from segmentation.callbacks.curves import Curves
+from segmentation.callbacks.checkpoint import RunCheckpoint
 from segmentation.callbacks.freeze import FreezeBackbone
-from segmentation.callbacks.grid import PredictionGrid
-from segmentation.callbacks.history import History
-from segmentation.callbacks.interruption import Interruption
-from segmentation.callbacks.progress import Progress
+from segmentation.callbacks.history import History, TrainingCurves
+from segmentation.callbacks.monitoring import LearningRates, Progress, Throughput, log_summary
+from segmentation.callbacks.prediction_grid import PredictionGrid
+from segmentation.callbacks.preemption import Preemption
 from segmentation.callbacks.pruning import Pruning
-from segmentation.callbacks.rates import LearningRates
-from segmentation.callbacks.spread import plugins, spread
-from segmentation.callbacks.summary import log_summary
-from segmentation.callbacks.throughput import Throughput
+from segmentation.config import call
 from segmentation.errors import UserError, closest
 from segmentation.metrics import scores
-from segmentation.options import call
 
-__all__ = ["History", "Interruption", "build_callbacks", "log_summary", "plugins", "spread"]
+__all__ = ["History", "Preemption", "build_callbacks", "log_summary"]
 
 Options = dict[str, Any]
 Mode = Literal["min", "max"]
@@ -61,8 +56,8 @@ def _callbacks(
     callbacks = [
         Throughput(),
         LearningRates(),
-        Curves(folder),
-        Interruption(folder / "checkpoints" / "last.ckpt"),
+        TrainingCurves(folder),
+        Preemption(folder / "checkpoints" / "last.ckpt"),
         *call("callbacks.early_stopping", _early_stopping, metrics=metrics, **early_stopping),
         *call("callbacks.best", _checkpoints, folder=folder / "checkpoints", metrics=metrics, **best),
         *call("callbacks.pruning", _pruning, folder=folder, best=best, **pruning),

@@ -1,6 +1,6 @@
 """What the scripts share: composing a config, help for people, short messages for mistakes."""
 
-from segmentation.cli.compose import compose
-from segmentation.cli.script import script
+from segmentation.cli.main import script
+from segmentation.cli.overrides import compose
 
 __all__ = ["compose", "script"]

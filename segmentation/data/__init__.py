@@ -3,34 +3,34 @@
 from collections.abc import Callable
 from typing import Any
 
+from segmentation.config import create
 from segmentation.data.binary import binary
-from segmentation.data.checks import check
+from segmentation.data.checks import check_samples
+from segmentation.data.dataset import SegmentationDataset
 from segmentation.data.folder import folder
 from segmentation.data.shapes import shapes
-from segmentation.data.source import Source
 from segmentation.data.voc import voc
-from segmentation.options import create
 
-SOURCES: dict[str, Callable[..., Source]] = {
+DATASETS: dict[str, Callable[..., SegmentationDataset]] = {
     "binary": binary,
     "folder": folder,
     "shapes": shapes,
     "voc": voc,
 }
 
-__all__ = ["SOURCES", "Source", "create_source", "open_source"]
+__all__ = ["DATASETS", "SegmentationDataset", "create_dataset", "open_dataset"]
 
 
-def create_source(channels: int = 3, /, *, name: str, **options: Any) -> Source:
-    """The data set of `SOURCES` with this name and these options, its images of `channels` bands.
+def create_dataset(channels: int = 3, /, *, name: str, **options: Any) -> SegmentationDataset:
+    """The data set of `DATASETS` with this name and these options, its images of `channels` bands.
 
     Raises `UserError` for a name or an option that does not exist and for data that cannot be used.
     """
-    return create("dataset", SOURCES, name, channels, **options)
+    return create("dataset", DATASETS, name, channels, **options)
 
 
-def open_source(channels: int = 3, /, *, name: str, **options: Any) -> Source:
-    """`create_source`, and a look at samples of every split: what a run should start from."""
-    source = create_source(channels, name=name, **options)
-    check(source)
+def open_dataset(channels: int = 3, /, *, name: str, **options: Any) -> SegmentationDataset:
+    """`create_dataset`, and a look at samples of every split: what a run should start from."""
+    source = create_dataset(channels, name=name, **options)
+    check_samples(source)
     return source

@@ -4,14 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from segmentation.classes import Classes
-from segmentation.data.binary_masks import BinaryMask, find_threshold
+from segmentation.data.dataset import PairDataset, SegmentationDataset
 from segmentation.data.files import Pairs, contents, missing_folder, pair_folders
-from segmentation.data.pairs import PairDataset
-from segmentation.data.presplit import read_presplit
-from segmentation.data.source import Source
-from segmentation.data.split import read_split, split_names
+from segmentation.data.masks import BinaryMask, find_threshold
+from segmentation.data.splits import read_presplit, read_split, split_names
 from segmentation.errors import UserError
+from segmentation.types import Classes
 
 _EXPECTED = "images/ and masks/, or {train,val,test}/{images,masks}, or {train,val,test}_split/{images,masks}"
 
@@ -25,7 +23,7 @@ def binary(
     seed: int = 0,
     threshold: int | Literal["auto"] = "auto",
     ignore: int | None = None,
-) -> Source:
+) -> SegmentationDataset:
     """`root` holds images/ and masks/, or the two in each of train, val, test (or train_split, ...).
 
     Undivided data is split as the file `split` (columns name, split) says, else by `seed` and `fractions`
@@ -55,7 +53,7 @@ def binary(
     decoder = find_threshold(parts["train"], ignore) if threshold == "auto" else BinaryMask(threshold, ignore)
     classes = Classes(("background", "foreground"), binary=True)
     data = {name: PairDataset(pairs, decoder, channels) for name, pairs in parts.items()}
-    return Source(classes, **data, notes=notes, channels=channels)
+    return SegmentationDataset(classes, **data, notes=notes, channels=channels)
 
 
 def _find_layout(root: Path) -> str | None:

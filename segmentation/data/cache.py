@@ -27,12 +27,11 @@ import PIL
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from segmentation.data.checks import spread
+from segmentation.data.dataset import Samples, read, traced
+from segmentation.data.files import evenly_spaced
 from segmentation.data.machine import cores
-from segmentation.data.reading import read
-from segmentation.data.source import Samples, traced
 from segmentation.errors import UserError
-from segmentation.sample import Sample
+from segmentation.types import Sample
 
 log = logging.getLogger(__name__)
 
@@ -242,7 +241,7 @@ def _libraries() -> str:
 
 def _estimate(samples: Samples) -> int:
     """Bytes of all samples, told from some; exact where all have one size."""
-    some = [samples[index] for index in spread(len(samples), _SAMPLED)]
+    some = [samples[index] for index in evenly_spaced(len(samples), _SAMPLED)]
     return sum(each["image"].nbytes + each["mask"].nbytes for each in some) * len(samples) // len(some)
 
 

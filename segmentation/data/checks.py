@@ -1,15 +1,13 @@
 """A look at a data set before a run spends time on it."""
 
-from segmentation.data.opening import present_values
-from segmentation.data.source import Samples, Source
+from segmentation.data.dataset import Samples, SegmentationDataset
+from segmentation.data.files import LOOKS, evenly_spaced
+from segmentation.data.image_io import present_values
 from segmentation.errors import UserError
-from segmentation.sample import IGNORE_INDEX
-
-LOOKS = 16
-"""Samples of a split that are read."""
+from segmentation.types import IGNORE_INDEX
 
 
-def check(source: Source) -> None:
+def check_samples(source: SegmentationDataset) -> None:
     """Reads samples spread over each split, so that what is wrong with the data shows before the first step.
 
     The data sets check each file as they read it, its number of bands included, now as later. Beyond that,
@@ -25,16 +23,9 @@ def check(source: Source) -> None:
             _check_labels(split, samples, binary=source.classes.binary)
 
 
-def spread(length: int, count: int) -> list[int]:
-    """At most `count` evenly spaced indices below `length`, the first and the last among them."""
-    if length <= count:
-        return list(range(length))
-    return [round(step * (length - 1) / (count - 1)) for step in range(count)]
-
-
 def _check_labels(split: str, samples: Samples, *, binary: bool) -> None:
     seen: set[int] = set()
-    places = spread(len(samples), LOOKS)
+    places = evenly_spaced(len(samples), LOOKS)
     for index in places:
         seen |= set(present_values(samples[index]["mask"]))
     if seen == {IGNORE_INDEX}:

@@ -1,26 +1,120 @@
 """A source as Lightning sees it: loaders of batches, for training, validation and test."""
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
 import cv2
+import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
-from segmentation.data.augmentation import Transform, evaluation_transform
+from segmentation.config import DataSettings
+from segmentation.data.augmentation import Transform, evaluation_transform, resize_image, resize_mask
 from segmentation.data.cache import cached
-from segmentation.data.collate import collate_evaluation, collate_training
+from segmentation.data.dataset import PairDataset, Samples, SegmentationDataset, Trace, read, traced
 from segmentation.data.machine import cores
-from segmentation.data.pairs import PairDataset
-from segmentation.data.resized import resized
-from segmentation.data.sampler import InOrder, Shares, Shuffled, Turns
-from segmentation.data.source import Samples, Source
-from segmentation.data.transformed import Transformed
-from segmentation.sample import Batch, Sample
-from segmentation.settings import DataSettings
+from segmentation.data.samplers import Draw, InOrder, Shares, Shuffled, Turns
+from segmentation.types import IGNORE_INDEX, Batch, Sample
+
+# MERGED FROM data/collate: Samples -> batches.
+# MERGED FROM data/resized: A split at the size that the model sees: the part of the way that is the same in every e
+# MERGED FROM data/transformed: A split as torch's loader sees it: what is drawn, read and transformed.
+
+
+def collate_training(samples: list[Sample]) -> Batch:
+    """Equal sizes -> images uint8 (B, C, H, W), masks uint8 (B, H, W)."""
+    masks = np.stack([sample["mask"] for sample in samples])
+    return {**_stack_images(samples), "mask": torch.from_numpy(masks)}
+
+
+def collate_evaluation(samples: list[Sample]) -> Batch:
+    """Images of equal size -> uint8 (B, C, H, W); masks as a list, each uint8 (H, W) at its own size."""
+    masks = [torch.from_numpy(np.ascontiguousarray(sample["mask"])) for sample in samples]
+    return {**_stack_images(samples), "mask": masks}
+
+
+def _stack_images(samples: list[Sample]) -> Batch:
+    images = np.stack([sample["image"] for sample in samples])
+    # As a view, the stack of (H, W, C) pictures already is a channels-last (B, C, H, W) tensor.
+    image_BCHW = torch.from_numpy(images).permute(0, 3, 1, 2)
+    return {"image": image_BCHW, "mask": [], "name": [sample["name"] for sample in samples]}
+
+
+def resized(samples: Samples, size: tuple[int, int], *, masks: bool) -> Samples:
+    """Images, and with `masks` their masks too, at `size` (H, W); photographs are decoded no larger than needed."""
+    if isinstance(samples, PairDataset):
+        samples = replace(samples, least=size)
+    return _Resized(samples, size, masks)
+
+
+@dataclass(frozen=True)
+class _Resized:
+    samples: Samples
+    size: tuple[int, int]
+    masks: bool
+
+    @property
+    def names(self) -> Sequence[str]:
+        """As the samples' own."""
+        return self.samples.names
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = self.samples[index]
+        mask = resize_mask(sample["mask"], self.size) if self.masks else sample["mask"]
+        return {"image": resize_image(sample["image"], self.size), "mask": mask, "name": sample["name"]}
+
+    def trace(self) -> Trace:
+        """The samples' own, and the size."""
+        what, state = traced(self.samples)
+        return Trace(f"{what}\n{self.size} {self.masks}", state)
+
+
+class Transformed(Dataset[Sample]):
+    """A data set seen through a transform; its keys carry the seed of the draw.
+
+    `decoded` says that the samples come out of files, which several threads can read at once.
+    """
+
+    def __init__(self, samples: Samples, transform: Transform, *, decoded: bool) -> None:
+        self._samples = samples
+        self._transform = transform
+        self._decoded = decoded
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, draw: Draw) -> Sample:
+        return self._transformed(self._samples[draw.item], draw)
+
+    def __getitems__(self, draws: list[Draw]) -> list[Sample]:
+        """A batch, as torch's loader asks for it.
+
+        Without loader processes all cores read, which else would wait for one of them.
+        """
+        samples = self._read([draw.item for draw in draws])
+        return [self._transformed(sample, draw) for sample, draw in zip(samples, draws, strict=True)]
+
+    def _read(self, items: list[int]) -> Iterable[Sample]:
+        threads = torch.get_num_threads() if self._decoded else 1  # in a loader process torch has one
+        if threads == 1:
+            return map(self._samples.__getitem__, items)
+        return read(self._samples, items, self._pool, ahead=threads)
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(torch.get_num_threads())
+
+    def _transformed(self, sample: Sample, draw: Draw) -> Sample:
+        sample = self._transform(sample, draw.seed)
+        return sample if draw.counts else {**sample, "mask": np.full_like(sample["mask"], IGNORE_INDEX)}
 
 
 class Loader(DataLoader[Sample]):
@@ -41,7 +135,9 @@ class SegmentationData(LightningDataModule):
     and each process evaluates at least one image at a time.
     """
 
-    def __init__(self, source: Source, training: Transform, settings: DataSettings, *, seed: int) -> None:
+    def __init__(
+        self, source: SegmentationDataset, training: Transform, settings: DataSettings, *, seed: int
+    ) -> None:
         super().__init__()
         self.source = source
         self.evaluation = evaluation_transform(**settings.input)

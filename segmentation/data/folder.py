@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from segmentation.data.legend import parse_legend, read_legend
+from segmentation.data.class_map import parse_class_map, read_class_map
+from segmentation.data.dataset import PairDataset, SegmentationDataset
 from segmentation.data.masks import ColourMask, IndexMask, LabelMask
-from segmentation.data.pairs import PairDataset
-from segmentation.data.presplit import read_presplit
-from segmentation.data.source import Source
+from segmentation.data.splits import read_presplit
 from segmentation.errors import UserError
 
 
@@ -19,7 +18,7 @@ def folder(
     classes: Path | None = None,
     names: list[Any] | dict[Any, Any] | None = None,
     ignore: Sequence[Any] = (),
-) -> Source:
+) -> SegmentationDataset:
     """`root` holds train, val and possibly test, each with images, read with `channels` bands, and masks.
 
     The classes stand in the file `classes` (default: classes.yaml in `root`) under names, colours and ignore,
@@ -32,9 +31,9 @@ def folder(
         raise UserError(f"dataset.names and dataset.classes={classes} both describe the classes: give one.")
     path = classes or root / "classes.yaml"
     legend = (
-        parse_legend(read_legend(path), str(path), ignore)
+        parse_class_map(read_class_map(path), str(path), ignore)
         if names is None
-        else parse_legend({"names": names}, "dataset", ignore)
+        else parse_class_map({"names": names}, "dataset", ignore)
     )
     decoder = LabelMask(
         IndexMask(legend.classes, legend.ignored_labels),
@@ -42,4 +41,4 @@ def folder(
     )
     parts, notes = read_presplit(root)
     data = {split: PairDataset(pairs, decoder, channels) for split, pairs in parts.items()}
-    return Source(legend.classes, **data, notes=notes, channels=channels)
+    return SegmentationDataset(legend.classes, **data, notes=notes, channels=channels)

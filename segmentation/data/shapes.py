@@ -10,10 +10,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from segmentation.classes import Classes
-from segmentation.data.source import Source, Trace
+from segmentation.data.dataset import SegmentationDataset, Trace
 from segmentation.errors import UserError
-from segmentation.sample import Sample
+from segmentation.types import Classes, Sample
 
 NAMES = ("background", "disc", "triangle", "cross")
 PALETTE = ((40, 44, 52), (230, 80, 70), (250, 190, 60), (70, 160, 240))
@@ -144,7 +143,7 @@ def shapes(
     test: int = 256,
     seed: int = 0,
     binary: bool = False,
-) -> Source:
+) -> SegmentationDataset:
     """Four classes, or with `binary` discs against everything else, other shapes included.
 
     `size` is the side of an image in pixels, `train`, `val` and `test` are numbers of images; `channels` are
@@ -164,4 +163,4 @@ def shapes(
         name: Shapes(length, size, (seed, number), channels, 1 if binary else None)
         for number, (name, length) in enumerate(lengths.items())
     }
-    return Source(classes, parts["train"], parts["val"], parts["test"], channels=channels)
+    return SegmentationDataset(classes, parts["train"], parts["val"], parts["test"], channels=channels)

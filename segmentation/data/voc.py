@@ -5,13 +5,11 @@ from typing import Literal
 
 import numpy as np
 
-from segmentation.classes import IGNORE_COLOUR, Classes
-from segmentation.data.files import Listing, Pairs, contents, list_files, missing_folder, pair_folders
+from segmentation.data.dataset import PairDataset, SegmentationDataset
+from segmentation.data.files import Listing, Names, Pairs, contents, list_files, missing_folder, pair_folders
 from segmentation.data.masks import ColourMask, IndexMask, LabelMask
-from segmentation.data.names import Names
-from segmentation.data.pairs import PairDataset
-from segmentation.data.source import Source
 from segmentation.errors import UserError
+from segmentation.types import IGNORE_COLOUR, Classes
 
 NAMES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -43,7 +41,7 @@ def voc(
     root: Path,
     train_list: Literal["train", "trainval"] = "train",
     download: bool = False,
-) -> Source:
+) -> SegmentationDataset:
     """21 classes; the borders (255, or their colour in RGB masks) are ignored; val serves as test.
 
     `root` holds the devkit's JPEGImages, directly or in [VOCdevkit/]VOC2012, or the four folders. With
@@ -75,7 +73,7 @@ def voc(
     decoder = LabelMask(IndexMask(classes), ColourMask(classes, (IGNORE_COLOUR,)))
     train, val = (PairDataset(parts[split], decoder, channels) for split in ("train", "val"))
     notes = (_NO_TEST, _TRAINVAL) if train_list == "trainval" else (_NO_TEST,)
-    return Source(classes, train, val, val, notes, channels)
+    return SegmentationDataset(classes, train, val, val, notes, channels)
 
 
 def _find_tree(root: Path) -> Path | None:

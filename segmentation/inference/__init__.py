@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from segmentation.inference.prediction import Prediction
+    from segmentation.inference.outputs import Prediction
     from segmentation.inference.predictor import Predictor
-    from segmentation.inference.views import Augmentation
+    from segmentation.inference.tta import Augmentation
 
 __all__ = ["Prediction", "Predictor", "load"]
 
@@ -37,7 +37,7 @@ def __getattr__(name: str) -> Any:
 
         return Predictor
     if name == "Prediction":
-        from segmentation.inference.prediction import Prediction
+        from segmentation.inference.outputs import Prediction
 
         return Prediction
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

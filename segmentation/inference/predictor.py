@@ -11,17 +11,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from segmentation.checkpoint import Trained
+from segmentation.config import checked
 from segmentation.data.augmentation import evaluation_transform
+from segmentation.environment import autocast, choose_device, choose_precision, enough_memory
 from segmentation.errors import UserError
-from segmentation.inference.arrays import predict_array
-from segmentation.inference.device import choose_device, enough_memory
-from segmentation.inference.pixels import Picture, as_pixels
-from segmentation.inference.prediction import Prediction
-from segmentation.inference.tiles import Tiling
-from segmentation.inference.views import Augmentation, describe, views
-from segmentation.models.compiling import compile_whole
-from segmentation.options import checked
-from segmentation.precision import autocast, choose_precision
+from segmentation.inference.inputs import Picture, as_pixels
+from segmentation.inference.outputs import Prediction
+from segmentation.inference.tiling import Tiling, predict_array
+from segmentation.inference.tta import Augmentation, describe_tta, tta_views
+from segmentation.models.compile import compile_whole
 
 
 class Predictor:
@@ -48,7 +46,7 @@ class Predictor:
     ) -> None:
         self.trained = trained
         self.device = choose_device(device)
-        self._views = views(tta)
+        self._views = tta_views(tta)
         self.precision = choose_precision(precision, self.device)
         self._model = self._prepared(trained.model, compile)
         self._transform = evaluation_transform(size=trained.size, resize=trained.resize)
@@ -56,7 +54,7 @@ class Predictor:
     @property
     def tta(self) -> str:
         """The test-time augmentation in words, for a report's protocol."""
-        return describe(self._views)
+        return describe_tta(self._views)
 
     def predict(
         self,
@@ -171,5 +169,5 @@ class Predictor:
 
     def _with(self, tta: Augmentation) -> "Predictor":
         other = copy(self)
-        other._views = views(tta)
+        other._views = tta_views(tta)
         return other

@@ -5,14 +5,12 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from segmentation.config import LeaderboardSettings, read_leaderboard_settings
 from segmentation.errors import UserError, closest
-from segmentation.leaderboard.board import Board, boards
-from segmentation.leaderboard.page import render
-from segmentation.leaderboard.run import Run
-from segmentation.leaderboard.runs import read_runs
-from segmentation.leaderboard.settings import Settings, read_settings
-from segmentation.leaderboard.text import comma_separated, markdown
-from segmentation.report.text import write_text
+from segmentation.leaderboard.boards import Board, boards
+from segmentation.leaderboard.page import comma_separated, markdown, render
+from segmentation.leaderboard.runs import Run, read_runs
+from segmentation.report.report import write_text
 
 __all__ = ["leaderboard"]
 
@@ -25,7 +23,7 @@ def leaderboard(config: Mapping[str, Any]) -> float:
     Raises `UserError` for wrong options, folders without runs, a metric that no run has, and
     benchmarks of other models.
     """
-    settings = read_settings(config)
+    settings = read_leaderboard_settings(config)
     runs = read_runs(settings.folders)
     failed = [run for run in runs if run.report is None]
     _check_metric(settings.metric, runs)
@@ -50,7 +48,7 @@ def _check_metric(metric: str, runs: list[Run]) -> None:
     raise UserError(f"metric={metric} is in no report of these runs.{closest(metric, names)}")
 
 
-def _with_latencies(made: list[Board], settings: Settings) -> tuple[list[Board], str]:
+def _with_latencies(made: list[Board], settings: LeaderboardSettings) -> tuple[list[Board], str]:
     if settings.benchmarks is None and settings.latency == 0:
         return made, ""
     # Imported here: torch takes seconds that a table alone should not cost.

@@ -11,8 +11,8 @@ from typing import Any
 
 from segmentation import checkpoint
 from segmentation.errors import UserError
-from segmentation.leaderboard.board import Board, Row
-from segmentation.leaderboard.run import Run
+from segmentation.leaderboard.boards import Board, Row
+from segmentation.leaderboard.runs import Run
 
 _LEAST = 5
 """Passes that are timed however slow they are."""

@@ -1,11 +1,152 @@
 """Where runs are: their folders at any depth."""
 
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from segmentation.config import flat
 from segmentation.errors import UserError
-from segmentation.leaderboard.run import Run, read_run
+
+# MERGED FROM leaderboard/run: What one training left in its folder, finished or not.
+
+_PLACES = ("root", "classes", "split")
+"""Options of a data set that name files."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run by its name under the folder that was asked for.
+
+    `options` is its config, `section.option` -> value. `report` is what came of it; where there is none,
+    `reason` says why. `note` is what should stand beside its numbers; `ended` is when they were written, in
+    seconds since 1970.
+    """
+
+    name: str
+    folder: Path
+    options: Mapping[str, Any]
+    report: Mapping[str, Any] | None
+    reason: str
+    note: str
+    ended: float = 0.0
+
+    def score(self, metric: str) -> float | None:
+        """None where the run has no such number."""
+        value = self.report["metrics"].get(metric) if self.report else None
+        return None if value is None else float(value)
+
+
+def read_run(folder: Path, name: str) -> Run:
+    """The run; one that cannot be read did not finish, and what is damaged is its reason."""
+    try:
+        return _read(folder, name)
+    except _DamagedError as file:
+        return Run(name, folder, {}, None, f"{file} is damaged: delete the run, or start it again", "")
+    except (OSError, ValueError, RuntimeError) as error:
+        return Run(name, folder, {}, None, f"cannot be read: {error}", "")
+
+
+class _DamagedError(Exception):
+    """Its message is the file's name."""
+
+
+@dataclass(frozen=True)
+class _Protocol:
+    split_sha256: dict[str, str]
+
+
+@dataclass(frozen=True)
+class _Model:
+    backbone: dict[str, Any]
+    head: dict[str, Any]
+    parameters: int
+
+
+@dataclass(frozen=True)
+class _Report:
+    """The least that a table needs of a report."""
+
+    metrics: dict[str, float | None]
+    protocol: _Protocol
+    model: _Model
+    data: dict[str, Any]
+
+
+def _read(folder: Path, name: str) -> Run:
+    config = _parsed(folder, "config.yaml", yaml.safe_load) or {}
+    report = _parsed(folder, "report.json", json.loads)
+    runtime = _runtime(folder)
+    start = Path(str(runtime.get("cwd") or ""))
+    options = _choices(runtime, config) | flat({**config, "dataset": _placed(config.get("dataset"), start)})
+    note = _last_line(folder / "pruned.txt")
+    if report is None:
+        return Run(name, folder, options, None, _reason(folder), note)
+    try:
+        TypeAdapter(_Report).validate_python(report)
+    except ValidationError as error:
+        raise _DamagedError("report.json") from error
+    report["data"] = _placed(report["data"], start)
+    return Run(name, folder, options, report, "", note, (folder / "report.json").stat().st_mtime)
+
+
+def _runtime(folder: Path) -> dict[str, Any]:
+    """What Hydra kept of the command: where it ran, and which options of the groups it chose."""
+    kept = _parsed(folder, ".hydra/hydra.yaml", yaml.safe_load) or {}
+    hydra = kept.get("hydra")
+    runtime = hydra.get("runtime") if isinstance(hydra, dict) else None
+    return runtime if isinstance(runtime, dict) else {}
+
+
+def _choices(runtime: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """The names of the groups' options (`augmentation.name`), which not every section holds itself."""
+    choices = runtime.get("choices")
+    if not isinstance(choices, dict):
+        return {}
+    return {f"{group}.name": name for group, name in choices.items() if isinstance(config.get(group), dict)}
+
+
+def _placed(data: Any, start: Path) -> Any:
+    """A data set's options; the same files are the same, however they were typed by who stood in `start`."""
+    if not isinstance(data, Mapping):
+        return data
+    return {
+        key: str((start / Path(value).expanduser()).resolve())
+        if key in _PLACES and isinstance(value, str)
+        else value
+        for key, value in data.items()
+    }
+
+
+def _reason(folder: Path) -> str:
+    if told := _last_line(folder / "error.txt"):
+        return told
+    history = folder / "metrics.csv"
+    epochs = len(history.read_text(errors="replace").splitlines()) - 1 if history.is_file() else 0
+    return f"not finished: {max(epochs, 0)} whole epoch(s) so far"
+
+
+def _last_line(path: Path) -> str:
+    lines = path.read_text(errors="replace").split("\n") if path.is_file() else []
+    return next((line for line in reversed(lines) if line.strip()), "")
+
+
+def _parsed(folder: Path, name: str, parse: Any) -> dict[str, Any] | None:
+    path = folder / name
+    if not path.is_file():
+        return None
+    try:
+        content = parse(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise _DamagedError(name) from error
+    if not isinstance(content, dict):
+        raise _DamagedError(name)
+    return content
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:

@@ -4,6 +4,8 @@ from typing import Any
 
 from torch import nn
 
+from segmentation.config import create
+from segmentation.losses.functional import pooled
 from segmentation.losses.modules import (
     BCE,
     BCEDice,
@@ -14,8 +16,6 @@ from segmentation.losses.modules import (
     Lovasz,
     Tversky,
 )
-from segmentation.losses.pooling import pooled
-from segmentation.options import create
 
 __all__ = ["LOSSES", "create_loss", "pooled"]
 

@@ -5,7 +5,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from segmentation.functional import is_ignored
-from segmentation.metrics.slabs import slabs
+from segmentation.metrics.curves import chunks
 
 BINS = 15
 """Equal bins of confidence, as in Guo et al. 2017 (arXiv:1706.04599)."""
@@ -41,7 +41,7 @@ class Calibration(Metric):
 
     def update(self, probabilities_BKHW: Tensor, labels_BHW: Tensor, mask_BHW: Tensor) -> None:
         """Adds probabilities 0..1, the labels decided from them, and the truth; 255 and nan are left out."""
-        for slab in slabs(probabilities_BKHW, labels_BHW, mask_BHW):
+        for slab in chunks(probabilities_BKHW, labels_BHW, mask_BHW):
             self._add(*slab)
 
     def compute(self) -> dict[str, Tensor]:

@@ -1,8 +1,80 @@
 """What is counted while batches pass; scores are derived from it once, at the end."""
 
+import math
+from collections.abc import Sequence
+from statistics import fmean, median
+
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+
+# MERGED FROM metrics/scores: Scores from counts alone, so that they are exact for the whole data set whatever the b
+# MERGED FROM metrics/images: Scores of single images: other numbers than the data set's, under names of their own.
+
+Scores = dict[str, float]
+
+
+def scores(counts_KK: Tensor, *, binary: bool) -> Scores:
+    """The scores of a confusion matrix (rows truth, columns prediction), each 0..1, nan where undefined.
+
+    A ratio is undefined where its denominator is zero: the IoU and Dice of a class in neither truth nor
+    prediction, the precision of a class never predicted, the recall of one without a pixel. Means over
+    classes leave out what is undefined, as scikit-learn does with `zero_division=nan`:
+
+    - `miou`: mean IoU, over `classes_counted` of the K classes
+    - `pixel_accuracy`: share of right pixels; `mean_accuracy`: mean over classes of the share of their pixels
+    - `fw_iou`: IoU weighted by each class's share of the pixels
+    - `dice` and `f1` (the same for labels), `precision`, `recall`: means over classes; for binary data of the
+      foreground, class 1, with its `iou` and `specificity`, the share of background left alone
+    """
+    return {name: float(value) for name, value in columns(counts_KK, binary=binary).items()}
+
+
+def columns(counts_KK: Tensor, *, binary: bool) -> dict[str, Tensor]:
+    """Name -> `scores` of one confusion matrix or of many, (..., K, K): float64 (...), on the CPU."""
+    counts_KK = counts_KK.double().cpu()
+    by_class = ratios(counts_KK)
+    iou_K, pixels_K = by_class["iou"], counts_KK.sum(-1)
+    pixels = pixels_K.sum(-1)
+    values = {
+        "miou": iou_K.nanmean(-1),
+        "pixel_accuracy": _right(counts_KK).sum(-1) / pixels,
+        "mean_accuracy": by_class["recall"].nanmean(-1),
+        "fw_iou": (iou_K * pixels_K).nansum(-1) / pixels,
+    }
+    if binary:
+        values |= {name: ratio_K[..., 1] for name, ratio_K in by_class.items()}
+        values["specificity"] = by_class["recall"][..., 0]
+    else:
+        values |= {name: ratio_K.nanmean(-1) for name, ratio_K in by_class.items() if name != "iou"}
+    values["f1"] = values["dice"]
+    values["classes_counted"] = (~iou_K.isnan()).sum(-1).double()
+    return values
+
+
+def per_class(counts_KK: Tensor, names: Sequence[str]) -> dict[str, Scores]:
+    """`iou`, `dice`, `precision` and `recall` of each class, 0..1 or nan, and its true `pixels`."""
+    counts_KK = counts_KK.double().cpu()
+    table = ratios(counts_KK) | {"pixels": counts_KK.sum(1)}
+    return {
+        name: {column: float(values_K[index]) for column, values_K in table.items()}
+        for index, name in enumerate(names)
+    }
+
+
+def ratios(counts_KK: Tensor) -> dict[str, Tensor]:
+    """`iou`, `dice`, `precision` and `recall` by class, (..., K) each, of confusion matrices (..., K, K)."""
+    right_K, truth_K, predicted_K = _right(counts_KK), counts_KK.sum(-1), counts_KK.sum(-2)
+    return {
+        "iou": right_K / (truth_K + predicted_K - right_K),
+        "dice": 2 * right_K / (truth_K + predicted_K),
+        "precision": right_K / predicted_K,
+        "recall": right_K / truth_K,
+    }
+
+
+def _right(counts_KK: Tensor) -> Tensor:
+    return counts_KK.diagonal(dim1=-2, dim2=-1)
 
 
 def image_counts(labels_BHW: Tensor, mask_BHW: Tensor, num_classes: int) -> Tensor:
@@ -65,3 +137,25 @@ class MeanLoss(Metric):
     def compute(self) -> Tensor:
         """The weighted mean, a float64 scalar."""
         return self.total / self.weight
+
+
+_NAMES = ("miou", "dice", "pixel_accuracy")
+_BINARY_NAMES = (*_NAMES, "iou")
+
+
+def image_scores(counts_BKK: Tensor, *, binary: bool) -> list[Scores]:
+    """`miou`, `dice` and `pixel_accuracy` (binary: `iou` as well) of each image, as `scores` defines them."""
+    names = _BINARY_NAMES if binary else _NAMES
+    table = columns(counts_BKK, binary=binary)
+    values = zip(*(table[name].tolist() for name in names), strict=True)
+    return [dict(zip(names, row, strict=True)) for row in values]
+
+
+def image_means(rows: Sequence[Scores], *, binary: bool) -> Scores:
+    """`image_miou_mean`, `image_miou_median` and so on over images; those where a score is nan are left out."""
+    means = {}
+    for name in _BINARY_NAMES if binary else _NAMES:
+        values = [row[name] for row in rows if not math.isnan(row[name])]
+        means[f"image_{name}_mean"] = fmean(values) if values else math.nan
+        means[f"image_{name}_median"] = median(values) if values else math.nan
+    return means

@@ -1,11 +1,8 @@
 """Models: any head on any backbone, described by plain data."""
 
-from segmentation.models.coco import pretrained_options
 from segmentation.models.heads import HEADS
-from segmentation.models.segmenter import Segmenter, create_segmenter
-from segmentation.models.sharding import shard
-from segmentation.models.state import WeightsReport
-from segmentation.models.weights import load_weights
+from segmentation.models.pretrained import WeightsReport, load_weights, pretrained_options
+from segmentation.models.segmenter import Segmenter, create_segmenter, shard
 
 __all__ = [
     "HEADS",

@@ -6,14 +6,18 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.nn.functional import pad
 
+from segmentation.config import create
 from segmentation.errors import UserError
 from segmentation.functional import resize
-from segmentation.models.backbones import STRIDES, Backbone, create_backbone
-from segmentation.models.channels import in_turn
+from segmentation.models.backbones import create_backbone
+from segmentation.models.backbones.base import STRIDES, Backbone, in_turn
 from segmentation.models.heads import HEADS, FCNHead
-from segmentation.options import create
+
+# MERGED FROM models/sharding: A model whose weights are cut up between processes.
 
 _SMALLEST = 32  # pixels: what all trunks make at least one cell of, though some round down
 
@@ -134,3 +138,17 @@ def create_segmenter(
         "aux": aux,
     }
     return Segmenter(trunk, top, aux_head, description)
+
+
+def shard(model: Segmenter, mesh: DeviceMesh) -> None:
+    """Leaves each process of `mesh` its share of every weight; a part is put together for as long as it computes.
+
+    In place, and once: a second call does nothing. All processes must come to the same forward passes from then on.
+    """
+    if isinstance(model, FSDPModule):
+        return
+    model.to(memory_format=torch.contiguous_format)  # what else there is cannot be cut
+    for part in model.children():
+        fully_shard(part, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    register_fsdp_forward_method(model, "with_auxiliary")

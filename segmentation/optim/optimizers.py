@@ -3,6 +3,7 @@
 All are fused where they can be: one pass over the memory of a step instead of several, half its time on a CPU too.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,8 +12,16 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from segmentation.optim.checks import check
-from segmentation.options import create
+from segmentation.config import create
+from segmentation.errors import UserError
+
+# MERGED FROM optim/checks: Options held to their range.
+
+
+def check(option: str, value: object, right: bool, rule: str) -> None:
+    """Raises `UserError`, "it must be RULE", unless the value is `right`; infinity and nan never are."""
+    if not right or (isinstance(value, float) and not math.isfinite(value)):
+        raise UserError(f"{option}={value} is not right: it must be {rule}.")
 
 
 def adam(

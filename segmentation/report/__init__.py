@@ -1,6 +1,6 @@
 """Scores -> files that people and programs read: JSON, Markdown, HTML, CSV, figures."""
 
 from segmentation.report.protocol import protocol, split_hash
-from segmentation.report.text import markdown, table, write_report
+from segmentation.report.report import markdown, table, write_report
 
 __all__ = ["markdown", "protocol", "split_hash", "table", "write_report"]

@@ -1,13 +1,17 @@
 """What an evaluation found, as the writers of its files take it."""
 
+import csv
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from segmentation.classes import Classes
+from segmentation.types import Classes
+
+# MERGED FROM report/csvs: The numbers of an evaluation as tables that any program opens.
 
 MAIN = {True: "iou", False: "miou"}
 """The score that ranks images: the foreground's IoU for binary data, else the mean over classes."""
@@ -59,3 +63,66 @@ def worst_first(images: list[ImageScores], *, binary: bool) -> tuple[ImageScores
         return (math.inf if math.isnan(score) else score), image.name
 
     return tuple(sorted(images, key=rank))
+
+
+_CURVES = {
+    "roc": ("threshold", "false_positive_rate", "true_positive_rate"),
+    "pr": ("threshold", "recall", "precision"),
+}
+_RELIABILITY = ("low", "high", "confidence", "accuracy", "pixels")
+
+
+def write_csvs(folder: Path, evaluation: Evaluation) -> None:
+    """`per_image.csv` from worst to best, `confusion.csv`, `roc.csv`, `pr.csv` and `reliability.csv`.
+
+    A cell of what is not defined is empty.
+    """
+    _write_images(folder / "per_image.csv", evaluation)
+    _write_confusion(folder / "confusion.csv", evaluation)
+    for kind, columns in _CURVES.items():
+        _write_curve(folder / f"{kind}.csv", evaluation, kind, columns)
+    rows = ([_cell(row[column]) for column in _RELIABILITY] for row in evaluation.curves["reliability"])
+    _write(folder / "reliability.csv", _RELIABILITY, rows)
+
+
+def _write_images(path: Path, evaluation: Evaluation) -> None:
+    names = evaluation.classes.names
+    scores = list(evaluation.images[0].scores) if evaluation.images else []
+    first = [evaluation.main, *(score for score in scores if score != evaluation.main)]
+    by_class = [] if evaluation.classes.binary else [f"iou/{name}" for name in names]
+    rows = (
+        [
+            image.name,
+            *(_cell(image.scores[score]) for score in first),
+            *([] if evaluation.classes.binary else map(_cell, image.ious.tolist())),
+        ]
+        for image in evaluation.images
+    )
+    _write(path, ["name", *first, *by_class], rows)
+
+
+def _write_confusion(path: Path, evaluation: Evaluation) -> None:
+    names = evaluation.classes.names
+    rows = ([name, *counts.tolist()] for name, counts in zip(names, evaluation.confusion, strict=True))
+    _write(path, ["truth \\ prediction", *names], rows)
+
+
+def _write_curve(path: Path, evaluation: Evaluation, kind: str, columns: Sequence[str]) -> None:
+    rows = (
+        [evaluation.classes.names[label], *map(_cell, point)]
+        for label, curve in zip(evaluation.scored, evaluation.curves[kind], strict=True)
+        for point in zip(*(curve[column] for column in columns), strict=True)
+    )
+    _write(path, ["class", *columns], rows)
+
+
+def _cell(value: float) -> str:
+    return "" if np.isnan(value) else f"{value:.6g}"
+
+
+def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    # File names need not be UTF-8; Python carries their odd bytes as surrogates.
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from segmentation.report.charts import Chart, charts
 from segmentation.report.evaluation import Evaluation
+from segmentation.report.svg import Chart, charts
 
 _MANY = 20
 """Classes beyond which cells hold no number and curves no legend: they could not be read."""

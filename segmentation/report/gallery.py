@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from segmentation.classes import IGNORE_COLOUR, Classes
-from segmentation.pictures import as_rgb
 from segmentation.report.evaluation import Evaluation, ImageScores
-from segmentation.sample import IGNORE_INDEX
+from segmentation.types import IGNORE_COLOUR, IGNORE_INDEX, Classes
+from segmentation.visualization import as_rgb
 
 Look = Callable[[int], tuple[np.ndarray, np.ndarray, np.ndarray]]
 """Index in the split -> image uint8 (H, W, C), truth and prediction uint8 (H, W)."""

@@ -5,15 +5,17 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from segmentation.data.source import Source
-from segmentation.sample import IGNORE_INDEX
+from segmentation.data.dataset import SegmentationDataset
+from segmentation.types import IGNORE_INDEX
 
 SCORED_AT = "the size of each mask file; logits are resized to it, bilinear, corners not aligned"
 
 RESIZED_BY = "bilinear, or averaged over areas where a side shrinks to less than half"
 
 
-def protocol(source: Source, *, size: tuple[int, int], resize: bool, threshold: float) -> dict[str, Any]:
+def protocol(
+    source: SegmentationDataset, *, size: tuple[int, int], resize: bool, threshold: float
+) -> dict[str, Any]:
     """How the numbers of a run are taken, in plain data."""
     binary = source.classes.binary
     return {
@@ -31,7 +33,7 @@ def protocol(source: Source, *, size: tuple[int, int], resize: bool, threshold: 
 
 
 def evaluation_protocol(
-    source: Source,
+    source: SegmentationDataset,
     dataset: Mapping[str, Any],
     split: str,
     *,

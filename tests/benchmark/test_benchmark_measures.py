@@ -10,12 +10,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from segmentation.benchmark.memory import held_bytes, peak_memory
-from segmentation.benchmark.scores import read_scores, score_of
-from segmentation.benchmark.settings import Budget
-from segmentation.benchmark.timing import Timing, measure
-from segmentation.benchmark.work import count_flops, count_parameters
-from segmentation.benchmark.workload import Workload
+from segmentation.benchmark.measure import (
+    Timing,
+    Workload,
+    count_flops,
+    count_parameters,
+    held_bytes,
+    measure,
+    peak_memory,
+    read_scores,
+    score_of,
+)
+from segmentation.config import Budget
 from segmentation.errors import UserError
 from segmentation.losses import create_loss
 from segmentation.models import create_segmenter

@@ -10,9 +10,7 @@ from made_rows import score, write_result
 from PIL import Image
 
 from segmentation.benchmark import gather
-from segmentation.benchmark.labels import Box, place
-from segmentation.benchmark.picture import speed_figure
-from segmentation.benchmark.row import read_rows
+from segmentation.benchmark.results import Box, place, read_rows, speed_figure
 
 
 def table_rows(folder: Path) -> list[list[str]]:

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segmentation.callbacks.curves import draw_curves
-from segmentation.callbacks.history import History, read_history
-from segmentation.classes import IGNORE_COLOUR, Classes
-from segmentation.pictures import colourise, legend, side_by_side
+from segmentation.callbacks.history import History, draw_curves, read_history
+from segmentation.types import IGNORE_COLOUR, Classes
+from segmentation.visualization import colourise, legend, side_by_side
 
 THREE = Classes(("ground", "a rather long name", "tree"), ((1, 2, 3), (200, 0, 0), (0, 200, 0)))
 

@@ -9,8 +9,8 @@ from pytorch_lightning import Trainer
 
 from segmentation.build import build_data, build_task
 from segmentation.callbacks.profile import Clock, Profile, shares
-from segmentation.data import open_source
-from segmentation.settings import read_settings
+from segmentation.config import read_training_settings
+from segmentation.data import open_dataset
 
 
 def test_what_lies_within_something_else_counts_for_itself() -> None:
@@ -42,13 +42,13 @@ def test_shares_add_up() -> None:
 
 @pytest.mark.parametrize("steps", [6, 3])
 def test_a_run_leaves_its_shares_and_stops_when_it_has_its_trace(tmp_path: Path, steps: int) -> None:
-    settings = read_settings(
+    settings = read_training_settings(
         composed(
             *("dataset.size=48", "data.size=[48,48]", "data.batch_size=1", f"dataset.train={steps}"),
             *("backbone=mobilenetv3_small", "head=lraspp", "dataset.val=1", "precision=32-true"),
         )
     )
-    source = open_source(3, **settings.dataset)
+    source = open_dataset(3, **settings.dataset)
     profile = Profile(tmp_path, warmup=1, steps=3, traced=1)
     trainer = Trainer(
         max_epochs=1,

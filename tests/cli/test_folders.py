@@ -9,8 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segmentation.cli.folders import job_folder
-from segmentation.cli.sweep import plan_sweep
+from segmentation.cli.sweep import job_folder, plan_sweep
 from segmentation.errors import UserError
 
 

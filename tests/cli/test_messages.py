@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from scripts import run_script
 
-from segmentation.cli.help import help_text
+from segmentation.cli.main import help_text
 from segmentation.cli.resume import resumed
 from segmentation.errors import UserError
 

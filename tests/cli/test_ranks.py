@@ -12,8 +12,8 @@ from conftest import ROOT
 from filelock import FileLock
 from torch.distributed import HashStore, TCPStore
 
-from segmentation.cli import meeting
-from segmentation.cli.ranks import leading, refuse_sweep
+from segmentation.cli import launch
+from segmentation.cli.launch import leading, refuse_sweep
 from segmentation.errors import UserError
 
 # What a launcher does in each of its tasks. Where another command holds the folder, the first never comes to the
@@ -116,13 +116,13 @@ def test_no_task_waits_in_a_job_that_the_first_has_ended(
     waits: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended = threading.Event()
-    monkeypatch.setattr(meeting, "_GRACE_S", 0.1 if waits else 60.0)
+    monkeypatch.setattr(launch, "_GRACE_S", 0.1 if waits else 60.0)
     monkeypatch.setattr(os, "_exit", lambda status: ended.set())
     store = HashStore()
-    with meeting.no_longer_than_first(store):
+    with launch.no_longer_than_first(store):
         assert not ended.wait(1.2)
-    meeting.tell_over(store)
-    with meeting.no_longer_than_first(store):
+    launch.tell_over(store)
+    with launch.no_longer_than_first(store):
         assert ended.wait(10.0 if waits else 1.2) == waits
 
 

@@ -11,8 +11,7 @@ import yaml
 from conftest import composed
 from filelock import FileLock
 
-from segmentation.cli.latest import latest_unfinished
-from segmentation.cli.takeup import differences, take_up
+from segmentation.cli.resume import differences, latest_unfinished, take_up
 from segmentation.errors import UserError
 
 

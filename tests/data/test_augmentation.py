@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from segmentation.data.augmentation import evaluation_transform, training_transform
 from segmentation.errors import UserError
-from segmentation.sample import IGNORE_INDEX, Sample
+from segmentation.types import IGNORE_INDEX, Sample
 
 CONF = Path(__file__).parents[2] / "conf" / "augmentation"
 

@@ -10,9 +10,8 @@ import rasterio
 from made_data import flat, image, save
 from PIL import Image
 
-from segmentation.data import bands, open_source, opening
-from segmentation.data.bands import is_tiff, to_bytes
-from segmentation.data.images import read_image
+from segmentation.data import image_io, open_dataset
+from segmentation.data.image_io import is_tiff, read_image, to_bytes
 from segmentation.errors import UserError
 
 CHANNELS = [1, 2, 3, 4, 5, 8]
@@ -216,8 +215,8 @@ def test_a_tiff_is_known_by_its_contents(tmp_path: Path) -> None:
 def test_large_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.save(tmp_path / "a.npy", noise(5))
     write_tiff(tmp_path / "a.tif", noise(5))
-    monkeypatch.setattr(bands, "MAX_PIXELS", 95)
-    monkeypatch.setattr(opening, "MAX_PIXELS", 95)
+    monkeypatch.setattr(image_io, "MAX_PIXELS", 95)
+    monkeypatch.setattr(image_io, "MAX_PIXELS", 95)
     for name in ("a.npy", "a.tif"):
         with pytest.raises(UserError, match=rf"{name} has 12x8 pixels, more than 95"):
             read_image(tmp_path / name, 5)
@@ -244,7 +243,7 @@ def test_data_sets_read_their_images_so(channels: int, tmp_path: Path) -> None:
     for path in sorted((tmp_path / "images").iterdir()):
         path.unlink()
         np.save(path.with_suffix(".npy"), noise(channels))
-    source = open_source(channels, **options)
+    source = open_dataset(channels, **options)
     assert source.channels == channels
     assert all(np.array_equal(samples[0]["image"], noise(channels)) for samples in source.splits().values())
 
@@ -254,9 +253,9 @@ def test_the_first_look_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"images/p\d\.png holds 3 bands, but the model takes 4: train with data\.ch"
     ):
-        open_source(4, **options)
+        open_dataset(4, **options)
 
 
 def test_the_number_is_no_option_of_a_data_set(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no option 'dataset\.channels'"):
-        open_source(3, **flat(tmp_path), channels=4)
+        open_dataset(3, **flat(tmp_path), channels=4)

@@ -8,18 +8,18 @@ import pytest
 from made_data import divided, fill, flat, image, mask, save
 from PIL import Image
 
-from segmentation.data import create_source
-from segmentation.data.binary_masks import BinaryMask
-from segmentation.data.checks import check
-from segmentation.data.split import write_split
+from segmentation.data import create_dataset
+from segmentation.data.checks import check_samples
+from segmentation.data.masks import BinaryMask
+from segmentation.data.splits import write_split
 from segmentation.errors import UserError
 
 EXPECTED = mask(0, 1)
 
 
 def first_mask(options: dict[str, Any], **more: Any) -> np.ndarray:
-    source = create_source(**options, **more)
-    check(source)
+    source = create_dataset(**options, **more)
+    check_samples(source)
     return source.train[0]["mask"]
 
 
@@ -96,9 +96,9 @@ def test_ignored_value(
 def test_rare_foreground_is_looked_for(tmp_path: Path) -> None:
     flat(tmp_path, count=60, values=(0,))
     options: dict[str, Any] = {"name": "binary", "root": str(tmp_path)}
-    name = create_source(**options, threshold=127).train.names[1]
+    name = create_dataset(**options, threshold=127).train.names[1]
     save(tmp_path / "masks" / f"{name}.png", mask(0, 1))
-    decoder = create_source(**options).train.decoder  # type: ignore[attr-defined]
+    decoder = create_dataset(**options).train.decoder  # type: ignore[attr-defined]
     assert decoder == BinaryMask(0, None, 1)
 
 
@@ -111,8 +111,8 @@ def test_soft_edges_may_hold_one(tmp_path: Path) -> None:
 def test_folders(suffix: str, test: bool, tmp_path: Path) -> None:
     for number, split in enumerate(("train", "val", "test")[: 2 + test]):
         fill(tmp_path / f"{split}{suffix}", 2, start=10 * number)
-    source = create_source(name="binary", root=tmp_path)
-    check(source)
+    source = create_dataset(name="binary", root=tmp_path)
+    check_samples(source)
     assert source.names() == {
         "train": ["p0", "p1"],
         "val": ["p10", "p11"],
@@ -124,21 +124,21 @@ def test_folders(suffix: str, test: bool, tmp_path: Path) -> None:
 def test_same_names_in_two_folders_are_noted(tmp_path: Path) -> None:
     for split in ("train", "val"):
         fill(tmp_path / split, 5)
-    notes = create_source(name="binary", root=tmp_path).notes
+    notes = create_dataset(name="binary", root=tmp_path).notes
     assert any("5 file names occur in both train and val (p0, p1, p2, ...)" in note for note in notes)
 
 
 def test_classes(tmp_path: Path) -> None:
-    classes = create_source(**divided(tmp_path)).classes
+    classes = create_dataset(**divided(tmp_path)).classes
     assert (classes.names, classes.binary) == (("background", "foreground"), True)
 
 
 def test_a_split_is_given_back(tmp_path: Path) -> None:
     options = flat(tmp_path / "data", count=20)
-    first = create_source(**options, seed=3)
+    first = create_dataset(**options, seed=3)
     write_split(tmp_path / "split.csv", first)
-    again = create_source(**options, seed=4, split=tmp_path / "split.csv")
-    assert again.names() == first.names() != create_source(**options, seed=4).names()
+    again = create_dataset(**options, seed=4, split=tmp_path / "split.csv")
+    assert again.names() == first.names() != create_dataset(**options, seed=4).names()
 
 
 def test_coloured_masks_are_named(tmp_path: Path) -> None:

@@ -16,14 +16,14 @@ import torch
 from conftest import composed
 from made_data import flat, mask, save
 
-from segmentation.classes import Classes
-from segmentation.data import cache, create_source
+from segmentation.config import DataSettings, read_training_settings
+from segmentation.data import cache, create_dataset
 from segmentation.data.augmentation import training_transform
 from segmentation.data.cache import Cached, cached
 from segmentation.data.datamodule import SegmentationData
-from segmentation.data.source import Samples, Source, Trace
+from segmentation.data.dataset import Samples, SegmentationDataset, Trace
 from segmentation.errors import UserError
-from segmentation.settings import DataSettings, read_settings
+from segmentation.types import Classes
 
 
 @pytest.fixture(autouse=True)
@@ -32,21 +32,23 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache" / "segmentation"
 
 
-def pictures(root: Path) -> Source:
+def pictures(root: Path) -> SegmentationDataset:
     """Pairs of different sizes."""
     random = np.random.default_rng(0)
     for number in range(12):
         height, width = 40 + number, 70 - number
         save(root / "images" / f"p{number}.png", random.integers(0, 256, (height, width, 3), dtype=np.uint8))
         save(root / "masks" / f"p{number}.png", mask(0, 255, height=height, width=width))
-    return create_source(name="binary", root=str(root))
+    return create_dataset(name="binary", root=str(root))
 
 
-def shapes(root: Path) -> Source:
-    return create_source(name="shapes", train=9, val=4, test=4)
+def shapes(root: Path) -> SegmentationDataset:
+    return create_dataset(name="shapes", train=9, val=4, test=4)
 
 
-def batches(source: Source, kind: Any = "none", *, resize: bool = True, workers: int = 0) -> list[Any]:
+def batches(
+    source: SegmentationDataset, kind: Any = "none", *, resize: bool = True, workers: int = 0
+) -> list[Any]:
     """Two epochs of training and one of validation and test."""
     settings = DataSettings(size=(32, 48), resize=resize, batch_size=4, workers=workers, cache=kind)
     changes = training_transform(**settings.input, scale=[0.5, 2.0], flip=0.5, colour=0.5)
@@ -129,7 +131,7 @@ def test_it_is_filled_once_and_again_when_a_file_changes(tmp_path: Path, own_fol
 def test_other_bands_are_another_cache(tmp_path: Path) -> None:
     pictures(tmp_path)
     for channels in (3, 1):
-        source = create_source(channels, name="binary", root=str(tmp_path))
+        source = create_dataset(channels, name="binary", root=str(tmp_path))
         samples, read = fill(source.train)
         assert read
         assert samples[0]["image"].shape[2] == channels
@@ -209,7 +211,7 @@ class Stopped(Counted):
 
 
 def test_an_interrupted_filling_leaves_nothing(tmp_path: Path, own_folder: Path) -> None:
-    train = create_source(name="shapes", train=60, val=1, test=1).train
+    train = create_dataset(name="shapes", train=60, val=1, test=1).train
     with pytest.raises(KeyboardInterrupt):
         cached({"train": Stopped(train)})
     assert not list(own_folder.glob("*-*"))
@@ -218,7 +220,7 @@ def test_an_interrupted_filling_leaves_nothing(tmp_path: Path, own_folder: Path)
 
 _FILLING = """
 import os, sys
-from segmentation.data import create_source
+from segmentation.data import create_dataset
 from segmentation.data.cache import cached
 from segmentation.data.shapes import Shapes
 real = Shapes.__getitem__
@@ -226,7 +228,7 @@ def slow(self, index):
     os.write(1, b"%d\\n" % index)
     return real(self, index)
 Shapes.__getitem__ = slow
-cached({'train': create_source(name='shapes', train=int(sys.argv[1]), val=1, test=1).train})
+cached({'train': create_dataset(name='shapes', train=int(sys.argv[1]), val=1, test=1).train})
 """
 
 
@@ -243,7 +245,7 @@ def test_a_killed_filling_is_never_used(own_folder: Path) -> None:
         process.send_signal(signal.SIGKILL)
     assert [path.suffix for path in own_folder.glob("*-*")] == [".part"]
     # Neither the lock nor the rest stands in the way.
-    assert fill(create_source(name="shapes", train=2000, val=1, test=1).train)[1] == set(range(2000))
+    assert fill(create_dataset(name="shapes", train=2000, val=1, test=1).train)[1] == set(range(2000))
     assert [path.suffix for path in own_folder.glob("*-*")] == [".cache"]
 
 
@@ -259,7 +261,7 @@ def test_too_large_is_said_before_anything_is_written(
     own_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cache, "free_space", lambda: 100_000)
-    source = create_source(name="shapes", size=48, train=10, val=2, test=2)
+    source = create_dataset(name="shapes", size=48, train=10, val=2, test=2)
     with pytest.raises(UserError) as caught:
         cached({"train": source.train, "val": source.val})
     words = (
@@ -276,7 +278,7 @@ def test_larger_than_it_looked(monkeypatch: pytest.MonkeyPatch, own_folder: Path
     left: Iterator[int] = iter([10**7, *[10**6] * 9])
     monkeypatch.setattr(cache, "free_space", lambda: next(left))
     with pytest.raises(UserError, match=r"taken 4.2 MB for 256 of 300 images of train, and 1.0 MB are left"):
-        fill(create_source(name="shapes", train=300, val=1, test=1).train)
+        fill(create_dataset(name="shapes", train=300, val=1, test=1).train)
     assert not list(own_folder.glob("*-*"))
 
 
@@ -284,7 +286,7 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.raises(UserError, match="Set XDG_CACHE_HOME to another folder"):
-        fill(create_source(name="shapes", train=3, val=1, test=1).train)
+        fill(create_dataset(name="shapes", train=3, val=1, test=1).train)
 
 
 def test_a_full_disk(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,12 +295,12 @@ def test_a_full_disk(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(UserError, match="cannot be written: No space left on device"):
-        fill(create_source(name="shapes", train=3, val=1, test=1).train)
+        fill(create_dataset(name="shapes", train=3, val=1, test=1).train)
     assert not list(own_folder.glob("*-*"))
 
 
 def test_a_broken_file_is_named(tmp_path: Path, own_folder: Path) -> None:
-    source = create_source(**flat(tmp_path))
+    source = create_dataset(**flat(tmp_path))
     broken = tmp_path / "images" / f"{source.train.names[2]}.png"
     broken.write_bytes(b"no picture")
     with pytest.raises(UserError, match=broken.name):
@@ -320,7 +322,7 @@ class Own:
 
 @pytest.mark.parametrize("resize", [True, False])
 def test_samples_without_a_trace_cannot_be_kept(resize: bool, own_folder: Path) -> None:
-    source = Source(Classes(("a", "b", "c")), Own(), Own(), Own())
+    source = SegmentationDataset(Classes(("a", "b", "c")), Own(), Own(), Own())
     assert len(batches(source, resize=resize)) > 3
     with pytest.raises(UserError, match=r"cannot keep the samples of Own, .*data\.cache=none.*Trace"):
         batches(source, "disk", resize=resize)
@@ -332,7 +334,7 @@ def test_own_samples_with_a_trace(tmp_path: Path) -> None:
         def trace(self) -> Trace:
             return Trace("own", "1")
 
-    own = Source(Classes(("a", "b", "c")), TracedOwn(), TracedOwn(), TracedOwn())
+    own = SegmentationDataset(Classes(("a", "b", "c")), TracedOwn(), TracedOwn(), TracedOwn())
     assert_equal(batches(own, "disk", resize=False), batches(own, resize=False))
 
 
@@ -351,7 +353,7 @@ def test_an_error_of_the_samples_is_theirs(tmp_path: Path) -> None:
 def test_ram_is_no_kind_of_cache_any_more() -> None:
     for value, near in {"ram": " Choose", "dsik": " Did you mean 'disk'? Choose"}.items():
         with pytest.raises(UserError) as caught:
-            read_settings(composed(f"data.cache={value}"))
+            read_training_settings(composed(f"data.cache={value}"))
         assert str(caught.value) == f"data.cache={value} is unknown.{near} from: disk, none."
 
 
@@ -359,12 +361,12 @@ def test_test_images_are_kept_only_where_they_are_those_of_val(tmp_path: Path, o
     source = shapes(tmp_path)
     batches(source, "disk")
     assert len(list(own_folder.glob("*.cache"))) == 2
-    batches(Source(source.classes, source.train, source.val, source.val), "disk")
+    batches(SegmentationDataset(source.classes, source.train, source.val, source.val), "disk")
     assert len(list(own_folder.glob("*.cache"))) == 2
 
 
 def test_from_the_cache_is_faster(tmp_path: Path) -> None:
-    source = create_source(name="shapes", size=128, train=20, val=1, test=1)
+    source = create_dataset(name="shapes", size=128, train=20, val=1, test=1)
     train, _ = fill(source.train)
     seconds = []
     for samples in (source.train, train):

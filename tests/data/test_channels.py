@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segmentation.data import open_source
+from segmentation.config import DataSettings
+from segmentation.data import open_dataset
 from segmentation.data.augmentation import evaluation_transform, training_transform
-from segmentation.data.collate import collate_evaluation, collate_training
+from segmentation.data.datamodule import collate_evaluation, collate_training
 from segmentation.data.shapes import shapes
 from segmentation.errors import UserError
-from segmentation.sample import IGNORE_INDEX, Sample
-from segmentation.settings import DataSettings
+from segmentation.types import IGNORE_INDEX, Sample
 
 CHANNELS = [1, 2, 3, 4, 5, 8]
 MANY = 128  # the most that data.channels allows
@@ -130,7 +130,7 @@ def test_batches(channels: int, collate: Any) -> None:
 @pytest.mark.parametrize("channels", CHANNELS)
 @pytest.mark.parametrize("binary", [False, True])
 def test_built_in_data(channels: int, binary: bool) -> None:
-    source = open_source(channels, name="shapes", train=2, val=2, test=2, binary=binary)
+    source = open_dataset(channels, name="shapes", train=2, val=2, test=2, binary=binary)
     colour = shapes(train=2, val=2, test=2, binary=binary)
     assert source.channels == channels
     sample, rgb = source.train[1], colour.train[1]
@@ -154,7 +154,7 @@ def test_more_bands_tell_shape_from_ground_but_not_the_classes(band: int) -> Non
 
 @pytest.mark.parametrize("channels", [0, -1, 129, "four"])
 def test_numbers_that_are_none(channels: Any) -> None:
-    from segmentation.options import call
+    from segmentation.config import call
 
     with pytest.raises(UserError, match=rf"data\.channels={channels} is not right"):
         call("data", DataSettings, channels=channels, size=[64, 64], resize=True, batch_size=1, workers=0)

@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segmentation.classes import Classes
-from segmentation.data import create_source
-from segmentation.data.checks import check, spread
-from segmentation.data.source import Source
+from segmentation.data import create_dataset
+from segmentation.data.checks import check_samples
+from segmentation.data.dataset import SegmentationDataset
+from segmentation.data.files import evenly_spaced
 from segmentation.errors import UserError
-from segmentation.sample import Sample
+from segmentation.types import Classes, Sample
 
 
 class Recorded:
@@ -34,14 +34,14 @@ class Recorded:
         return {"image": np.zeros((*mask.shape, 3), np.uint8), "mask": mask, "name": str(index)}
 
 
-def source(train: Recorded, test: Recorded | None = None, *, binary: bool = False) -> Source:
+def source(train: Recorded, test: Recorded | None = None, *, binary: bool = False) -> SegmentationDataset:
     val = Recorded(5)
-    return Source(Classes(("a", "b"), binary=binary), train, val, val if test is None else test)
+    return SegmentationDataset(Classes(("a", "b"), binary=binary), train, val, val if test is None else test)
 
 
 @given(st.integers(1, 10**6), st.integers(2, 20))
 def test_spread(length: int, count: int) -> None:
-    places = spread(length, count)
+    places = evenly_spaced(length, count)
     assert places == sorted(set(places))
     assert len(places) == min(length, count)
     assert (places[0], places[-1]) == (0, length - 1)
@@ -51,34 +51,34 @@ def test_spread(length: int, count: int) -> None:
 
 def test_few_samples_of_many_are_read() -> None:
     train = Recorded(1_000_000)
-    check(source(train))
+    check_samples(source(train))
     assert len(train.read) == 16
 
 
 def test_val_that_serves_as_test_is_read_once() -> None:
     val = Recorded(5)
-    check(Source(Classes(("a", "b")), Recorded(5), val, val))
+    check_samples(SegmentationDataset(Classes(("a", "b")), Recorded(5), val, val))
     assert val.read == [0, 1, 2, 3, 4]
 
 
 def test_empty_split() -> None:
     with pytest.raises(UserError, match="The test split holds no images"):
-        check(source(Recorded(3), Recorded(0)))
+        check_samples(source(Recorded(3), Recorded(0)))
 
 
 def test_nothing_to_learn_from() -> None:
     with pytest.raises(UserError, match="All pixels of the 3 train masks looked at are ignored"):
-        check(source(Recorded(3, 255)))
+        check_samples(source(Recorded(3, 255)))
 
 
 def test_0_and_255_are_suspicious_only_among_several_classes() -> None:
     with pytest.raises(UserError, match="dataset=binary"):
-        check(source(Recorded(3, 0, 255)))
-    check(source(Recorded(3, 0, 255), binary=True))
+        check_samples(source(Recorded(3, 0, 255)))
+    check_samples(source(Recorded(3, 0, 255), binary=True))
 
 
 @pytest.mark.parametrize("binary", [False, True])
 def test_the_built_in_data_is_good(binary: bool) -> None:
-    built_in = create_source(name="shapes", size=48, train=2, val=2, test=2, binary=binary)
-    check(built_in)
+    built_in = create_dataset(name="shapes", size=48, train=2, val=2, test=2, binary=binary)
+    check_samples(built_in)
     assert built_in.names()["train"] == [built_in.train[index]["name"] for index in range(2)]

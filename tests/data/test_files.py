@@ -10,7 +10,7 @@ import pytest
 from made_data import image, mask, save
 
 from segmentation.data.files import contents, list_files, pair_folders
-from segmentation.data.split import split_names
+from segmentation.data.splits import split_names
 from segmentation.errors import UserError
 
 

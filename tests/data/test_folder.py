@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from made_data import folders, mask, save
 
-from segmentation.classes import voc_palette
 from segmentation.cli import compose
-from segmentation.data import create_source
-from segmentation.data.checks import check
+from segmentation.data import create_dataset
+from segmentation.data.checks import check_samples
 from segmentation.errors import UserError
+from segmentation.types import voc_palette
 
 COLOURS = {"sky": [10, 20, 30], "road": [40, 50, 60]}
 
@@ -30,8 +30,8 @@ def in_file(root: Path, content: str, values: tuple[int, ...] = (0, 1)) -> dict[
     ],
 )
 def test_classes_from_a_file(content: str, tmp_path: Path) -> None:
-    source = create_source(**in_file(tmp_path, content, (0, 1, 5)))
-    check(source)
+    source = create_dataset(**in_file(tmp_path, content, (0, 1, 5)))
+    check_samples(source)
     assert source.classes.names == ("sky", "road")
     assert source.classes.palette == (((1, 2, 3), (3, 2, 1)) if "colours" in content else voc_palette(2))
     assert np.array_equal(source.train[0]["mask"], mask(0, 1, 255))
@@ -41,7 +41,7 @@ def test_classes_from_a_file(content: str, tmp_path: Path) -> None:
 def test_classes_from_a_file_elsewhere(tmp_path: Path) -> None:
     options = in_file(tmp_path / "data", "names: [wrong, one]\n")
     (tmp_path / "c.yaml").write_text("names: [left, right]\n")
-    assert create_source(**options, classes=tmp_path / "c.yaml").classes.names == ("left", "right")
+    assert create_dataset(**options, classes=tmp_path / "c.yaml").classes.names == ("left", "right")
 
 
 @pytest.mark.parametrize("coloured", [False, True])
@@ -52,14 +52,14 @@ def test_camvid_holds_labels_or_its_colours(coloured: bool, tmp_path: Path) -> N
         table = np.array([*options["names"].values(), options["ignore"][1]], np.uint8)
         for path in tmp_path.glob("*/masks/*"):
             save(path, table[mask(*range(12))])
-    source = create_source(**options)
-    check(source)
+    source = create_dataset(**options)
+    check_samples(source)
     assert np.array_equal(source.val[1]["mask"], mask(*range(11), 255))
 
 
 def test_ignored_labels_of_file_and_options_add_up(tmp_path: Path) -> None:
     options = in_file(tmp_path, "names: [sky, road]\nignore: [5]\n", (0, 1, 5, 6))
-    assert np.array_equal(create_source(**options, ignore=[6]).train[0]["mask"], mask(0, 1, 255, 255))
+    assert np.array_equal(create_dataset(**options, ignore=[6]).train[0]["mask"], mask(0, 1, 255, 255))
 
 
 @pytest.mark.parametrize("ignore", [[], [[255, 0, 255]]])
@@ -70,16 +70,16 @@ def test_coloured_masks(ignore: list[Any], tmp_path: Path) -> None:
     labels = mask(0, 1, 255) if ignore else mask(0, 1)
     for path in tmp_path.glob("*/masks/*"):
         save(path, table[labels])
-    source = create_source(**options, ignore=ignore)
-    check(source)
+    source = create_dataset(**options, ignore=ignore)
+    check_samples(source)
     assert np.array_equal(source.test[0]["mask"], labels)
 
 
 def test_without_a_test_folder(tmp_path: Path) -> None:
     options = folders(tmp_path)
     (tmp_path / "test").rename(tmp_path / "later")
-    source = create_source(**options)
-    check(source)
+    source = create_dataset(**options)
+    check_samples(source)
     assert source.names()["test"] == source.names()["val"]
     assert source.notes == ("No test folder: val serves as test.",)
 
@@ -88,5 +88,5 @@ def test_a_tag_in_the_file_runs_nothing(tmp_path: Path) -> None:
     canary = tmp_path / "canary"
     options = in_file(tmp_path, f"names: !!python/object/apply:pathlib.Path.touch [{canary}]\n")
     with pytest.raises(UserError, match=r"classes\.yaml, line 1"):
-        create_source(**options)
+        create_dataset(**options)
     assert not canary.exists()

@@ -7,9 +7,8 @@ import pytest
 from made_data import image, save
 from PIL import Image
 
-from segmentation.data import opening
-from segmentation.data.images import read_image
-from segmentation.data.opening import present_values
+from segmentation.data import image_io
+from segmentation.data.image_io import present_values, read_image
 from segmentation.errors import UserError
 
 GREY = np.arange(96, dtype=np.uint8).reshape(8, 12) * 2
@@ -101,10 +100,10 @@ def test_odd_metadata_is_no_error(exif: bytes, tmp_path: Path) -> None:
 def test_large_pictures_open_up_to_our_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.png"
     Image.new("1", (20_000, 10_000)).save(path)  # 200 megapixels: Pillow's own guard would raise
-    assert opening.open_picture(path).size == (20_000, 10_000)
-    monkeypatch.setattr(opening, "MAX_PIXELS", 10**8)
+    assert image_io.open_picture(path).size == (20_000, 10_000)
+    monkeypatch.setattr(image_io, "MAX_PIXELS", 10**8)
     with pytest.raises(UserError, match=r"a\.png has 20000x10000 pixels, more than 100000000: cut it"):
-        opening.open_picture(path)
+        image_io.open_picture(path)
 
 
 @pytest.mark.parametrize("path", ["nowhere.png", "."])

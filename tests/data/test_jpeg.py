@@ -9,10 +9,9 @@ import pytest
 from made_data import mask, save
 from PIL import Image
 
-from segmentation.data import create_source, jpeg
-from segmentation.data.images import read_image, read_sized
-from segmentation.data.opening import open_picture
-from segmentation.data.resized import resized
+from segmentation.data import create_dataset, image_io
+from segmentation.data.datamodule import resized
+from segmentation.data.image_io import open_picture, read_image, read_sized
 from segmentation.errors import UserError
 
 
@@ -35,7 +34,7 @@ def test_as_pillow_decodes_it(orientation: int, options: dict[str, Any], tmp_pat
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = save(tmp_path / "a.jpg", scene(), exif=exif, **options)
-    found = jpeg.read(path)
+    found = image_io.read_jpeg(path)
     assert found is not None
     pixels, full = found
     assert full == pixels.shape[:2] == ((90, 130) if orientation < 5 else (130, 90))
@@ -47,7 +46,7 @@ def test_as_pillow_decodes_it(orientation: int, options: dict[str, Any], tmp_pat
 
 def test_metadata_of_other_kinds_is_passed_over(tmp_path: Path) -> None:
     path = save(tmp_path / "a.jpg", scene(), comment=b"x" * 900, icc_profile=b"y" * 70_000, dpi=(72, 72))
-    found = jpeg.decode(path.read_bytes())
+    found = image_io.decode_jpeg(path.read_bytes())
     assert found is not None
     assert np.abs(found[0].astype(int) - by_pillow(path)).max() <= 1
 
@@ -55,7 +54,7 @@ def test_metadata_of_other_kinds_is_passed_over(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["L", "CMYK"])
 def test_other_colours_are_left_to_pillow(mode: str, tmp_path: Path) -> None:
     path = save(tmp_path / "a.jpg", scene(), mode)
-    assert jpeg.decode(path.read_bytes()) is None
+    assert image_io.decode_jpeg(path.read_bytes()) is None
     assert np.array_equal(read_image(path), by_pillow(path))
 
 
@@ -63,7 +62,7 @@ def test_other_colours_are_left_to_pillow(mode: str, tmp_path: Path) -> None:
 def test_what_is_cut_short_is_not_filled_with_grey(length: int, tmp_path: Path) -> None:
     path = save(tmp_path / "a.jpg", scene())
     data = path.read_bytes()[:length]
-    assert jpeg.decode(data) is None
+    assert image_io.decode_jpeg(data) is None
     path.write_bytes(data)
     if length != -2:  # the end mark alone is no loss
         with pytest.raises(UserError, match=r"a\.jpg cannot be read"):
@@ -102,7 +101,7 @@ def test_resized_from_less_is_as_resized_from_all(tmp_path: Path) -> None:
     for number in range(4):
         save(tmp_path / "images" / f"p{number}.jpg", scene(480, 640), quality=90)
         save(tmp_path / "masks" / f"p{number}.png", mask(0, 255, height=480, width=640))
-    train = create_source(name="binary", root=str(tmp_path)).train
+    train = create_dataset(name="binary", root=str(tmp_path)).train
     small = resized(train, (100, 120), masks=True)[0]
     everything = cv2.resize(train[0]["image"], (120, 100), interpolation=cv2.INTER_AREA)
     assert small["mask"].shape == (100, 120)
@@ -114,6 +113,6 @@ def test_sizes_are_compared_as_the_files_have_them(tmp_path: Path) -> None:
     for number in range(4):
         save(tmp_path / "images" / f"p{number}.jpg", scene(81, 120))
         save(tmp_path / "masks" / f"p{number}.png", mask(0, 255, height=82, width=120))
-    train = create_source(name="binary", root=str(tmp_path)).train
+    train = create_dataset(name="binary", root=str(tmp_path)).train
     with pytest.raises(UserError, match=r"has 120x81 pixels, but .* 120x82"):
         resized(train, (20, 30), masks=True)[0]

@@ -9,8 +9,8 @@ import pytest
 from made_data import devkit, divided, flat, folders
 from malformed import MALFORMED, Malformed
 
-from segmentation.data import create_source
-from segmentation.data.checks import check
+from segmentation.data import create_dataset
+from segmentation.data.checks import check_samples
 from segmentation.errors import UserError
 
 
@@ -18,7 +18,7 @@ from segmentation.errors import UserError
 def test_one_short_message(case: Malformed, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     options = case.make(tmp_path)
     with pytest.raises(UserError) as caught:
-        check(create_source(**options))
+        check_samples(create_dataset(**options))
     assert capfd.readouterr() == ("", ""), "a library spoke as well"
     message = str(caught.value)
     # Where the data lies is the user's choice: its length is none of ours.
@@ -29,7 +29,7 @@ def test_one_short_message(case: Malformed, tmp_path: Path, capfd: pytest.Captur
 
 @pytest.mark.parametrize("build", [flat, divided, folders, devkit])
 def test_what_they_spoil_is_good(build: Callable[[Path], dict[str, Any]], tmp_path: Path) -> None:
-    check(create_source(**build(tmp_path)))
+    check_samples(create_dataset(**build(tmp_path)))
 
 
 def test_there_are_many_and_they_differ() -> None:
@@ -49,11 +49,11 @@ def test_there_are_many_and_they_differ() -> None:
 )
 def test_names_and_options(name: str, options: dict[str, Any], words: tuple[str, ...]) -> None:
     with pytest.raises(UserError) as caught:
-        create_source(name=name, **options)
+        create_dataset(name=name, **options)
     assert all(word in str(caught.value) for word in words), caught.value
 
 
 def test_reading_leaves_the_filters_of_warnings_alone(tmp_path: Path) -> None:
     before = list(warnings.filters)
-    check(create_source(**flat(tmp_path)))
+    check_samples(create_dataset(**flat(tmp_path)))
     assert warnings.filters == before

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from made_data import mask, save
 from PIL import Image
 
-from segmentation.classes import Classes, voc_palette
 from segmentation.data.masks import ColourMask, IndexMask, LabelMask
 from segmentation.errors import UserError
+from segmentation.types import Classes, voc_palette
 
 FOUR = Classes(("ground", "tree", "road", "car"))
 BORDER = (224, 224, 192)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segmentation.data.names import Codes, Names, common
+from segmentation.data.files import Codes, Names, common
 
 ODD = os.fsdecode(b"caf\xe9")
 texts = st.lists(st.text(max_size=6) | st.just(ODD))

@@ -11,14 +11,13 @@ import pytest
 import torch
 from made_data import fill, mask, save
 
-from segmentation.data import create_source
+from segmentation.config import DataSettings
+from segmentation.data import create_dataset
 from segmentation.data.augmentation import training_transform
 from segmentation.data.datamodule import SegmentationData
-from segmentation.data.reading import read
-from segmentation.data.source import Source
+from segmentation.data.dataset import SegmentationDataset, read
 from segmentation.errors import UserError
-from segmentation.sample import Batch, Sample
-from segmentation.settings import DataSettings
+from segmentation.types import Batch, Sample
 
 
 @pytest.fixture
@@ -28,7 +27,7 @@ def threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def source(root: Path) -> Source:
+def source(root: Path) -> SegmentationDataset:
     random = np.random.default_rng(0)
     for number in range(14):
         pixels = random.integers(0, 256, (40, 60, 3), dtype=np.uint8)
@@ -38,10 +37,10 @@ def source(root: Path) -> Source:
             mask(0, 255, height=40, width=60),
             "P" if number % 3 else "L",
         )
-    return create_source(name="binary", root=str(root))
+    return create_dataset(name="binary", root=str(root))
 
 
-def batches(data: Source, threads: int, *, resize: bool = False) -> list[Batch]:
+def batches(data: SegmentationDataset, threads: int, *, resize: bool = False) -> list[Batch]:
     torch.set_num_threads(threads)
     settings = DataSettings(size=(32, 32), resize=resize, batch_size=4, workers=0)
     changes = training_transform(**settings.input, scale=[0.5, 2.0], flip=0.5, colour=0.5)
@@ -131,10 +130,10 @@ def test_only_files_are_read_by_threads(tmp_path: Path, monkeypatch: pytest.Monk
     # Made-up and cached samples would only wait for Python's lock.
     given: list[int] = []
     monkeypatch.setattr(
-        "segmentation.data.transformed.read", lambda *_, ahead: given.append(ahead) or iter(())
+        "segmentation.data.datamodule.read", lambda *_, ahead: given.append(ahead) or iter(())
     )
-    assert batches(create_source(name="shapes", train=4, val=4, test=4), 2)
+    assert batches(create_dataset(name="shapes", train=4, val=4, test=4), 2)
     assert not given
     with pytest.raises(ValueError, match="longer"):
-        batches(create_source(name="binary", root=str(fill(tmp_path, 6))), 2)
+        batches(create_dataset(name="binary", root=str(fill(tmp_path, 6))), 2)
     assert given == [2]

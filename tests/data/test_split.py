@@ -10,11 +10,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from segmentation.classes import Classes
-from segmentation.data.source import Source
-from segmentation.data.split import Split, read_split, split_names, write_split
+from segmentation.data.dataset import SegmentationDataset
+from segmentation.data.splits import Split, read_split, split_names, write_split
 from segmentation.errors import UserError
-from segmentation.sample import Sample
+from segmentation.types import Classes, Sample
 
 NAMES = sorted(f"n{number}" for number in range(100))
 USUAL = (0.7, 0.15, 0.15)
@@ -39,7 +38,7 @@ def named(split: Split, names: Sequence[str]) -> dict[str, list[str]]:
 
 def test_a_split_that_is_cut_off_leaves_the_earlier_one(tmp_path: Path) -> None:
     path = tmp_path / "split.csv"
-    whole = Source(Classes(("a", "b")), Named("x"), Named("y"), Named("z"))
+    whole = SegmentationDataset(Classes(("a", "b")), Named("x"), Named("y"), Named("z"))
     write_split(path, whole)
     earlier = path.read_bytes()
     with pytest.raises(UnicodeEncodeError):
@@ -96,7 +95,7 @@ def test_no_image_left_to_train() -> None:
 def test_any_names_survive_the_file(tmp_path_factory: pytest.TempPathFactory, names: list[str]) -> None:
     path = tmp_path_factory.mktemp("split") / "split.csv"
     train, val, *test = names
-    write_split(path, Source(Classes(("a", "b")), Named(train), Named(val), Named(*test)))
+    write_split(path, SegmentationDataset(Classes(("a", "b")), Named(train), Named(val), Named(*test)))
     listed = sorted(names)
     split = named(read_split(path, listed), listed)
     assert split == {"train": [train], "val": [val], "test": sorted(test)}
@@ -107,7 +106,7 @@ def test_names_that_are_not_utf8_survive_too(tmp_path: Path) -> None:
     names = sorted([odd, "b", "c"])
     split = named(split_names(names, fractions=USUAL, seed=0), names)
     train, val, test = (Named(*part) for part in split.values())
-    write_split(tmp_path / "s.csv", Source(Classes(("a", "b")), train, val, test))
+    write_split(tmp_path / "s.csv", SegmentationDataset(Classes(("a", "b")), train, val, test))
     assert named(read_split(tmp_path / "s.csv", names), names) == split
 
 
@@ -118,5 +117,7 @@ def test_file_of_a_spreadsheet(tmp_path: Path) -> None:
 
 
 def test_what_is_written(tmp_path: Path) -> None:
-    write_split(tmp_path / "s.csv", Source(Classes(("a", "b")), Named("x"), Named("y"), Named("z")))
+    write_split(
+        tmp_path / "s.csv", SegmentationDataset(Classes(("a", "b")), Named("x"), Named("y"), Named("z"))
+    )
     assert (tmp_path / "s.csv").read_text().splitlines() == ["name,split", "x,train", "y,val", "z,test"]

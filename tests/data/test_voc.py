@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from made_data import devkit, image, mask, save
 
-from segmentation.data import create_source
-from segmentation.data.checks import check
+from segmentation.data import create_dataset
+from segmentation.data.checks import check_samples
 from segmentation.data.voc import NAMES
 from segmentation.errors import UserError
 
@@ -34,8 +34,8 @@ def test_editions_and_encodings(build: Any, coloured: bool, tmp_path: Path) -> N
         colours[15], colours[255] = (192, 128, 128), (224, 224, 192)
         for path in [*tmp_path.glob("*_labels/*"), *tmp_path.glob("SegmentationClass/*")]:
             save(path, colours[mask(*LABELS)])
-    source = create_source(**options)
-    check(source)
+    source = create_dataset(**options)
+    check_samples(source)
     assert source.names() == {"train": ["a", "b"], "val": ["c"], "test": ["c"]}
     assert np.array_equal(source.val[0]["mask"], mask(*LABELS))
     assert source.notes == ("VOC publishes no test masks: val serves as test.",)
@@ -46,24 +46,24 @@ def test_editions_and_encodings(build: Any, coloured: bool, tmp_path: Path) -> N
 @pytest.mark.parametrize("above", ["", "VOC2012", "VOCdevkit/VOC2012"])
 def test_places_of_the_tree(above: str, tmp_path: Path) -> None:
     devkit(tmp_path / above)
-    assert len(create_source(name="voc", root=tmp_path).train) == 2
+    assert len(create_dataset(name="voc", root=tmp_path).train) == 2
 
 
 def test_images_without_mask_that_no_list_names(tmp_path: Path) -> None:
     options = devkit(tmp_path)
     save(tmp_path / "JPEGImages" / "detection_only.jpg", image())
-    assert len(create_source(**options).train) == 2
+    assert len(create_dataset(**options).train) == 2
 
 
 def test_trainval(tmp_path: Path) -> None:
-    source = create_source(**devkit(tmp_path), train_list="trainval")
+    source = create_dataset(**devkit(tmp_path), train_list="trainval")
     assert source.names()["train"] == ["a", "b", "c"]
     assert any("trained on too" in note for note in source.notes)
 
 
 def test_trainval_needs_lists(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="train_list=trainval needs the devkit's lists"):
-        create_source(**four_folders(tmp_path), train_list="trainval")
+        create_dataset(**four_folders(tmp_path), train_list="trainval")
 
 
 class Server:
@@ -86,7 +86,7 @@ def download(result: Any, root: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[
 
     server = Server(result)
     monkeypatch.setattr(torchvision.datasets, "VOCSegmentation", server)
-    return server, create_source(name="voc", root=root, download=True)
+    return server, create_dataset(name="voc", root=root, download=True)
 
 
 def test_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,9 +114,9 @@ def test_reading_needs_no_torch(tmp_path: Path) -> None:
     devkit(tmp_path)
     code = (
         "import sys\n"
-        "from segmentation.data import create_source\n"
-        "from segmentation.data.checks import check\n"
-        f"check(create_source(name='voc', root={str(tmp_path)!r}))\n"
+        "from segmentation.data import create_dataset\n"
+        "from segmentation.data.checks import check_samples\n"
+        f"check_samples(create_dataset(name='voc', root={str(tmp_path)!r}))\n"
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -7,9 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segmentation.data.augmentation import resize_image, resize_mask, training_transform
-from segmentation.data.window import Span, draw_window, look_through
-from segmentation.sample import IGNORE_INDEX
+from segmentation.data.augmentation import (
+    Span,
+    draw_window,
+    look_through,
+    resize_image,
+    resize_mask,
+    training_transform,
+)
+from segmentation.types import IGNORE_INDEX
 
 FILL = 255
 sides = st.integers(1, 70)

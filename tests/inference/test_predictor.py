@@ -12,10 +12,10 @@ from made_predictors import NAMES, classes, near, write_checkpoint
 from PIL import Image
 
 import segmentation
-from segmentation.data.images import read_image
+from segmentation.data.image_io import read_image
 from segmentation.errors import UserError
 from segmentation.functional import resize
-from segmentation.inference import Predictor, writing
+from segmentation.inference import Predictor, outputs
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["classes", "binary"])
@@ -156,7 +156,7 @@ def test_a_disk_without_room_is_named(tmp_path: Path) -> None:
         found.save(tmp_path / "file" / "mask.png")
     # As Pillow says it: without a name of the file.
     with pytest.raises(UserError, match=r"a\.png was not written \(No space left on device\)"):  # noqa: SIM117
-        with writing.whole(tmp_path / "a.png") as part:
+        with outputs.written_whole(tmp_path / "a.png") as part:
             part.write_text("half")
             raise OSError(errno.ENOSPC, "No space left on device")
     assert {path.name for path in tmp_path.iterdir()} == {"file"}
@@ -170,7 +170,7 @@ def test_overlays_have_a_share_of_colour(alpha: float) -> None:
 
 def test_an_interrupted_file_is_none(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("earlier")
-    with pytest.raises(KeyboardInterrupt), writing.whole(tmp_path / "a.png") as part:
+    with pytest.raises(KeyboardInterrupt), outputs.written_whole(tmp_path / "a.png") as part:
         part.write_text("half")
         raise KeyboardInterrupt
     assert [path.read_text() for path in tmp_path.iterdir()] == ["earlier"]

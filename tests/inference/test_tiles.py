@@ -14,8 +14,8 @@ from torch.nn.functional import conv2d
 
 from segmentation.errors import UserError
 from segmentation.functional import resize
-from segmentation.inference import Predictor, tiles
-from segmentation.inference.tiles import Tiling, spans
+from segmentation.inference import Predictor, tiling
+from segmentation.inference.tiling import Tiling, spans
 
 sides = st.integers(1, 300)
 
@@ -48,7 +48,7 @@ def test_tiles_answer_as_the_whole_image(
     image = np.random.default_rng(height * width).integers(0, 256, (height, width, 3), dtype=np.uint8)
     predictor = near()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tiles, "_IN_MEMORY", 1 if spill else 2**25)
+        patch.setattr(tiling, "_IN_MEMORY", 1 if spill else 2**25)
         tiled = predictor.predict(image, tile=tile, overlap=4 * REACH + 3, batch_size=batch_size)
     whole = predictor.predict(image)
     np.testing.assert_allclose(tiled.probabilities, whole.probabilities, atol=2e-6)

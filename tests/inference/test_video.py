@@ -18,12 +18,12 @@ import pytest
 from made_videos import interrupting, make_video, names, numbers, read_video, same, sound_of
 
 from segmentation.checkpoint import Trained
-from segmentation.classes import Classes
 from segmentation.errors import UserError
 from segmentation.functional import Decision
-from segmentation.inference import Predictor
-from segmentation.inference.video import decode, overlays, predict_video
+from segmentation.inference import Predictor, video_io
+from segmentation.inference.video import overlays, predict_video
 from segmentation.models import create_segmenter
+from segmentation.types import Classes
 
 
 def threads() -> int:
@@ -323,7 +323,7 @@ def test_a_camera_goes_on_until_it_is_stopped(tmp_path: Path, monkeypatch: pytes
     def fake(number: int) -> Any:
         return av.open(f"testsrc=size=64x48:rate={100 + number},realtime", format="lavfi")
 
-    monkeypatch.setattr(decode, "open_camera", fake)
+    monkeypatch.setattr(video_io, "open_camera", fake)
 
     def slow(frames_NHW3: np.ndarray) -> np.ndarray:
         time.sleep(0.05)
@@ -341,9 +341,8 @@ def test_a_camera_goes_on_until_it_is_stopped(tmp_path: Path, monkeypatch: pytes
 
 def test_pyav_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
-    for name in ("decode", "encode", "sound"):
-        monkeypatch.delitem(sys.modules, f"segmentation.inference.video.{name}", raising=False)
-        monkeypatch.delattr(f"segmentation.inference.video.{name}", raising=False)
+    monkeypatch.delitem(sys.modules, "segmentation.inference.video_io", raising=False)
+    monkeypatch.delattr("segmentation.inference.video_io", raising=False)
     with pytest.raises(UserError, match="pip install"):
         predict_video(same, tmp_path / "a.mp4", tmp_path)
 

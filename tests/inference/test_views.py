@@ -6,7 +6,7 @@ from made_predictors import near
 
 from segmentation.errors import UserError
 from segmentation.functional import resize
-from segmentation.inference.views import Augmentation, describe, views
+from segmentation.inference.tta import Augmentation, describe_tta, tta_views
 
 IMAGES = torch.randint(0, 256, (2, 3, 41, 57), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
 SIZE = (41, 57)
@@ -35,9 +35,9 @@ def test_probabilities_of_the_views_are_averaged(binary: bool) -> None:
     [("none", 1), ([], 1), ("flip", 2), ("scales", 3), (["flip", "vertical_flip", 0.5, 2], 12), ([1.0], 1)],
 )
 def test_flips_and_scales_are_combined(tta: Augmentation, count: int) -> None:
-    chosen = views(tta)
+    chosen = tta_views(tta)
     assert len(chosen) == len(set(chosen)) == count
-    assert (describe(chosen) == "none") == (count == 1)
+    assert (describe_tta(chosen) == "none") == (count == 1)
 
 
 @pytest.mark.parametrize("tta", ["flop", ["flip", "none"], 9, 0, True, [["flip"]]])

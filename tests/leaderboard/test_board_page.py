@@ -9,7 +9,7 @@ import pytest
 from browser import browse, needs_browser
 from made_runs import write_run
 
-from segmentation.leaderboard.board import boards
+from segmentation.leaderboard.boards import boards
 from segmentation.leaderboard.page import render
 from segmentation.leaderboard.runs import read_runs
 

@@ -14,9 +14,7 @@ from hypothesis import strategies as st
 from made_runs import made, write_run
 
 from segmentation.errors import UserError
-from segmentation.leaderboard.board import boards
-from segmentation.leaderboard.differences import differing_options
-from segmentation.leaderboard.front import pareto_front
+from segmentation.leaderboard.boards import boards, differing_options, pareto_front
 from segmentation.leaderboard.latency import timed
 from segmentation.leaderboard.runs import read_runs
 

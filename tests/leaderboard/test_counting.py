@@ -9,8 +9,8 @@ import pytest
 from made_runs import made, write_run
 from scripts import run_script
 
-from segmentation.leaderboard.board import Board, boards
-from segmentation.leaderboard.chart import picture
+from segmentation.leaderboard.boards import Board, boards
+from segmentation.leaderboard.page import picture
 from segmentation.leaderboard.runs import read_runs
 
 

@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_runs import write_run
 
-from segmentation.leaderboard.board import boards
-from segmentation.leaderboard.labels import labels
-from segmentation.leaderboard.page import render
+from segmentation.leaderboard.boards import boards
+from segmentation.leaderboard.page import labels, render
 from segmentation.leaderboard.runs import read_runs
 
 

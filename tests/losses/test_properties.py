@@ -8,7 +8,7 @@ from torch import Tensor
 
 from segmentation.functional import Decision
 from segmentation.losses import LOSSES, create_loss
-from segmentation.sample import IGNORE_INDEX
+from segmentation.types import IGNORE_INDEX
 
 KINDS = {"binary": (True, 2), "multiclass": (False, 4)}
 PLAIN: list[tuple[str, dict[str, float]]] = [(name, {}) for name in LOSSES]

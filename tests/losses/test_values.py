@@ -13,7 +13,7 @@ from segmentation_models_pytorch import losses as smp
 from torch import Tensor, nn
 
 from segmentation.losses import create_loss
-from segmentation.sample import IGNORE_INDEX
+from segmentation.types import IGNORE_INDEX
 
 LOG2, LOG3, LOG4 = math.log(2), math.log(3), math.log(4)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from segmentation.metrics import BoundaryCounts, boundary_iou
-from segmentation.sample import IGNORE_INDEX
+from segmentation.types import IGNORE_INDEX
 
 
 def blobs(classes: int, shape: tuple[int, int, int], seed: int) -> Tensor:

@@ -9,7 +9,7 @@ from sklearn.metrics import brier_score_loss
 from torch import Tensor
 
 from segmentation.metrics import Calibration
-from segmentation.sample import IGNORE_INDEX
+from segmentation.types import IGNORE_INDEX
 
 
 def pixels(classes: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,7 +12,7 @@ from sklearn.metrics import confusion_matrix
 from torch import Tensor
 
 from segmentation.metrics import ConfusionMatrix, MeanLoss, image_counts
-from segmentation.sample import IGNORE_INDEX
+from segmentation.types import IGNORE_INDEX
 
 
 def pixels(seed: int, classes: int, *, batch: int = 6, ignored: float = 0.2) -> tuple[Tensor, Tensor]:

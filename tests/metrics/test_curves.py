@@ -26,7 +26,7 @@ from segmentation.metrics import (
     roc_auc,
     roc_points,
 )
-from segmentation.sample import IGNORE_INDEX
+from segmentation.types import IGNORE_INDEX
 
 PIXELS = 40_000
 

@@ -13,8 +13,8 @@ from sklearn import metrics as judge
 from torch import Tensor, distributed
 from torch.multiprocessing import spawn
 
-from segmentation.metrics import Judgement
-from segmentation.sample import IGNORE_INDEX
+from segmentation.metrics import EvaluationMetrics
+from segmentation.types import IGNORE_INDEX
 
 IMAGES = 7
 KINDS = {"binary": 2, "multiclass": 5}
@@ -37,15 +37,15 @@ def images(classes: int) -> tuple[Tensor, Tensor, Tensor]:
     return probabilities, labels.byte(), mask
 
 
-def judged(classes: int, cuts: list[int]) -> Judgement:
-    judgement = Judgement(classes, binary=classes == 2)
+def judged(classes: int, cuts: list[int]) -> EvaluationMetrics:
+    judgement = EvaluationMetrics(classes, binary=classes == 2)
     data = images(classes)
     for start, end in pairwise(cuts):
         judgement.update(*(values[start:end] for values in data))
     return judgement
 
 
-def everything(judgement: Judgement, classes: int) -> Any:
+def everything(judgement: EvaluationMetrics, classes: int) -> Any:
     names = [f"class {index}" for index in range(classes)]
     plain = [judgement.scores(), judgement.per_class(names), judgement.curves()]
     return json.loads(json.dumps(plain), parse_constant=str)  # so that nan equals nan
@@ -64,7 +64,7 @@ def test_what_is_judged_is_left_as_it_is(classes: int, dtype: torch.dtype) -> No
     probabilities, labels, mask = images(classes)
     given = probabilities, labels.to(dtype), mask.to(dtype)
     before = [values.clone() for values in given]
-    judgement = Judgement(classes, binary=classes == 2)
+    judgement = EvaluationMetrics(classes, binary=classes == 2)
     judgement.update(*given)
     assert all(map(torch.equal, given, before))
     assert everything(judgement, classes) == everything(judged(classes, [0, IMAGES]), classes)

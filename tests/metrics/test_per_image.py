@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from segmentation.metrics import image_counts, image_means, image_scores, scores
-from segmentation.metrics.scores import columns
-from segmentation.sample import IGNORE_INDEX
+from segmentation.metrics.confusion import columns
+from segmentation.types import IGNORE_INDEX
 
 
 @pytest.mark.parametrize("classes", [2, 5, 255])

@@ -12,7 +12,7 @@ from sklearn import metrics as judge
 from torch import Tensor
 
 from segmentation.metrics import image_counts, per_class, scores
-from segmentation.sample import IGNORE_INDEX
+from segmentation.types import IGNORE_INDEX
 
 NAMES = {
     "miou",

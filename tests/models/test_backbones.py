@@ -12,7 +12,7 @@ from torchvision.ops import SqueezeExcitation
 
 from segmentation.errors import UserError
 from segmentation.models.backbones import OUTPUT_STRIDES, STRIDES, Backbone, create_backbone
-from segmentation.models.backbones.blocks import trunk_names
+from segmentation.models.backbones.torchvision import trunk_names
 
 # One of each way of building: (channels of strides 4, 8, 16, 32).
 FAMILIES = {

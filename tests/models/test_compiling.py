@@ -14,8 +14,8 @@ from torch._dynamo.utils import counters
 from torch._inductor import config as inductor
 
 from segmentation.errors import UserError
-from segmentation.models import compiling
-from segmentation.models.compiling import compile_parts, compile_whole
+from segmentation.models import compile
+from segmentation.models.compile import compile_parts, compile_whole
 
 CPU = torch.device("cpu")
 
@@ -119,7 +119,7 @@ def test_on_a_processor_the_weights_are_frozen(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_torch_knows_the_options() -> None:
-    assert set(compiling._GRAPHS) <= set(torch._inductor.list_options())
+    assert set(compile._GRAPHS) <= set(torch._inductor.list_options())
 
 
 @pytest.mark.parametrize("make", [compile_parts, compile_whole])

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from made_models import assert_same, assert_seen, lively, made, pictures
 from torch import nn
 
+from segmentation.config import call
 from segmentation.errors import UserError
 from segmentation.models import Segmenter, create_segmenter
-from segmentation.models.heads.pyramid import ImagePooling, PooledBatchNorm
-from segmentation.options import call
+from segmentation.models.heads import ImagePooling, PooledBatchNorm
 
 DESCRIPTION: dict[str, Any] = {
     "backbone": {"source": "torchvision", "name": "mobilenet_v3_small", "norm_momentum": 0.1},

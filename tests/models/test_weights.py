@@ -15,7 +15,7 @@ from torchvision.transforms._presets import SemanticSegmentation
 
 from segmentation.errors import UserError
 from segmentation.models import Segmenter, create_segmenter, load_weights, pretrained_options
-from segmentation.models.coco import COCO, CocoWeights
+from segmentation.models.pretrained import COCO, CocoWeights
 
 FETCHED = get_model_weights("resnet18").DEFAULT
 

@@ -6,13 +6,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from segmentation.classes import Classes
-from segmentation.data.source import Source
-from segmentation.metrics import Judgement, image_means, image_scores, ratios
+from segmentation.data.dataset import SegmentationDataset
+from segmentation.metrics import EvaluationMetrics, image_means, image_scores, ratios
 from segmentation.report.evaluation import Evaluation, ImageScores, worst_first
 from segmentation.report.gallery import Look
 from segmentation.report.protocol import evaluation_protocol
-from segmentation.sample import Sample
+from segmentation.types import Classes, Sample
 
 HEIGHT, WIDTH = 24, 32
 
@@ -41,10 +40,10 @@ def make_evaluation(
 ) -> tuple[Evaluation, Look]:
     """Predictions that are right nearly everywhere on the first image and ever less on those after it."""
     samples = Noise(names, len(classes))
-    source = Source(classes, samples, samples, samples, notes=("A note on <the> data.",))
+    source = SegmentationDataset(classes, samples, samples, samples, notes=("A note on <the> data.",))
     checkpoint = folder / f"{title.replace('/', '_')}.ckpt"
     checkpoint.write_bytes(title.encode())
-    judgement = Judgement(len(classes), binary=classes.binary)
+    judgement = EvaluationMetrics(len(classes), binary=classes.binary)
     images, predicted = [], []
     for index in range(len(names)):
         mask_1HW = torch.from_numpy(samples[index]["mask"])[None]

@@ -9,10 +9,10 @@ import pytest
 from made_evaluation import make_evaluation
 from PIL import Image
 
-from segmentation.classes import IGNORE_COLOUR, Classes
 from segmentation.report import gallery as rooms
 from segmentation.report.evaluation import ImageScores, worst_first
 from segmentation.report.gallery import BINARY_COLOURS, CLASS_COLOURS, chosen, gallery
+from segmentation.types import IGNORE_COLOUR, Classes
 
 BINARY = Classes(("background", "crack"), binary=True)
 THREE = Classes(("sky", "road", "car"))

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 from made_evaluation import make_evaluation
 
-from segmentation.classes import Classes, Colour, voc_palette
-from segmentation.report.charts import charts
-from segmentation.report.lines import MEASURED, line_colours, luminance
+from segmentation.report.svg import MEASURED, charts, line_colours, luminance
+from segmentation.types import Classes, Colour, voc_palette
 
 DISTINCT = ((40, 44, 52), (231, 80, 71), (250, 190, 60), (70, 160, 240))
 EXTREME = ((0, 0, 0), (255, 255, 255), (255, 255, 0), (0, 255, 255), (0, 255, 0), (0, 0, 255), (0, 0, 64))

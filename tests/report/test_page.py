@@ -12,10 +12,9 @@ import pytest
 from browser import browse, needs_browser
 from made_evaluation import make_evaluation
 
-from segmentation.classes import Classes
-from segmentation.report.comparison import write_comparison
 from segmentation.report.gallery import gallery
-from segmentation.report.page import render
+from segmentation.report.html import render, write_comparison
+from segmentation.types import Classes
 
 HOSTILE = '"><img src=x onerror="document.title=1"><script>document.title="owned"</script>'
 NAMES = ("plain", HOSTILE, "${jndi:x} {{ 7*7 }} %00", "ünï </style><b>", "last")

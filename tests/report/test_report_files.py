@@ -9,13 +9,10 @@ import pytest
 from made_evaluation import Noise, make_evaluation
 from PIL import Image
 
-from segmentation.classes import Classes
 from segmentation.errors import UserError
-from segmentation.report.comparison import refuse_different
-from segmentation.report.files import write_evaluation
-from segmentation.report.text import cell, markdown
-from segmentation.report.words import best
-from segmentation.sample import Sample
+from segmentation.report.html import refuse_different, write_evaluation
+from segmentation.report.report import best, cell, markdown
+from segmentation.types import Classes, Sample
 
 CLASSES = Classes(("sky", "a|b, c <i>", "$x^", "天空"))
 NAMES = ("plain", "with, comma", "odd\udcff byte", '"quoted"')

@@ -12,8 +12,15 @@ from torch.nn.functional import pad
 
 from segmentation.environment import variable
 from segmentation.errors import UserError, closest
-from segmentation.models.backbones.base import OUTPUT_STRIDES, STRIDES, Backbone, choose_stride
-from segmentation.models.backbones.measure import Measure, blank, on_meta
+from segmentation.models.backbones.base import (
+    OUTPUT_STRIDES,
+    STRIDES,
+    Backbone,
+    Measure,
+    blank,
+    choose_stride,
+    on_meta,
+)
 
 _REFUSALS = (TypeError, AssertionError, NotImplementedError, ValueError, RuntimeError)
 

@@ -1,0 +1,130 @@
+"""Evaluation: images a second with all binary scores and curves, and memory by the number of images.
+
+    python perf/evaluation.py
+    python perf/evaluation.py --counts 100 1000 10000
+
+The tutorial collects all pixels and calls scikit-learn; evaluate.py counts. Both read the same JPEGs of the size
+that the model sees and use the same weights. The forward pass alone is ours on batches that already lie there.
+Memory is the peak of a process of its own for each count, on the same images under many names.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from measure import ROOT, alternate, begin, comparison, markdown, options, ratio, show
+
+_BATCH = 8
+_WATCHED = (
+    "import resource, runpy, sys; sys.argv = sys.argv[1:]\n"
+    "runpy.run_path('evaluate.py', run_name='__main__')\n"
+    "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+)
+
+
+def main() -> None:
+    """Prints both tables."""
+    parser = options(__doc__ or "", rounds=3)
+    parser.add_argument("--backbone", default="mobilenetv3_small")
+    parser.add_argument("--size", type=int, nargs=2, default=(256, 256), metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--images", type=int, default=128, help="of which speed is taken")
+    parser.add_argument("--counts", type=int, nargs="*", default=(100, 1000), help="of which memory is taken")
+    parser.add_argument(
+        "--compile", action="store_true", help="ours by torch.compile, on a GPU as CUDA graphs"
+    )
+    chosen = begin(parser)
+    with TemporaryDirectory() as folder:
+        contenders, checkpoint = _contenders(Path(folder), chosen)
+        rates = alternate(contenders, chosen.rounds)
+        rows = [_watch(checkpoint, Path(folder), count) for count in chosen.counts]
+    aside = 1 - ratio(rates, "evaluate.py", "forward pass alone")
+    table = comparison(rates, ("tutorial",), "images/s", chosen.device)
+    memory = markdown(["images", "seconds", "images/s", "peak MB"], rows)
+    show(
+        f"{table}\n\n{memory}" if rows else table,
+        f"{chosen.backbone}, {chosen.images} images. All but the forward pass: {aside:.0%} of evaluate.py's time.",
+    )
+
+
+def _contenders(folder: Path, chosen: Namespace) -> tuple[dict[str, Callable[[], float]], Path]:
+    import ours
+    import tutorial
+    from photographs import make_folder
+    from torch.utils.data import DataLoader
+
+    import segmentation
+    from segmentation.cli import compose
+    from segmentation.config import read_evaluation_settings
+    from segmentation.evaluate import judge, open_context
+
+    size, count = tuple(chosen.size), chosen.images
+    root = make_folder(folder / "data", train=64, test=count, height=size[0], width=size[1])
+    plain = tutorial.settled(chosen.backbone, root / "train", size, chosen.device)
+    config = ours.configure(root, chosen.backbone, size=size, batch_size=_BATCH)
+    checkpoint = ours.save_checkpoint(config, plain, folder / "model.ckpt")
+    loader = DataLoader(tutorial.Pictures(root / "test", size), batch_size=_BATCH)
+    settings = read_evaluation_settings(
+        compose("evaluate", f"checkpoint='{checkpoint}'", f"batch_size={_BATCH}")
+    )
+    predictor = segmentation.load(checkpoint, compile=chosen.compile)
+    case = open_context(checkpoint, settings)
+    batch = next(iter(ours.data(config).test_dataloader()))["image"]
+
+    def forward() -> None:
+        for _ in range(-(-count // _BATCH)):
+            predictor.probabilities(batch, size=size).cpu()
+
+    def own() -> None:
+        judge(predictor, case, settings, None)[0].curves()
+
+    contenders: dict[str, Callable[[], object]] = {
+        "tutorial": lambda: tutorial.evaluate(plain, loader, chosen.device),
+        "evaluate.py": own,
+        "forward pass alone": forward,
+    }
+    return {name: _timed(call, count) for name, call in contenders.items()}, checkpoint
+
+
+def _timed(call: Callable[[], object], images: int) -> Callable[[], float]:
+    def rate() -> float:
+        start = time.perf_counter()
+        call()
+        return images / (time.perf_counter() - start)
+
+    return rate
+
+
+def _watch(checkpoint: Path, folder: Path, count: int) -> list[str]:
+    """Seconds of the pass over the images and the peak of resident memory, of a process as a user starts it."""
+    output = folder / f"of_{count}"
+    options = (f"checkpoint='{checkpoint}'", f"output='{output}'", "dataset=binary", "dataset.threshold=127")
+    root = _repeated(folder / "data", folder / f"data_{count}", count)
+    command = [sys.executable, "-c", _WATCHED, "evaluate.py", *options, f"dataset.root='{root}'"]
+    done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    seconds = json.loads((output / "report.json").read_text())["seconds"]
+    peak = int(done.stdout.splitlines()[-1]) / 1024
+    return [str(count), f"{seconds:.1f}", f"{count / seconds:.0f}", f"{peak:.0f}"]
+
+
+def _repeated(root: Path, target: Path, count: int) -> Path:
+    """The data of `root`, its test images under so many names."""
+    for split in ("train", "val"):
+        (target / split).mkdir(parents=True)
+        for kind in ("images", "masks"):
+            (target / split / kind).symlink_to(root / split / kind)
+    for kind in ("images", "masks"):
+        files = sorted((root / "test" / kind).iterdir())
+        (target / "test" / kind).mkdir(parents=True)
+        for index in range(count):
+            file = files[index % len(files)]
+            (target / "test" / kind / f"{index:06}{file.suffix}").symlink_to(file)
+    return target
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""Kill -9 at random moments of a run, resumed each time: it must end as the run that was left alone.
+
+    python perf/kills.py
+    python perf/kills.py --kills 100 --epochs 200 --seed 3
+
+Every second kill waits for a checkpoint that is being written. After each, all checkpoints are read. A run that was
+killed before its first checkpoint is started anew in the same folder. Processes are forks of one that has imported the
+libraries; from there on they are `python train.py`.
+"""
+
+import contextlib
+import csv
+import json
+import multiprocessing
+import os
+import random
+import runpy
+import sys
+import time
+from argparse import ArgumentParser
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from measure import ROOT, markdown, show
+
+_SMALL = (
+    *("backbone=mobilenetv3_small", "head=lraspp", "dataset.size=48", "dataset.train=6", "dataset.val=2"),
+    *("dataset.test=2", "data.size=[48,48]", "data.batch_size=2", "data.workers=0", "precision=32-true"),
+    *("augmentation=standard", "callbacks.ema_decay=0.9", "callbacks.grid.images=0"),
+)
+_PLACES = multiprocessing.get_context("forkserver")
+
+
+def main() -> None:
+    """Prints the table; raises `AssertionError` where a run did not end alike or a checkpoint was lost."""
+    parser = ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    chosen = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    _PLACES.set_forkserver_preload(["segmentation.training", "segmentation.cli.sweep"])
+    moments = random.Random(chosen.seed)
+    with TemporaryDirectory() as parent:
+        whole, cut = Path(parent, "whole"), Path(parent, "cut")
+        options = [*_SMALL, f"trainer.max_epochs={chosen.epochs}", f"hydra.run.dir={whole}"]
+        process = _begun(options, whole)
+        begun = time.monotonic()
+        process.join()
+        assert process.exitcode == 0, _said(whole)
+        seconds = time.monotonic() - begun
+        options[-1] = f"hydra.run.dir={cut}"
+        kills = []
+        while len(kills) < chosen.kills:
+            pause = moments.uniform(0, 1.5 * seconds / chosen.kills)
+            killed = _killed(_again(options, cut), cut, pause, in_writing=len(kills) % 2 == 1)
+            if killed is None:
+                break
+            kills.append(killed)
+        process = _begun(_again(options, cut), cut)
+        process.join()
+        assert process.exitcode == 0, _said(cut)
+        _check_same(cut, whole)
+    rows = [
+        [str(number), f"{pause:.2f}", "yes" if writing else "no", str(epochs), str(readable)]
+        for number, (pause, writing, epochs, readable) in enumerate(kills, 1)
+    ]
+    heads = [
+        "kill",
+        "seconds after the start",
+        "a checkpoint half written",
+        "whole epochs",
+        "checkpoints read",
+    ]
+    show(
+        markdown(heads, rows),
+        f"{len(kills)} kills of {chosen.kills}; no checkpoint was unreadable; weights, history and scores at the end"
+        f" are those of the run left alone, {chosen.epochs} epochs in {seconds:.1f} s.",
+    )
+
+
+def _again(options: list[str], folder: Path) -> list[str]:
+    return [f"resume={folder}"] if (folder / "checkpoints" / "last.ckpt").exists() else options
+
+
+def _begun(options: list[str], folder: Path) -> BaseProcess:
+    """A process of `train.py` that is about to train."""
+    log = folder.with_suffix(".log")
+    log.write_text("")
+    process = _PLACES.Process(target=_train, args=(options, log))
+    process.start()
+    while "model:" not in log.read_text():
+        assert process.exitcode in (None, 0), _said(folder)
+        time.sleep(0.01)
+    return process
+
+
+def _train(options: list[str], log: Path) -> None:
+    for stream in (1, 2):
+        os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND), stream)
+    os.chdir(ROOT)
+    sys.argv = ["train.py", *options]
+    runpy.run_path("train.py", run_name="__main__")
+
+
+def _killed(
+    options: list[str], folder: Path, pause: float, *, in_writing: bool
+) -> tuple[float, bool, int, int] | None:
+    """When it was killed, whether in writing, and the epochs and checkpoints there; None where it ended before."""
+    process = _begun(options, folder)
+    begun = time.monotonic()
+    process.join(pause)
+    while in_writing and process.exitcode is None and not list(folder.glob("checkpoints/*.part")):
+        pass
+    process.kill()
+    seconds = time.monotonic() - begun
+    process.join()
+    if process.exitcode == 0:
+        return None
+    parts = list(folder.glob("checkpoints/*.part"))
+    # A resumed run does not read what was cut off, and writes over it.
+    return seconds, bool(parts), len(_history(folder)), _read_all(folder)
+
+
+def _read_all(folder: Path) -> int:
+    from segmentation.checkpoint import read
+
+    paths = sorted(folder.glob("checkpoints/*.ckpt"))
+    for path in paths:
+        read(path)
+    return len(paths)
+
+
+def _history(folder: Path) -> list[dict[str, str]]:
+    with contextlib.suppress(FileNotFoundError), (folder / "metrics.csv").open(newline="") as file:
+        return [
+            {name: value for name, value in row.items() if not name.endswith("images_per_second")}
+            for row in csv.DictReader(file)
+        ]
+    return []
+
+
+def _check_same(folder: Path, whole: Path) -> None:
+    import torch
+
+    from segmentation.checkpoint import read
+
+    assert _history(folder) == _history(whole)
+    reports = [json.loads((path / "report.json").read_text()) for path in (folder, whole)]
+    for name, value in reports[0]["metrics"].items():
+        assert name.endswith("images_per_second") or value == reports[1]["metrics"][name], name
+    for name in ("best", "best_loss", "last"):
+        first, second = (
+            read(path / "checkpoints" / f"{name}.ckpt")["state_dict"] for path in (folder, whole)
+        )
+        assert all(torch.equal(value, second[key]) for key, value in first.items()), name
+
+
+def _said(folder: Path) -> str:
+    return folder.with_suffix(".log").read_text()
+
+
+if __name__ == "__main__":
+    main()

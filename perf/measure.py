@@ -1,0 +1,98 @@
+"""What the measurements share: contenders in turn, ratios, and a table that says where it was taken."""
+
+import os
+import shlex
+import statistics
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+NOT_RUN = "not run"
+
+_PACKAGES = ("torch", "torchvision", "pytorch-lightning", "albumentations", "segmentation-models-pytorch")
+
+Rates = dict[str, list[float]]
+
+
+def options(about: str, *, rounds: int = 5) -> ArgumentParser:
+    """A parser with what every measurement can be told; `about` is a script's own docstring."""
+    parser = ArgumentParser(description=about.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=rounds, help="turns that each contender takes")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of torch, for all contenders")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    return parser
+
+
+def begin(parser: ArgumentParser) -> Namespace:
+    """The options typed, `device` decided; torch is told its threads and to draw the same numbers each time."""
+    chosen = parser.parse_args()
+    # Read by torch when it is imported, and by the processes that a measurement starts.
+    os.environ["OMP_NUM_THREADS"] = str(chosen.threads)
+    import torch
+
+    from segmentation.library_warnings import hide_library_warnings
+
+    hide_library_warnings()
+    torch.set_num_threads(chosen.threads)
+    torch.manual_seed(0)
+    if chosen.device == "auto":
+        chosen.device = "cuda" if torch.cuda.is_available() else "cpu"
+    return chosen
+
+
+def alternate(contenders: Mapping[str, Callable[[], float]], rounds: int) -> Rates:
+    """What each contender answers, once a round, one after the other: A B C, A B C, and so on.
+
+    A machine that slows down for a while then slows all of them; what is compared is always of one round.
+    """
+    rates: Rates = {name: [] for name in contenders}
+    for number in range(1, rounds + 1):
+        for name, run in contenders.items():
+            rates[name].append(run())
+            print(f"round {number}/{rounds}: {name} {rates[name][-1]:.4g}", file=sys.stderr, flush=True)
+    return rates
+
+
+def ratio(rates: Rates, name: str, base: str) -> float:
+    """The median over the rounds of one contender's rate over another's in the same round."""
+    return statistics.median(own / other for own, other in zip(rates[name], rates[base], strict=True))
+
+
+def spread(values: Sequence[float]) -> float:
+    """From the least to the greatest, as a share of the median: how far a single run may be off."""
+    return (max(values) - min(values)) / statistics.median(values)
+
+
+def comparison(rates: Rates, bases: Sequence[str], unit: str, device: str) -> str:
+    """A Markdown table: the ratios to each of `bases` on this kind of device, then the medians."""
+    kinds = {"CPU": device == "cpu", "GPU": device == "cuda"}
+    heads = [f"x {base}, {kind}" for base in bases for kind in kinds]
+    rows = []
+    for name, values in rates.items():
+        ratios = [
+            f"{ratio(rates, name, base):.2f}" if run else NOT_RUN for base in bases for run in kinds.values()
+        ]
+        rows.append([name, *ratios, f"{statistics.median(values):.4g}", f"{spread(values):.0%}"])
+    return markdown(["", *heads, unit, "spread"], rows)
+
+
+def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, numbers to the right."""
+    lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def show(table: str, *notes: str) -> None:
+    """Prints the table, what is to be known about it, and all that is needed to take it again."""
+    from segmentation.environment import device_name
+
+    versions = ", ".join(f"{package} {version(package)}" for package in _PACKAGES)
+    load = f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores" if hasattr(os, "getloadavg") else ""
+    when = f"Taken on {datetime.now().astimezone():%Y-%m-%d %H:%M %z} on {device_name()}, {load}; {versions}."
+    command = shlex.join(["python", f"perf/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    print(f"\n{table}\n")
+    print("  \n".join([*notes, when, f"Command: `{command}`"]), flush=True)

@@ -1,0 +1,97 @@
+"""This project as a contender: its configs, its loaders, its runs, called as the commands call them."""
+
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import nn
+from tutorial import STRIDES
+
+from segmentation.benchmark.measure import Workload
+from segmentation.build import THRESHOLD, build_data, build_model, build_task
+from segmentation.callbacks.history import read_history
+from segmentation.checkpoint import describe
+from segmentation.cli import compose
+from segmentation.config import TrainingSettings, read_training_settings
+from segmentation.data import open_dataset
+from segmentation.data.datamodule import SegmentationData
+from segmentation.data.dataset import SegmentationDataset
+from segmentation.environment import choose_precision
+from segmentation.models.pretrained import fill
+from segmentation.optim import create_optimizer
+from segmentation.report import protocol
+
+_RATES = "[12,24,36]"
+"""Torchvision's, at any stride: the same operations are compared."""
+
+Config = dict[str, Any]
+
+
+def configure(root: Path, backbone: str, *overrides: str, size: tuple[int, int], batch_size: int) -> Config:
+    """What `train.py` runs on the binary data of `root`, with the tutorial's loss and optimizer."""
+    return compose(
+        "train",
+        *("dataset=binary", f"dataset.root='{root}'", "dataset.threshold=127", f"backbone={backbone}"),
+        *(f"output_stride={STRIDES[backbone]}", f"head.rates={_RATES}", "loss=bce", "optimizer=adam"),
+        *(f"data.size=[{size[0]},{size[1]}]", f"data.batch_size={batch_size}"),
+        *overrides,
+    )
+
+
+def open_settings(config: Config) -> tuple[TrainingSettings, SegmentationDataset]:
+    """The checked options, and the data that they name."""
+    settings = read_training_settings(config)
+    return settings, open_dataset(settings.data.channels, **settings.dataset)
+
+
+def data(config: Config) -> SegmentationData:
+    """The loaders of a run."""
+    return build_data(*open_settings(config))
+
+
+def train_epoch(config: Config, steps: int) -> float:
+    """Images a second in the last epoch of a whole `train.py` run, loading included: its own `metrics.csv`."""
+    from segmentation.train import train
+
+    config = {**config, "trainer": {**config["trainer"], "max_epochs": 2, "limit_train_batches": steps}}
+    _, source = open_settings(config)
+    with TemporaryDirectory() as folder:
+        train(config, source, Path(folder))
+        return read_history(Path(folder, "metrics.csv"))[-1]["train/images_per_second"]
+
+
+def bare_step(config: Config, device: str) -> Any:
+    """The training step alone, on one batch that already lies there: call it to take it."""
+    settings, source = open_settings(config)
+    task = build_task(settings, source)
+    place = torch.device(device)
+    options = dict(settings.optimizer)
+    workload = Workload(
+        task.model.to(place),
+        loss=task.loss.to(place),
+        optimizer=partial(create_optimizer, options.pop("name"), **options),
+        aux_weight=0.0,
+        classes=len(source.classes),
+        shape=(settings.data.channels, *settings.data.size),
+        precision=choose_precision(settings.precision, place),
+        device=place,
+    )
+    return workload.training(settings.data.batch_size)[0]
+
+
+def save_checkpoint(config: Config, plain: nn.Module, path: Path) -> Path:
+    """A checkpoint of ours with the weights of the tutorial's model, which takes pixels of 0..1 as they are."""
+    settings, source = open_settings(config)
+    model, about = build_model(settings, source.classes), settings.data.input
+    report = fill(model, plain.state_dict(), "the tutorial")
+    assert not report.skipped, report
+    model.normalise_by((0, 0, 0), (1, 1, 1))
+    rules = protocol(source, threshold=THRESHOLD, **about)
+    described = describe(
+        model, source.classes, threshold=THRESHOLD, protocol=rules, dataset=settings.dataset, **about
+    )
+    weights = {f"model.{name}": value for name, value in model.state_dict().items()}
+    torch.save({"state_dict": weights, "segmentation": described}, path)
+    return path

@@ -1,0 +1,278 @@
+"""The options of a benchmark, with their types and ranges: `conf/benchmark.yaml` says what each is for."""
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from segmentation.errors import UserError, closest
+from segmentation.types import Classes
+
+# MERGED FROM options: From a name and plain options to a thing of ours, with messages that a user can act on.
+# MERGED FROM settings: The options of a run that are no group's own, with their types and ranges.
+# MERGED FROM evaluation/settings: The options of an evaluation, with their types and ranges.
+# MERGED FROM leaderboard/settings: The options of a leaderboard: `conf/leaderboard.yaml` says what each is for.
+
+Thing = TypeVar("Thing")
+
+_ANY_CLASS = ConfigDict(arbitrary_types_allowed=True)
+
+
+def create(
+    group: str, table: Mapping[str, Callable[..., Thing]], name: str, /, *given: Any, **options: Any
+) -> Thing:
+    """`table[name](*given, **options)`: names come from our tables alone, never from a dotted path.
+
+    `group` is the config group, for messages: `loss.gama` rather than `gama`.
+
+    Raises `UserError` for a name that the table does not hold and for what `call` refuses.
+    """
+    if not isinstance(name, str) or name not in table:
+        raise UserError(f"{group}={name} is unknown.{closest(name, table)}")
+    return call(group, table[name], *given, **options)
+
+
+def call(group: str, function: Callable[..., Thing], /, *given: Any, **options: Any) -> Thing:
+    """`function(*given, **options)` after `checked`."""
+    return function(*given, **checked(group, function, options))
+
+
+def checked(group: str, function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options for the keyword-only parameters of `function`, converted to their annotated types.
+
+    Raises `UserError` for an option that the function does not have, one that is missing, or a value that
+    its annotation does not allow ("3" passes as a number, "abc" does not).
+    """
+    parameters = inspect.signature(function).parameters
+    choices = [name for name, parameter in parameters.items() if parameter.kind is parameter.KEYWORD_ONLY]
+    hints = get_type_hints(function.__init__ if inspect.isclass(function) else function, include_extras=True)
+    prefix = f"{group}." if group else ""
+    for option in options:
+        if option not in choices:
+            raise UserError(f"There is no option '{prefix}{option}'.{closest(option, choices)}")
+    for name in choices:
+        if parameters[name].default is inspect.Parameter.empty and name not in options:
+            raise UserError(f"{prefix}{name} is missing: give {prefix}{name}=VALUE.")
+    return {
+        option: _convert(f"{prefix}{option}", value, hints.get(option, Any))
+        for option, value in options.items()
+    }
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Sections -> `section.option`."""
+    options: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            options |= flat(value, f"{prefix}{key}.")
+        else:
+            options[f"{prefix}{key}"] = value
+    return options
+
+
+def _convert(where: str, value: Any, hint: Any) -> Any:
+    # Dataclasses bring a configuration of their own.
+    config = None if is_dataclass(hint) else _ANY_CLASS
+    try:
+        return TypeAdapter(hint, config=config).validate_python(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        if first["type"] == "literal_error":
+            choices = re.findall(r"'([^']*)'", first["ctx"]["expected"])
+            raise UserError(f"{where}={value} is unknown.{closest(str(value), choices)}") from None
+        reason = first["msg"].removeprefix("Input ")
+        if first["type"] == "missing":
+            reason = "has too few values"
+        raise UserError(f"{where}={value} is not right: it {reason}.") from None
+
+
+Side = Annotated[int, Field(ge=1)]
+Section = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSettings:
+    """The images that a model sees."""
+
+    channels: Annotated[int, Field(ge=1, le=128)] = 3  # OpenCV 5 augments no more than 128
+    size: tuple[Side, Side]
+    batch_size: Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings(ImageSettings):
+    """How images become batches: `conf/train.yaml` says what each is for."""
+
+    resize: bool
+    workers: Annotated[int, Field(ge=0)] | Literal["auto"]
+    cache: Literal["none", "disk"] = "none"
+
+    @property
+    def input(self) -> dict[str, Any]:
+        """The part that a checkpoint must know to use its model as it was trained."""
+        return {"size": self.size, "resize": self.resize}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Auxiliary:
+    """The second head, in training alone, and the share of its loss."""
+
+    aux: bool
+    aux_weight: Annotated[float, Field(ge=0)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """A composed config, as far as a model to train is made of it.
+
+    The groups' sections are held against the things that they are for when these are built.
+    """
+
+    output_stride: int | Literal["auto"]
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+    channels_last: bool
+    data: ImageSettings
+    backbone: Section
+    head: Section
+    loss: Section
+    optimizer: Section
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings(ModelSettings):
+    """A composed config of a training run."""
+
+    name: str
+    compile: bool
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    weights: str
+    resume: str | None
+    data: DataSettings
+    dataset: Section
+    augmentation: Section
+    scheduler: Section
+    trainer: Section
+    callbacks: Section
+    logger: Section
+
+
+def read_training_settings(config: Mapping[str, Any]) -> TrainingSettings:
+    """The config with its types checked.
+
+    Raises `UserError` for an option that does not exist, is missing, or has a value that it cannot have.
+    """
+    sections = dict(config)
+    data = sections.get("data")
+    if isinstance(data, dict):
+        sections["data"] = call("data", DataSettings, **data)
+    return call("", TrainingSettings, **sections)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """`conf/evaluate.yaml` says what each is for."""
+
+    checkpoint: str | Annotated[list[str], Field(min_length=1)]
+    dataset: dict[str, Any]
+    split: Literal["train", "val", "test"]
+    tta: str | float | list[str | float]
+    save: list[Literal["masks"]]
+    batch_size: Annotated[int, Field(ge=1)]
+    workers: Annotated[int, Field(ge=0)] | Literal["auto"]
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+    trainer: dict[str, Any]
+    accelerator: Literal["auto", "cpu", "gpu"]
+    compile: bool
+    output: str
+
+    @property
+    def checkpoints(self) -> list[Path]:
+        """The files to judge, in the order given."""
+        given = [self.checkpoint] if isinstance(self.checkpoint, str) else self.checkpoint
+        return [Path(path).expanduser() for path in given]
+
+
+def read_evaluation_settings(config: Mapping[str, Any]) -> EvaluationSettings:
+    """The config with its types checked.
+
+    Raises `UserError` for an option that does not exist or has a value that it cannot have, and for a
+    checkpoint that is missing or given twice.
+    """
+    settings = call("", EvaluationSettings, **config)
+    files = [path.resolve() for path in settings.checkpoints]
+    for path, file in zip(settings.checkpoints, files, strict=True):
+        if not file.is_file():
+            raise UserError(f"There is no checkpoint {path}. Give a file such as RUN/checkpoints/best.ckpt.")
+        if files.count(file) > 1:
+            raise UserError(f"checkpoint: {path} is given twice: name each once.")
+    return settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaderboardSettings:
+    """A composed config of a leaderboard."""
+
+    runs: str | list[str]
+    metric: str
+    latency: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    benchmarks: str | None
+    output: str | None
+
+    @property
+    def folders(self) -> list[Path]:
+        """Where the runs are."""
+        given = [self.runs] if isinstance(self.runs, str) else self.runs
+        return [Path(folder).expanduser() for folder in given]
+
+    @property
+    def target(self) -> Path:
+        """Where the results go."""
+        return Path(self.output).expanduser() if self.output else self.folders[0]
+
+
+def read_leaderboard_settings(config: Mapping[str, Any]) -> LeaderboardSettings:
+    """The config with its types checked.
+
+    Raises `UserError` for an option that does not exist, is missing, or has a value that it cannot have.
+    """
+    return call("", LeaderboardSettings, **config)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """How long one measurement goes on."""
+
+    warmup: Annotated[int, Field(ge=0)]
+    seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    steps: Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkSettings(ModelSettings):
+    """A composed config of a benchmark."""
+
+    outputs: Annotated[int, Field(ge=1, le=255)]
+    runs: str | list[str] | None
+    measure: Budget
+
+    @property
+    def classes(self) -> Classes:
+        """Nameless ones, as many as there are outputs; one output is binary data."""
+        count = max(self.outputs, 2)
+        return Classes(tuple(f"class {index}" for index in range(count)), binary=self.outputs == 1)
+
+
+def read_benchmark_settings(config: Mapping[str, Any]) -> BenchmarkSettings:
+    """The config with its types checked.
+
+    Raises `UserError` for an option that does not exist, is missing, or has a value that it cannot have.
+    """
+    sections = dict(config)
+    for name, part in (("data", ImageSettings), ("measure", Budget)):
+        if isinstance(sections.get(name), dict):
+            sections[name] = call(name, part, **sections[name])
+    return call("", BenchmarkSettings, **sections)

@@ -1,0 +1,152 @@
+"""Data that is divided by its folders: train, val and, if there is one, test."""
+
+import csv
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from segmentation.data.dataset import SegmentationDataset
+from segmentation.data.files import Pairs, common, first_of, pair_folders
+from segmentation.errors import UserError, closest
+from segmentation.files import replacing
+
+# MERGED FROM data/split: Which image goes where: divided by a seed, or as a file says.
+
+SPLITS = ("train", "val", "test")
+_COLUMNS = ["name", "split"]
+# File names need not be UTF-8; Python carries their odd bytes as surrogates.
+_ODD_BYTES = "surrogateescape"
+
+Split = Mapping[str, np.ndarray]
+"""train, val, test -> places among the names, ascending."""
+
+
+def split_names(names: Sequence[str], *, fractions: Sequence[float], seed: int) -> Split:
+    """Divides the names by `fractions` (train, val, test; each above 0, together 1).
+
+    The order is by the first eight bytes of a hash of seed and name: the same on every machine and with every
+    version of Python and numpy, whatever order the file system lists in. Raises `UserError` for other
+    fractions, and for names too few to leave one in each split.
+    """
+    if len(fractions) != 3 or min(fractions) <= 0 or not math.isclose(sum(fractions), 1, abs_tol=1e-6):
+        raise UserError(f"dataset.fractions={list(fractions)}: give three numbers above 0 that sum to 1.")
+    if len(names) < 3:
+        raise UserError(
+            f"{len(names)} images are too few to split into train, val and test: give at least 3."
+        )
+    begun, keys = hashlib.sha256(f"{seed}/".encode()), bytearray()
+    for name in names:
+        digest = begun.copy()
+        digest.update(name.encode(errors=_ODD_BYTES))
+        keys += digest.digest()[:8]
+    order = np.argsort(np.frombuffer(keys, ">u8"), kind="stable")
+    val, test = (max(1, round(len(names) * fraction)) for fraction in fractions[1:])
+    train = len(names) - val - test
+    if train < 1:
+        raise UserError(
+            f"dataset.fractions={list(fractions)} leave none of {len(names)} images to train: give it more."
+        )
+    parts = (order[:train], order[train : train + val], order[train + val :])
+    return {split: np.sort(part) for split, part in zip(SPLITS, parts, strict=True)}
+
+
+def write_split(path: Path, source: SegmentationDataset) -> None:
+    """Writes columns name, split: a file that `read_split` takes back."""
+    with replacing(path, newline="", encoding="utf-8", errors=_ODD_BYTES) as file:
+        writer = csv.writer(file)
+        writer.writerow(_COLUMNS)
+        for split, names in source.names().items():
+            writer.writerows((name, split) for name in names)
+
+
+def read_split(path: Path, names: Sequence[str]) -> Split:
+    """The split that the file gives for these names, which must be sorted.
+
+    Raises `UserError` for a file that is missing or has other columns, for names that repeat, that are not
+    among `names` or are missing from the file, for unknown splits and for empty ones.
+    """
+    rows = _read_rows(path)
+    if len(rows) != len(names) or any(
+        row.rpartition("\0")[0] != name for row, name in zip(rows, names, strict=True)
+    ):
+        raise _different(path, [row.rpartition("\0")[0] for row in rows], set(names))
+    codes = np.fromiter((SPLITS.index(row.rpartition("\0")[2]) for row in rows), np.uint8, len(rows))
+    parts = {split: np.flatnonzero(codes == code) for code, split in enumerate(SPLITS)}
+    for split, part in parts.items():
+        if not len(part):
+            raise UserError(f"{path} gives no image to {split}: every split needs at least one.")
+    return parts
+
+
+def _different(path: Path, listed: list[str], names: set[str]) -> UserError:
+    """For raising: how the names that a file lists differ from those of the data."""
+    repeated = [name for name, count in Counter(listed).items() if count > 1]
+    wrong, what, cure = next(
+        difference
+        for difference in (
+            (repeated, "that occur twice", "keep one row a name"),
+            (set(listed) - names, "of no image in the data", "take them out, or add the images"),
+            (names - set(listed), "too few: images of the data are missing", "add a row for each"),
+        )
+        if difference[0]
+    )
+    return UserError(f"{path} has {len(wrong)} names {what} ({first_of(wrong)}): {cure}.")
+
+
+def _read_rows(path: Path) -> list[str]:
+    """Name, NUL and split of each row, sorted by name."""
+    if not path.is_file():
+        raise UserError(
+            f"There is no file {path}: give dataset.split=PATH of a split.csv, or null to split by seed."
+        )
+    # utf-8-sig: spreadsheet programs put a mark before the first column.
+    with path.open(newline="", encoding="utf-8-sig", errors=_ODD_BYTES) as file:
+        reader = csv.reader(file)
+        header = next(reader, [])
+        if header != _COLUMNS:
+            raise UserError(
+                f"{path} starts with '{','.join(header)[:60]}': the first line must be 'name,split'."
+            )
+        rows = []
+        for row in reader:
+            if len(row) != 2 or row[1] not in SPLITS:
+                word = row[1] if len(row) == 2 else ",".join(row)[:60]
+                raise UserError(
+                    f"{path}, line {reader.line_num}: '{word}' is no split.{closest(word, SPLITS)}"
+                )
+            rows.append(f"{row[0]}\0{row[1]}")
+    return sorted(rows)
+
+
+NO_TEST = "No test folder: val serves as test."
+
+
+def read_presplit(root: Path, *, suffix: str = "") -> tuple[dict[str, Pairs], tuple[str, ...]]:
+    """The pairs of train, val and test in `{train,val,test}<suffix>/{images,masks}`, and notes on them.
+
+    Without a test folder val serves as test. Raises `UserError` where `pair_folders` does.
+    """
+    expected = f"{{train,val,test}}{suffix}/{{images,masks}}; test may be left out"
+    folders = {split: root / f"{split}{suffix}" for split in ("train", "val", "test")}
+    notes = []
+    if not folders["test"].is_dir():
+        del folders["test"]
+        notes.append(NO_TEST)
+    parts = {
+        split: pair_folders(folder / "images", folder / "masks", expected)
+        for split, folder in folders.items()
+    }
+    for one, other in combinations(parts, 2):
+        shared = list(common(parts[one].names, parts[other].names))
+        if shared:
+            notes.append(
+                f"{len(shared)} file names occur in both {one} and {other} ({first_of(shared)}): "
+                "make sure that they are different images."
+            )
+    parts.setdefault("test", parts["val"])
+    return parts, tuple(notes)

@@ -1,0 +1,140 @@
+"""Many files through one predictor: a bad one is noted and left out, the others are done."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from segmentation.errors import UserError
+from segmentation.inference import outputs
+from segmentation.inference.geotiff import predict_raster
+from segmentation.inference.inputs import Input, as_pixels
+from segmentation.inference.outputs import Kind, OutputPaths, Prediction
+from segmentation.inference.predictor import Predictor
+from segmentation.inference.prefetch import Pipeline, terminable
+from segmentation.inference.tiling import Tiling
+from segmentation.inference.video import Render, predict_video
+
+log = logging.getLogger(__name__)
+
+# Probabilities (4 bytes each) of a group of pictures that are made at once: of large ones there is one a group.
+_AT_ONCE = 2**26
+
+Group = list[tuple[Input, np.ndarray]]
+Save = Callable[[], None]
+Planned = Mapping[Input, OutputPaths]
+
+
+@dataclass
+class Files:
+    """Answers for files, saved as their targets say.
+
+    A file that cannot be used is left out and its message kept in `failures`; where there is but one file
+    (`alone`) it is raised. `done` is called with the number of files that have been seen to.
+    """
+
+    predictor: Predictor
+    alpha: float
+    alone: bool
+    done: Callable[[int], object]
+    failures: list[str] = field(default_factory=list)
+
+    def run(self, targets: Planned, batch_size: int) -> None:
+        """Pictures whole, neighbours of equal size together; reading, computing and writing overlap."""
+        with terminable():
+            Pipeline(
+                read=self._groups(targets, batch_size),
+                work=lambda group: self._answer(targets, group),
+                write=_save,
+            ).run()
+
+    def run_tiles(self, targets: Planned, tiling: Tiling) -> None:
+        """Pictures one by one through tiles: TIFF by window, what else there is from memory."""
+        for source, paths in targets.items():
+            with terminable(), self._failing():
+                if source.is_tiff:
+                    predict_raster(source.path, paths, tiling, self.predictor, alpha=self.alpha)
+                else:
+                    pixels_HWC = as_pixels(source.path, self.predictor.trained.channels)
+                    _save(self._saves(paths, self.predictor.predict_tiles(pixels_HWC, tiling)))
+            self.done(1)
+
+    def run_videos(self, targets: Planned, render: Render, batch_size: int) -> None:
+        """Videos one by one."""
+        for source, paths in targets.items():
+            with self._failing():
+                path = paths["overlay"]
+                summary = predict_video(render, source.path, path.parent, batch_size=batch_size)
+                log.info("%s", summary)
+                # It was written beside what was there; whatever is asked for may now take its place.
+                summary.path.replace(path)
+            self.done(1)
+
+    def _groups(self, targets: Planned, batch_size: int) -> Iterator[Group]:
+        group: Group = []
+        for source, pixels_HWC in self._pictures(targets):
+            height, width, _ = pixels_HWC.shape
+            room = _AT_ONCE // (height * width * self.predictor.trained.classes.outputs)
+            if group and (group[0][1].shape != pixels_HWC.shape or len(group) >= min(batch_size, room)):
+                yield group
+                group = []
+            group.append((source, pixels_HWC))
+        if group:
+            yield group
+
+    def _pictures(self, targets: Planned) -> Iterator[tuple[Input, np.ndarray]]:
+        for source in targets:
+            pixels_HWC = None
+            with self._failing(1):
+                pixels_HWC = as_pixels(source.path, self.predictor.trained.channels)
+            if pixels_HWC is not None:
+                yield source, pixels_HWC
+
+    def _answer(self, targets: Planned, group: Group) -> list[Save]:
+        saves: list[Save] = []
+        try:
+            predictions = self.predictor.predict_all([pixels_HWC for _, pixels_HWC in group])
+        except UserError:
+            if len(group) > 1:  # too much at once: what fits by itself shall not suffer
+                return [save for one in group for save in self._answer(targets, [one])]
+            with self._failing(1):
+                raise
+            return saves
+        for (source, _), prediction in zip(group, predictions, strict=True):
+            saves += self._saves(targets[source], prediction)
+        self.done(len(group))
+        return saves
+
+    def _saves(self, paths: OutputPaths, prediction: Prediction) -> list[Save]:
+        # Bound to what they need alone: probabilities may be many times the picture, and would wait with it.
+        mask_HW, classes = prediction.mask, prediction.classes
+        saves: dict[Kind, Callable[[Path], Save]] = {
+            "mask": lambda path: partial(outputs.save_mask, path, mask_HW, classes),
+            "overlay": lambda path: partial(
+                outputs.save_overlay, path, prediction.image, mask_HW, classes, self.alpha
+            ),
+            "probability": lambda path: partial(
+                outputs.save_probabilities, path, prediction.probabilities, classes
+            ),
+        }
+        return [saves[kind](path) for kind, path in paths.items()]
+
+    @contextmanager
+    def _failing(self, files: int = 0) -> Iterator[None]:
+        try:
+            yield
+        except UserError as error:
+            if self.alone:
+                raise
+            log.warning("left out: %s", error)
+            self.failures.append(str(error))
+            self.done(files)
+
+
+def _save(saves: Sequence[Save]) -> None:
+    for save in saves:
+        save()

@@ -1,0 +1,135 @@
+"""What people hold in Python (a path, a Pillow image, an array) -> the pixels that a model takes."""
+
+import glob
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from segmentation.data.files import IMAGE_ENDINGS
+from segmentation.data.image_io import fit_bands, read_image, read_picture, to_bytes
+from segmentation.errors import UserError
+
+# MERGED FROM inference/sources: `input=`: which files are meant, and how their answers are called.
+
+VIDEO_ENDINGS = frozenset(
+    {"avi", "gif", "m2ts", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "mts", "webm", "wmv"}
+)
+_ENDINGS = IMAGE_ENDINGS | VIDEO_ENDINGS
+_TIFF_ENDINGS = frozenset({"tif", "tiff"})
+
+
+@dataclass(frozen=True)
+class Input:
+    """A file, and its name under the folder that was given: what is kept of its place."""
+
+    path: Path
+    name: PurePath
+
+    @property
+    def ending(self) -> str:
+        """In small letters, without the dot."""
+        return self.path.suffix[1:].lower()
+
+    @property
+    def is_video(self) -> bool:
+        """Whether it moves, by its ending."""
+        return self.ending in VIDEO_ENDINGS
+
+    @property
+    def is_tiff(self) -> bool:
+        """Whether it can be read by window, by its ending."""
+        return self.ending in _TIFF_ENDINGS
+
+
+def find_inputs(given: str, output: Path) -> tuple[list[Input], bool]:
+    """The files that a path, a folder or a pattern names, sorted, and whether it is one file's own path.
+
+    A folder gives its pictures and videos, those of its sub-folders too, and so does a pattern (* ? [] and ** for any
+    folders). Hidden files are left out, and so is what lies in an `output` inside the folder, where earlier answers
+    are.
+    Raises `UserError` where nothing is found.
+    """
+    path = Path(given).expanduser()
+    if path.is_file():
+        return [Input(path, PurePath(path.name))], True
+    if path.is_dir():
+        base, found = path, list(_inside(path))
+        nothing = f"{path} holds no pictures and no videos ({' '.join(sorted(_ENDINGS))})."
+    elif glob.has_magic(given):
+        base, found = _fixed(path), list(_matches(str(path)))
+        nothing = f"input={given} matches no picture and no video."
+    else:
+        raise UserError(
+            f"There is no file or folder {given}: give a picture, a video, a folder or a pattern."
+        )
+    own = output.resolve()
+    if base.resolve() in own.parents:
+        found = [file for file in found if own not in file.resolve().parents]
+    if not found:
+        raise UserError(f"{nothing} Give another input.")
+    return [
+        Input(file, name) for name, file in sorted((file.relative_to(base), file) for file in found)
+    ], False
+
+
+def _inside(folder: Path) -> Iterator[Path]:
+    seen: set[str] = set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        # A link may lead back up: each folder is entered once.
+        folders[:] = [] if real in seen else [name for name in folders if not name.startswith(".")]
+        for name in () if real in seen else files:
+            if not name.startswith(".") and _ending(name) in _ENDINGS:
+                yield Path(parent, name)
+        seen.add(real)
+
+
+def _fixed(pattern: Path) -> Path:
+    """The folder that all matches lie in."""
+    first = next(index for index, step in enumerate(pattern.parts) if glob.has_magic(step))
+    return Path(*pattern.parts[:first])
+
+
+def _matches(pattern: str) -> Iterator[Path]:
+    seen: set[str] = set()
+    names = glob.glob(pattern, recursive=True)  # noqa: PTH207 - Path.glob would find hidden files
+    # A link may lead back up: each file is taken once in its folder, by its shortest way.
+    for path in sorted(map(Path, names), key=lambda path: len(path.parts)):
+        if _ending(path.name) in _ENDINGS and path.is_file():
+            real = os.path.join(os.path.realpath(path.parent), path.name)  # noqa: PTH118 - of a link its own name
+            if real not in seen:
+                yield path
+            seen.add(real)
+
+
+def _ending(name: str) -> str:
+    return name.rpartition(".")[2].lower()
+
+
+Picture = str | os.PathLike[str] | Image.Image | np.ndarray
+
+
+def as_pixels(picture: Picture, channels: int) -> np.ndarray:
+    """uint8 (H, W, `channels`), by the rules of `read_image` whatever the picture came in.
+
+    Arrays are uint8, or uint16 that is scaled as in files, (H, W) or (H, W, C).
+    Raises `UserError` for a file that `read_image` refuses and for what holds other values or bands.
+    """
+    if isinstance(picture, str | os.PathLike):
+        return read_image(Path(picture).expanduser(), channels)
+    if isinstance(picture, Image.Image):
+        return read_picture(ImageOps.exif_transpose(picture), channels, "The image")
+    if not isinstance(picture, np.ndarray):
+        raise UserError(f"{type(picture).__name__} is no picture: give a path, a Pillow image or an array.")
+    if picture.dtype not in (np.uint8, np.uint16) or picture.ndim not in (2, 3) or 0 in picture.shape:
+        raise UserError(
+            f"The array is {picture.dtype} {picture.shape}: give uint8 or uint16, (H, W) or (H, W, C)."
+        )
+    pixels_HWC = to_bytes(picture[:, :, None] if picture.ndim == 2 else picture)
+    if channels in (1, 3) and pixels_HWC.shape[2] in (2, 4):
+        pixels_HWC = pixels_HWC[:, :, :-1]  # alpha: an array cannot say what else a last band would be
+    return fit_bands(pixels_HWC, channels, "The array")

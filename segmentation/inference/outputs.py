@@ -1,0 +1,246 @@
+"""Where answers go: under their inputs' own names, over nobody else's file."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path, PurePath
+from typing import Literal, get_args
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from segmentation.errors import UserError, closest
+from segmentation.inference.inputs import Input
+from segmentation.types import IGNORE_COLOUR, IGNORE_INDEX, Classes
+from segmentation.visualization import as_rgb, colourise
+
+# MERGED FROM inference/writing: Answers -> files and pictures that open correctly elsewhere.
+# MERGED FROM inference/prediction: What a model answers for one picture.
+
+FULL = 65535
+"""How 16 bits say a probability of 1."""
+
+
+def mask_picture(labels_HW: np.ndarray, classes: Classes) -> Image.Image:
+    """uint8 labels as people and tools expect them: binary in grey, 0 and 255, else indices with a palette."""
+    if classes.binary:
+        return Image.fromarray(labels_HW * np.uint8(255))
+    picture = Image.fromarray(labels_HW)
+    table = np.zeros((256, 3), np.uint8)
+    table[: len(classes)] = classes.palette
+    table[IGNORE_INDEX] = IGNORE_COLOUR
+    picture.putpalette(table.tobytes())
+    return picture
+
+
+def tint(pixels_HWC: np.ndarray, labels_HW: np.ndarray, classes: Classes, alpha: float) -> np.ndarray:
+    """uint8 (H, W, 3): the picture under the classes' colours, `alpha` (0..1) of them.
+
+    A background (label 0 of binary data, or the class of that name) is left as it is.
+    """
+    colours = np.ascontiguousarray(as_rgb(pixels_HWC))
+    tinted = cv2.addWeighted(colours, 1 - alpha, colourise(labels_HW, classes), alpha, 0)
+    if classes.binary or classes.names[0].lower() == "background":
+        cv2.copyTo(colours, (labels_HW == 0).astype(np.uint8), tinted)
+    return np.asarray(tinted)
+
+
+def sixteen_bits(probabilities: np.ndarray) -> np.ndarray:
+    """0..1 -> uint16 0..65535, to the nearest."""
+    return (probabilities * FULL + 0.5).clip(0, FULL).astype(np.uint16)
+
+
+def save_mask(path: Path, labels_HW: np.ndarray, classes: Classes) -> None:
+    """An 8-bit PNG of `mask_picture`. Raises `UserError` for another ending: JPEG would blur labels."""
+    _check_ending(path, ".png")
+    with written_whole(path) as part:
+        mask_picture(labels_HW, classes).save(part, "PNG")
+
+
+def save_overlay(
+    path: Path, pixels_HWC: np.ndarray, labels_HW: np.ndarray, classes: Classes, alpha: float
+) -> None:
+    """The picture of `tint`, in the format of the ending. Raises `UserError` for one that Pillow does not write."""
+    save_picture(path, Image.fromarray(tint(pixels_HWC, labels_HW, classes, alpha)))
+
+
+def save_picture(path: Path, picture: Image.Image) -> None:
+    """In the format of the ending. Raises `UserError` for one that Pillow does not write."""
+    kind = Image.registered_extensions().get(path.suffix.lower())
+    if kind not in Image.SAVE:
+        raise UserError(f"{path} has no ending that Pillow writes: take .png or .jpg.")
+    with written_whole(path) as part:
+        picture.save(part, kind)
+
+
+def save_probabilities(path: Path, probabilities_HWK: np.ndarray, classes: Classes) -> None:
+    """Binary: a 16-bit grey PNG, 65535 for 1. Else .npz with `probabilities` (H, W, K), so too, and `names`.
+
+    Raises `UserError` for another ending.
+    """
+    values_HWK = sixteen_bits(probabilities_HWK)
+    if classes.binary:
+        _check_ending(path, ".png")
+        with written_whole(path) as part:
+            Image.fromarray(values_HWK[:, :, 0]).save(part, "PNG")
+        return
+    _check_ending(path, ".npz")
+    with written_whole(path) as part, part.open("wb") as file:
+        np.savez_compressed(file, probabilities=values_HWK, names=np.array(classes.names))
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A name beside `path` to write under: renamed when all went well, removed when not.
+
+    So no interrupted file is taken for a finished one. Raises `UserError` where the system refuses to write.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield part
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise unwritten(path, error.strerror or str(error)) from error
+
+
+def unwritten(path: Path, cause: str) -> UserError:
+    """For raising: a file that could not be written, by its name, and why."""
+    return UserError(f"{path} was not written ({cause}): make room, or give another output.")
+
+
+def _check_ending(path: Path, ending: str) -> None:
+    if path.suffix.lower() != ending:
+        raise UserError(f"{path} should end in {ending}.")
+
+
+ALPHA = 0.5
+"""How much of the classes' colours an overlay shows."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """The answer at the picture's own size.
+
+    `mask` is uint8 (H, W), class indices; `image` uint8 (H, W, C), the pixels that were judged, turned upright;
+    `classes` says names and colours.
+    """
+
+    mask: np.ndarray
+    classes: Classes
+    image: np.ndarray = field(repr=False)
+    compute: Callable[[], np.ndarray] = field(repr=False)
+
+    @cached_property
+    def probabilities(self) -> np.ndarray:
+        """float32 (H, W, K): of each class, or for binary data (K = 1) of the foreground.
+
+        With tiles they are computed when they are first asked for: they may be much larger than the picture.
+        """
+        return self.compute()
+
+    def overlay(self, alpha: float = ALPHA) -> Image.Image:
+        """The picture in the classes' colours; `alpha` is 0 (none of them) to 1, else `UserError` is raised."""
+        if not 0 <= alpha <= 1:
+            raise UserError(f"alpha={alpha} is no share: give a number from 0 to 1.")
+        return Image.fromarray(tint(self.image, self.mask, self.classes, alpha))
+
+    def save(self, path: str | Path, what: Literal["mask", "overlay", "probability"] = "mask") -> Path:
+        """Writes the file, its folders too, over what was there.
+
+        The mask is an 8-bit PNG (0 and 255 for binary, else indices with a palette), the overlay any picture
+        that Pillow writes, probabilities a 16-bit PNG (binary) or an .npz. Raises `UserError` for other endings.
+        """
+        path = Path(path).expanduser()
+        if what == "mask":
+            save_mask(path, self.mask, self.classes)
+        elif what == "probability":
+            save_probabilities(path, self.probabilities, self.classes)
+        elif what == "overlay":
+            save_picture(path, self.overlay())
+        else:
+            raise UserError(
+                f"There is no '{what}' to save.{closest(what, ('mask', 'overlay', 'probability'))}"
+            )
+        return path
+
+
+Kind = Literal["mask", "overlay", "probability"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+OutputPaths = Mapping[Kind, Path]
+Existing = Literal["refuse", "skip", "overwrite"]
+
+
+def plan_outputs(
+    sources: Sequence[Input],
+    kinds: Sequence[Kind],
+    output: Path,
+    *,
+    binary: bool,
+    tiled: bool,
+    existing: Existing,
+) -> dict[Input, OutputPaths]:
+    """For each source that is to be done its files in `output`, sub-folders mirrored.
+
+    A mask is called as its picture, the others `NAME_overlay` and `NAME_probability`; pictures that differ in
+    their endings alone keep these (`a.jpg.png`, `a.png.png`). Sources whose files all exist are left out for
+    "skip". Raises `UserError` for files that exist for "refuse", and for an input that would be overwritten.
+    """
+    # Systems that do not tell A from a would write one over the other.
+    stems = Counter(str(source.name.with_suffix("")).casefold() for source in sources)
+    planned: dict[Input, OutputPaths] = {}
+    taken: set[str] = set()
+    for source in sources:
+        shared = stems[str(source.name.with_suffix("")).casefold()] > 1
+        name = source.name if shared else source.name.with_suffix("")
+        targets: dict[Kind, Path] = {}
+        while not targets or any(str(path).casefold() in taken for path in targets.values()):
+            targets = _targets(source, name, kinds, output, binary=binary, tiled=tiled)
+            name = name.with_name(f"{name.name}_")
+        taken |= {str(path).casefold() for path in targets.values()}
+        planned[source] = targets
+    _refuse_inputs(planned)
+    there = {source for source, targets in planned.items() if all(path.exists() for path in targets.values())}
+    if existing == "refuse":
+        _refuse_existing(planned)
+    return {
+        source: targets for source, targets in planned.items() if existing != "skip" or source not in there
+    }
+
+
+def _targets(
+    source: Input, name: PurePath, kinds: Sequence[Kind], output: Path, *, binary: bool, tiled: bool
+) -> dict[Kind, Path]:
+    if source.is_video:
+        return {"overlay": output / f"{name}.mp4"}
+    if tiled and source.is_tiff:
+        endings = dict.fromkeys(kinds, ".tif")
+    else:
+        endings = {kind: ".npz" if kind == "probability" and not binary else ".png" for kind in kinds}
+    return {
+        kind: output / f"{name}{'' if kind == 'mask' else f'_{kind}'}{ending}"
+        for kind, ending in endings.items()
+    }
+
+
+def _refuse_inputs(planned: Mapping[Input, OutputPaths]) -> None:
+    inputs = {source.path.resolve(): source.path for source in planned}
+    for targets in planned.values():
+        for path in targets.values():
+            if path.resolve() in inputs:
+                raise UserError(f"{path} is an input and would be overwritten: give another output.")
+
+
+def _refuse_existing(planned: Mapping[Input, OutputPaths]) -> None:
+    paths = [path for targets in planned.values() for path in targets.values() if path.exists()]
+    if paths:
+        more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+        raise UserError(
+            f"{paths[0]}{more} exists already: give another output, or existing=skip, or existing=overwrite."
+        )

@@ -1,0 +1,334 @@
+"""Where the weights start: ImageNet's, COCO's, or a file's."""
+
+import re
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import WeightsEnum, get_model_weights
+from torchvision.models.segmentation import (
+    DeepLabV3_MobileNet_V3_Large_Weights,
+    DeepLabV3_ResNet50_Weights,
+    DeepLabV3_ResNet101_Weights,
+    FCN_ResNet50_Weights,
+    FCN_ResNet101_Weights,
+    LRASPP_MobileNet_V3_Large_Weights,
+)
+
+from segmentation.errors import UserError, closest
+from segmentation.models.backbones.base import adapt_filters, in_turn
+from segmentation.models.backbones.timm import TimmBackbone
+from segmentation.models.segmenter import Segmenter
+
+# MERGED FROM models/files: Reading weights from somebody's file, without running anything that it brings.
+# MERGED FROM models/state: From somebody's state dict to our tensors: naming its keys, filling a model.
+# MERGED FROM models/coco: Torchvision's whole segmentation models: which it has, and how they were built.
+
+_WORDS = ("none", "imagenet", "coco")
+_ENUM = re.compile(r"[A-Z][A-Z0-9_]*")  # torchvision's way to name weights: IMAGENET1K_V2
+_WRAPPERS = ("module.", "_orig_mod.", "model.")  # left in the keys by DDP, torch.compile and Lightning
+
+
+def is_published(weights: str) -> bool:
+    """Whether `weights=` means a backbone's, trained on ImageNet: by the word, or by torchvision's name of them."""
+    return weights == "imagenet" or _ENUM.fullmatch(weights) is not None
+
+
+def is_file(weights: str) -> bool:
+    """Whether `weights=` means a file."""
+    return weights not in _WORDS and not is_published(weights)
+
+
+def unwrapped(key: str) -> str:
+    """A tensor's name without what wrappers put before it."""
+    while wrapper := next((prefix for prefix in _WRAPPERS if key.startswith(prefix)), ""):
+        key = key.removeprefix(wrapper)
+    return key
+
+
+def read_state(path: Path) -> Mapping[str, Any]:
+    """The state dict in a file: the whole of it, or what a checkpoint keeps under `state_dict` or `model`.
+
+    Raises `UserError` for a file that is missing, damaged, something else, or that would run code,
+    and for tensors that are not of plain finite numbers.
+    """
+    if not path.is_file():
+        raise UserError(f"weights={path} is no file. Give imagenet, coco, none or the path of a state dict.")
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of strange pickles, which the error says better
+            contents = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds; all mean that the file cannot be trusted
+        raise UserError(
+            f"weights={path} is damaged or holds more than weights, which could run code: it was not loaded."
+            " Give a state dict of plain tensors."
+        ) from error
+    for wrapping in ("state_dict", "model"):
+        if isinstance(contents, dict) and isinstance(contents.get(wrapping), dict):
+            contents = contents[wrapping]
+    if not isinstance(contents, dict):
+        raise UserError(f"weights={path} holds a {type(contents).__name__}, not a state dict.")
+    for key, value in contents.items():
+        if isinstance(value, Tensor) and not _is_plain(value):
+            raise UserError(f"weights={path}: {key} holds no plain finite numbers. Give another file.")
+    return contents
+
+
+def _is_plain(value: Tensor) -> bool:
+    if value.layout is not torch.strided or value.device.type != "cpu" or value.is_quantized:
+        return False
+    return (not value.is_floating_point() and not value.is_complex()) or (
+        value.is_floating_point() and bool(value.isfinite().all())
+    )
+
+
+_HEADS = {"classifier.": "head.", "aux_classifier.": "aux_head."}  # torchvision's names and ours
+
+
+@dataclass(frozen=True)
+class WeightsReport:
+    """What was loaded from where; `skipped` gives the reason for each key that the model did not take.
+
+    `adapted` are the keys, among the loaded ones, that were made for another number of channels; `parts` are how
+    many of each part's tensors were loaded: `{"backbone": (120, 120)}`.
+    """
+
+    source: str
+    loaded: int = 0
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    adapted: Sequence[str] = ()
+    parts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        if not self.loaded:
+            return "weights: from scratch (weights=imagenet starts from a trained backbone)"
+        reasons = dict.fromkeys(self.skipped.values())
+        skipped = (
+            f"; skipped, {reason}: {', '.join(key for key, why in self.skipped.items() if why == reason)}"
+            for reason in reasons
+        )
+        adapted = f"; adapted to the number of channels: {', '.join(self.adapted)}" if self.adapted else ""
+        parts = ", ".join(f"{part} {count} of {whole}" for part, (count, whole) in self.parts.items())
+        return f"weights: {self.loaded} tensors of {self.source} ({parts}){adapted}{''.join(skipped)}"
+
+
+def fill(model: Segmenter, state: Mapping[str, Any], source: str) -> WeightsReport:
+    """Loads what fits, of a classifier (the backbone alone) or of a whole segmentation model.
+
+    A layer of another shape, or of a head that the model does not have, keeps its fresh start. A backbone
+    that fits in part would be half untrained without a word: it is an error.
+
+    Raises `UserError` where the backbone's tensors are not those of the model.
+    """
+    own = model.state_dict()
+    named = _named(model, state)
+    given = {name: (key, value) for key, name, value in named}
+    if len(given) < len(named):
+        twice = next(key for key, name, _ in named if given[name][0] != key)
+        raise UserError(
+            f"weights={source} holds {twice} twice, under another name. Give a file with one of them."
+        )
+    fitted = {name: _fitted(model, name, value) for name, (_, value) in given.items() if name in own}
+    # A layer is taken as a whole: beside a fresh weight, a bias made for another one would be noise.
+    changed = {_layer(name) for name, value in fitted.items() if value.shape != own[name].shape}
+    fitting = {name: value for name, value in fitted.items() if _layer(name) not in changed}
+    _require_backbone(model, given.keys(), fitting.keys(), source)
+    model.load_state_dict(fitting, strict=False)
+    skipped = {
+        key: "of another shape here" if name in own else "not in this model"
+        for name, (key, _) in given.items()
+        if name not in fitting
+    }
+    parts, wholes = (
+        Counter(name.partition(".")[0] for name in names if "." in name) for names in (fitting, own)
+    )
+    adapted = [given[name][0] for name, value in fitting.items() if value is not given[name][1]]
+    shares = {part: (parts[part], count) for part, count in wholes.items() if parts[part]}
+    return WeightsReport(source, len(fitting), skipped, adapted, shares)
+
+
+def _fitted(model: Segmenter, name: str, value: Tensor) -> Tensor:
+    """The tensor for the model's number of channels, where it is one that depends on it."""
+    channels = model.mean.shape[1]
+    if value.ndim != 4 or value.shape[1] in (channels, 0):
+        return value
+    if name in ("mean", "std"):
+        return value.mean(1, keepdim=True) if channels == 1 else in_turn(value, channels, dim=1)
+    return adapt_filters(value, channels) if name == _first_filters(model) else value
+
+
+def _first_filters(model: Segmenter) -> str:
+    modules = model.backbone.named_modules(prefix="backbone")
+    return next(f"{name}.weight" for name, module in modules if isinstance(module, nn.Conv2d))
+
+
+def _require_backbone(model: Segmenter, given: Set[str], fitting: Set[str], source: str) -> None:
+    own = {name for name in model.state_dict() if name.startswith("backbone.")}
+    # The counters are younger than many files.
+    missing = [name for name in own - fitting if not name.endswith("num_batches_tracked")]
+    blocks = tuple(f"backbone.{block}." for block in model.backbone.blocks())
+    foreign = [name for name in given - own if name.startswith(blocks)]
+    if missing or foreign:
+        name = model.description["backbone"]["name"]
+        raise UserError(
+            f"weights={source} is not of {name}: {len(missing)} of the backbone's {len(own)} tensors do not"
+            f" fit and {len(foreign)} are unknown to it. Give the file of this backbone."
+        )
+
+
+def _named(model: Segmenter, state: Mapping[str, Any]) -> list[tuple[str, str, Tensor]]:
+    """(key, our name, tensor) of each tensor; a file without "backbone." in it is a classifier's."""
+    tensors = {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
+    bare = {key: unwrapped(key) for key in tensors}
+    if any(name.startswith("backbone.") for name in bare.values()):
+        return [(key, _in_segmenter(bare[key]), value) for key, value in tensors.items()]
+    return [(key, f"backbone.{model.backbone.key(bare[key])}", value) for key, value in tensors.items()]
+
+
+def _in_segmenter(name: str) -> str:
+    prefix = next((prefix for prefix in _HEADS if name.startswith(prefix)), "")
+    return _HEADS.get(prefix, "") + name.removeprefix(prefix)
+
+
+def _layer(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
+@dataclass(frozen=True)
+class CocoWeights:
+    """Torchvision's weights of a whole model, and the output stride that it was trained at."""
+
+    weights: WeightsEnum
+    output_stride: int
+
+
+COCO: Mapping[tuple[str, str], CocoWeights] = {
+    ("deeplabv3", "resnet50"): CocoWeights(DeepLabV3_ResNet50_Weights.DEFAULT, 8),
+    ("deeplabv3", "resnet101"): CocoWeights(DeepLabV3_ResNet101_Weights.DEFAULT, 8),
+    ("deeplabv3", "mobilenet_v3_large"): CocoWeights(DeepLabV3_MobileNet_V3_Large_Weights.DEFAULT, 16),
+    ("fcn", "resnet50"): CocoWeights(FCN_ResNet50_Weights.DEFAULT, 8),
+    ("fcn", "resnet101"): CocoWeights(FCN_ResNet101_Weights.DEFAULT, 8),
+    ("lraspp", "mobilenet_v3_large"): CocoWeights(LRASPP_MobileNet_V3_Large_Weights.DEFAULT, 16),
+}
+"""By head and backbone."""
+
+_RATES = (12, 24, 36)  # of its DeepLabV3, at every output stride
+
+Options = dict[str, Any]
+
+
+def coco_weights(head: str, backbone: Options) -> CocoWeights:
+    """Raises `UserError` for a model that torchvision does not have."""
+    name, source = backbone.get("name"), backbone.get("source", "torchvision")
+    if source != "torchvision" or (head, name) not in COCO:
+        known = ", ".join(f"{head}+{name}" for head, name in COCO)
+        wanted = f"{head}+{name}" if source == "torchvision" else f"{source}'s {name}"
+        raise UserError(f"weights=coco does not exist for {wanted}, only for torchvision's {known}.")
+    return COCO[head, str(name)]
+
+
+def pretrained_options(
+    backbone: Options, head: Options, weights: str, output_stride: int | None
+) -> tuple[Options, Options]:
+    """The sections of backbone and head, what is None in them or missing filled in as the weights were trained with.
+
+    That is for `coco`, and a file of one of torchvision's whole models, DeepLabV3's `rates`, reaching as many
+    pixels at any stride, and the features that LR-ASPP `taps`. Raises `UserError` where torchvision has no such
+    weights, and for a file that is none.
+    """
+    whole = weights == "coco" or (
+        is_file(weights) and _is_torchvisions(read_state(Path(weights).expanduser()))
+    )
+    if not whole:
+        return backbone, head
+    if weights != "coco" and (head.get("name"), backbone.get("name")) not in COCO:
+        return backbone, head
+    trained = coco_weights(str(head.get("name")), backbone)
+    if head.get("name") == "deeplabv3" and head.get("rates") is None:
+        # A stride that is not possible is the backbone's to refuse.
+        stride = max(output_stride or 16, 1)
+        head = {**head, "rates": [rate * trained.output_stride // stride for rate in _RATES]}
+    if head.get("name") == "lraspp" and backbone.get("taps") is None:
+        backbone = {**backbone, "taps": "first"}
+    return backbone, head
+
+
+def _is_torchvisions(state: Mapping[str, Any]) -> bool:
+    names = [unwrapped(str(key)) for key in state]
+    return all(any(name.startswith(part) for name in names) for part in ("backbone.", "classifier."))
+
+
+def load_weights(model: Segmenter, weights: str) -> WeightsReport:
+    """Fills `model` from `imagenet`, torchvision's name of weights, `coco` or a file; `none` leaves it as it is.
+
+    A layer that the model does not have, or has for other classes, is skipped and reported; a first
+    convolution for other channels is adapted. Published weights bring the mean and std that they were
+    trained with.
+
+    Raises `UserError` where there are no such weights, they cannot be fetched, or are of another backbone.
+    """
+    if weights == "none":
+        return WeightsReport("none")
+    backbone, name = model.backbone, model.description["backbone"]["name"]
+    if weights == "coco":
+        about = model.description
+        return _load_published(model, coco_weights(about["head"]["name"], about["backbone"]).weights)
+    if is_published(weights) and isinstance(backbone, TimmBackbone):
+        return _load_timm(model, backbone, weights)
+    if is_published(weights):
+        return _load_published(model, _find(name, weights))
+    return fill(model, read_state(Path(weights).expanduser()), weights)
+
+
+def _find(name: str, weights: str) -> WeightsEnum:
+    known = {each.name: each for each in get_model_weights(name)}
+    if weights == "imagenet":
+        default: WeightsEnum = get_model_weights(name).DEFAULT
+        return default
+    if weights not in known:
+        raise UserError(f"weights={weights} does not exist for {name}.{closest(weights, known)}")
+    return known[weights]
+
+
+def _load_published(model: Segmenter, weights: WeightsEnum) -> WeightsReport:
+    report = fill(model, _fetch(weights), str(weights))
+    preprocessing = weights.transforms()
+    model.normalise_by(preprocessing.mean, preprocessing.std)
+    return report
+
+
+def _load_timm(model: Segmenter, backbone: TimmBackbone, weights: str) -> WeightsReport:
+    if weights != "imagenet":
+        raise UserError(
+            f"weights={weights} is torchvision's: timm's are part of its names, such as backbone.name=resnet50.a1_in1k."
+        )
+    mean, std = backbone.load_pretrained()
+    model.normalise_by(mean, std)
+    count = len(backbone.state_dict())
+    adapted = () if backbone.in_channels == 3 else ("the first convolution, by timm",)
+    return WeightsReport(
+        f"timm's {backbone.name}", count, adapted=adapted, parts={"backbone": (count, count)}
+    )
+
+
+def _fetch(weights: WeightsEnum) -> Mapping[str, Any]:
+    """From torch.hub's cache; what is downloaded into it is held against the hash in its name."""
+    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(weights.url).path).name
+    cure = f"Put that file at {path} by hand, or take weights=none."
+    try:
+        state: Mapping[str, Any] = torch.hub.load_state_dict_from_url(
+            weights.url, progress=False, check_hash=True, map_location="cpu", weights_only=True
+        )
+    except (OSError, HTTPException) as error:
+        raise UserError(f"{weights} cannot be fetched from {weights.url} ({error}). {cure}") from error
+    except Exception as error:  # a damaged file shows itself in many ways
+        if path.exists():
+            raise UserError(f"{path} is damaged: delete it, it will be fetched again.") from error
+        raise UserError(f"{weights.url} did not give the file of that name ({error}). {cure}") from error
+    return state

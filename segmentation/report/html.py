@@ -1,0 +1,346 @@
+"""Everything that an evaluation leaves in its folder."""
+
+import base64
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segmentation import __version__
+from segmentation.errors import UserError
+from segmentation.report import svg
+from segmentation.report.evaluation import Evaluation, write_csvs
+from segmentation.report.figures import draw_figures
+from segmentation.report.gallery import Card, Look, error_colours, gallery
+from segmentation.report.report import (
+    HEADLINE_METRICS,
+    LOWER_IS_BETTER,
+    best,
+    cell,
+    fact,
+    facts,
+    grid,
+    meaning,
+    number,
+    there,
+    title,
+    unprefixed,
+    write_json,
+    write_report,
+    write_text,
+)
+from segmentation.report.svg import charts
+from segmentation.types import IGNORE_COLOUR, hexadecimal
+
+# MERGED FROM report/template: A template, filled: a page that shows everything and asks no network for anything.
+# MERGED FROM report/cells: Numbers and names as the page's templates take them.
+# MERGED FROM report/page: `report.html`, of one evaluation or of several side by side.
+# MERGED FROM report/comparison: Several checkpoints side by side, where their numbers were taken in one way.
+
+_SHARED = Path(__file__).parent / "templates"
+
+
+def fill(template: str, *, script: str, folder: Path = _SHARED, **values: Any) -> str:
+    """`template`.html.j2 of `folder` with its script and the style of all pages."""
+    # Imported here: only the end of a command needs it.
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    code = (folder / script).read_text(encoding="utf-8")
+    environment = Environment(
+        loader=FileSystemLoader([folder, _SHARED]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    return environment.get_template(f"{template}.html.j2").render(
+        **values,
+        style=Markup((_SHARED / "report.css").read_text(encoding="utf-8")),
+        script=Markup(code),
+        script_hash=base64.b64encode(hashlib.sha256(code.encode()).digest()).decode(),
+        version=__version__,
+        date=date.today().isoformat(),
+    )
+
+
+Cell = dict[str, Any]
+
+_MANY = 40
+"""Classes beyond which no table shows their confusion: confusion.csv does."""
+_MISTAKES = 10
+
+
+def value(score: float, *, bar: bool = True) -> Cell:
+    """A score with its bar; what is not defined has neither."""
+    there = not math.isnan(score)
+    share = min(1.0, max(0.0, score)) if there else 0.0
+    return {"text": number(score), "value": f"{score:.6g}", "share": f"{share:.4f}", "bar": bar and there}
+
+
+def shown(name: str, score: float) -> str:
+    """A score by its name: counts are whole."""
+    return f"{score:.0f}" if name == "classes_counted" else number(score)
+
+
+def class_row(row: Mapping[str, float], columns: Sequence[str]) -> list[Cell]:
+    """The cells of one class, its true pixels last; the IoU has a bar."""
+    pixels = {"text": f"{int(row['pixels']):,}", "value": str(int(row["pixels"])), "share": "0", "bar": False}
+    return [*(value(row[name], bar=name == "iou") for name in columns), pixels]
+
+
+def chips(evaluation: Evaluation) -> list[str]:
+    """The protocol in a line."""
+    protocol, data = evaluation.report["protocol"], evaluation.report["data"]
+    where = f"{data['name']}, {evaluation.split} split {protocol['split_sha256']}"
+    return [
+        where,
+        f"{len(evaluation.images)} images, {len(evaluation.classes)} classes",
+        f"input {protocol['input']}",
+        f"test-time augmentation: {protocol['test_time_augmentation']}",
+        *([f"threshold {protocol['threshold']}"] if protocol["threshold"] is not None else []),
+        f"checkpoint {protocol['checkpoint_sha256']}",
+    ]
+
+
+def confusion(evaluation: Evaluation) -> list[list[Cell]]:
+    """The rows of the confusion matrix in percent of the true class; none for very many classes."""
+    counts_KK, names = evaluation.confusion, evaluation.classes.names
+    if len(names) > _MANY:
+        return []
+    shares_KK = counts_KK / np.maximum(counts_KK.sum(1, keepdims=True), 1)
+    return [
+        [
+            {
+                "text": _percent(share),
+                "share": round(float(share), 3),
+                "right": row == column,
+                "title": f"{names[row]} taken for {names[column]}: {counts_KK[row, column]:,} pixels",
+            }
+            for column, share in enumerate(shares)
+        ]
+        for row, shares in enumerate(shares_KK)
+    ]
+
+
+def mistakes(evaluation: Evaluation) -> list[Cell]:
+    """The pairs of classes that cost most pixels."""
+    names, wrong_KK = evaluation.classes.names, evaluation.confusion.copy()
+    total = max(1, int(wrong_KK.sum()))
+    np.fill_diagonal(wrong_KK, 0)
+    order = np.argsort(wrong_KK, axis=None, kind="stable")[::-1][:_MISTAKES]
+    pairs = [np.unravel_index(place, wrong_KK.shape) for place in order]
+    return [
+        {
+            "truth": names[row],
+            "prediction": names[column],
+            "text": f"{wrong_KK[row, column] / total:.2%} of all pixels",
+        }
+        for row, column in pairs
+        if wrong_KK[row, column]
+    ]
+
+
+def card(card: Card, evaluation: Evaluation) -> Cell:
+    """A card with its scores as text."""
+    score = card.scores.scores[evaluation.main]
+    return {
+        "name": card.scores.name,
+        "place": card.place,
+        "score": f"{score:.6g}",
+        "text": "-" if math.isnan(score) else f"{score:.3f}",
+        "iou": " ".join(f"{iou:.4g}" for iou in card.scores.ious),
+        **{
+            name: getattr(card, name)
+            for name in ("width", "height", "photo", "truth", "prediction", "errors")
+        },
+    }
+
+
+def fact_rows(sections: Mapping[str, Mapping[str, Any]]) -> list[Cell]:
+    """Names and values of each section, without those that are empty."""
+    return [
+        {
+            "title": section,
+            "facts": [
+                {"name": key.replace("_", " "), "text": fact(entry)} for key, entry in there(entries).items()
+            ],
+        }
+        for section, entries in sections.items()
+    ]
+
+
+def compared(table: Mapping[str, Mapping[str, float]], *, named: bool) -> list[Cell]:
+    """The rows of a comparison; `named` says that they are scores, whose names people know otherwise."""
+    rows = []
+    for name, values in table.items():
+        metric = name if named else "iou"
+        winners = best(metric, values)
+        bars = not named or (name in ("miou", "iou") and name not in LOWER_IS_BETTER)
+        rows.append(
+            {
+                "title": title(name) if named else name,
+                "meaning": meaning(metric),
+                "cells": [
+                    {
+                        **value(score, bar=bars),
+                        "text": shown(name if named else "", score),
+                        "best": column in winners,
+                    }
+                    for column, score in values.items()
+                ],
+            }
+        )
+    return rows
+
+
+def _percent(share: float) -> str:
+    return "" if share < 0.005 else f"{100 * share:.0f}"
+
+
+def render(evaluation: Evaluation, cards: Sequence[Card]) -> str:
+    """The page of one evaluation."""
+    report, classes = evaluation.report, evaluation.classes
+    scores = unprefixed(report["metrics"], evaluation.split)
+    headlines = [name for name in HEADLINE_METRICS[classes.binary] if name in scores]
+    columns = [name for name in next(iter(report["per_class"].values())) if name != "pixels"]
+    return fill(
+        "report",
+        script="report.js",
+        name=evaluation.title,
+        main_title=title(evaluation.main),
+        main_value=number(scores[evaluation.main]),
+        split=evaluation.split,
+        images=len(evaluation.images),
+        chips=chips(evaluation),
+        notes=report["data"]["notes"],
+        tiles=[{"title": title(name), "meaning": meaning(name), **value(scores[name])} for name in headlines],
+        columns=[{"title": title(name)} for name in (*columns, "pixels")],
+        classes=[
+            {
+                "index": index,
+                "name": name,
+                "colour": hexadecimal(classes.palette[index]),
+                "cells": class_row(report["per_class"][name], columns),
+            }
+            for index, name in enumerate(classes.names)
+        ],
+        charts=[svg.drawn(chart) for chart in charts(evaluation)],
+        ticks=svg.TICKS,
+        confusion=confusion(evaluation),
+        mistakes=mistakes(evaluation),
+        cards=[card(each, evaluation) for each in cards],
+        errors=[
+            {"text": text, "colour": hexadecimal(colour)}
+            for text, colour in error_colours(classes.binary).items()
+        ],
+        ignore_colour=hexadecimal(IGNORE_COLOUR),
+        scores=[
+            {"title": title(name), "text": shown(name, value), "meaning": meaning(name)}
+            for name, value in scores.items()
+        ],
+        facts=fact_rows(
+            {section: report[section] for section in ("protocol", "data", "model", "environment")}
+        ),
+    )
+
+
+def render_comparison(evaluations: Mapping[str, Evaluation], content: Mapping[str, Any]) -> str:
+    """The page that puts evaluations side by side; its columns lead to their own pages."""
+    first = next(iter(evaluations.values()))
+    return fill(
+        "comparison",
+        script="report.js",
+        names=list(evaluations),
+        split=first.split,
+        chips=chips(first)[:2],
+        tables=[
+            {"title": "Scores", "head": "score", "rows": compared(content["metrics"], named=True)},
+            {
+                "title": "IoU by class",
+                "head": "class",
+                "rows": compared(content["per_class_iou"], named=False),
+            },
+        ],
+        facts=fact_rows({"shared by all": content["protocol"], **content["checkpoints"]}),
+        ticks=svg.TICKS,
+    )
+
+
+OWN = frozenset({"input", "threshold", "checkpoint", "checkpoint_sha256"})
+"""Entries of a protocol that are part of a model rather than of how it is judged."""
+
+
+def refuse_different(protocols: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises `UserError` where checkpoints, by their paths, are judged by other rules or on other images."""
+    first, *others = protocols
+    for other in others:
+        for key in {**protocols[first], **protocols[other]}:
+            one, two = protocols[first].get(key), protocols[other].get(key)
+            if key not in OWN and one != two:
+                raise UserError(
+                    f"{first} and {other} cannot be compared: their {key} differ ({one} and {two}). "
+                    "Judge them apart, or give dataset=NAME dataset.root=PATH for all."
+                )
+
+
+def write_comparison(folder: Path, evaluations: Mapping[str, Evaluation]) -> None:
+    """`report.json`, `report.md` and `report.html` over evaluations by the names of their folders."""
+    first = next(iter(evaluations.values()))
+    table = scores_by_name(evaluations)
+    classes = {
+        name: {
+            folder: evaluation.report["per_class"][name]["iou"] for folder, evaluation in evaluations.items()
+        }
+        for name in first.classes.names
+    }
+    shared = {key: value for key, value in first.report["protocol"].items() if key not in OWN}
+    checkpoints = {
+        name: {key: value for key, value in evaluation.report["protocol"].items() if key in OWN}
+        for name, evaluation in evaluations.items()
+    }
+    content = {"metrics": table, "per_class_iou": classes, "protocol": shared, "checkpoints": checkpoints}
+    write_json(folder / "report.json", content)
+    write_text(folder / "report.md", _markdown(content, list(evaluations)))
+    write_text(folder / "report.html", render_comparison(evaluations, content))
+
+
+def scores_by_name(evaluations: Mapping[str, Evaluation]) -> dict[str, dict[str, float]]:
+    """Metric -> folder -> value."""
+    columns = {
+        name: unprefixed(evaluation.report["metrics"], evaluation.split)
+        for name, evaluation in evaluations.items()
+    }
+    return {
+        metric: {name: column[metric] for name, column in columns.items()}
+        for metric in next(iter(columns.values()))
+    }
+
+
+def _markdown(content: Mapping[str, Any], names: list[str]) -> str:
+    def rows(table: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
+        return [[cell(key), *(number(values[name]) for name in names)] for key, values in table.items()]
+
+    heads = [cell(name) for name in names]
+    lines = ["# Side by side", "", *grid(["metric", *heads], rows(content["metrics"]))]
+    lines += ["", "## IoU by class", "", *grid(["class", *heads], rows(content["per_class_iou"]))]
+    lines += ["", "## Protocol", "", *facts(content["protocol"])]
+    for name, own in content["checkpoints"].items():
+        lines += ["", f"## {cell(name)}", "", *facts(own)]
+    return "\n".join(lines) + "\n"
+
+
+def write_evaluation(folder: Path, evaluation: Evaluation, look: Look) -> Path:
+    """Writes JSON, Markdown, CSVs and figures, and the page, whose path it returns.
+
+    `look` reads the few images again that the page shows.
+    """
+    write_report(folder, evaluation.report, splits=(evaluation.split,), complete=True)
+    write_csvs(folder, evaluation)
+    draw_figures(folder, evaluation)
+    page = folder / "report.html"
+    write_text(page, render(evaluation, gallery(evaluation, look)))
+    return page

@@ -1,0 +1,214 @@
+"""Scores -> `report.json`, `report.md` and the console: no number without its protocol."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from segmentation.files import replacing
+
+# MERGED FROM report/words: What each score is called on the page, and what it says.
+
+HEADLINE_METRICS = {
+    True: ("iou", "dice", "precision", "recall", "roc_auc", "pr_auc", "boundary_iou", "pixel_accuracy"),
+    False: (
+        "miou",
+        "pixel_accuracy",
+        "mean_accuracy",
+        "fw_iou",
+        "dice",
+        "boundary_iou",
+        "roc_auc",
+        "calibration_error",
+    ),
+}
+"""The scores at the top of the page, for binary data or not."""
+
+SCORES = {
+    "miou": ("mIoU", "mean over classes of intersection over union"),
+    "iou": ("IoU", "intersection over union"),
+    "dice": ("Dice", "twice the intersection over the sum of both areas"),
+    "f1": ("F1", "harmonic mean of precision and recall: for labels the same as Dice"),
+    "pixel_accuracy": ("Pixel accuracy", "share of right pixels"),
+    "mean_accuracy": ("Mean accuracy", "mean over classes of the share of their pixels found"),
+    "fw_iou": ("Frequency-weighted IoU", "IoU weighted by each class's share of the pixels"),
+    "precision": ("Precision", "share right of what was predicted"),
+    "recall": ("Recall", "share found of what is there"),
+    "specificity": ("Specificity", "share of the background left alone"),
+    "roc_auc": ("ROC AUC", "area under the ROC curve, from score histograms"),
+    "pr_auc": ("PR AUC", "average precision, from score histograms"),
+    "boundary_iou": ("Boundary IoU", "IoU of the bands along the outlines (Cheng et al. 2021)"),
+    "calibration_error": (
+        "Calibration error",
+        "mean distance of confidence from accuracy, 15 bins; 0 is best",
+    ),
+    "brier": ("Brier score", "mean squared error of the probabilities; 0 is best"),
+    "best_f1": ("Best F1", "F1 at the threshold that suits these images best"),
+    "best_threshold_f1": (
+        "Threshold of best F1",
+        "chosen on these images: do not report it as a result on them",
+    ),
+    "best_iou": ("Best IoU", "IoU at the threshold that suits these images best"),
+    "best_threshold_iou": (
+        "Threshold of best IoU",
+        "chosen on these images: do not report it as a result on them",
+    ),
+    "classes_counted": ("Classes counted", "how many occur in truth or prediction; the means are over these"),
+    "pixels": ("Pixels", "true pixels"),
+}
+
+LOWER_IS_BETTER = frozenset({"calibration_error", "brier"})
+
+
+def title(name: str) -> str:
+    """The score's name for people; names of one image's scores are put together from the score's own."""
+    if name in SCORES:
+        return SCORES[name][0]
+    for end in ("mean", "median"):
+        inner = name.removeprefix("image_").removesuffix(f"_{end}")
+        if name == f"image_{inner}_{end}" and inner in SCORES:
+            return f"{SCORES[inner][0]}, {end} over images"
+    return name.replace("_", " ")
+
+
+def meaning(name: str) -> str:
+    """What the score says, in a few words."""
+    if name in SCORES:
+        return SCORES[name][1]
+    return "of each image alone, where defined" if name.startswith("image_") else ""
+
+
+def best(metric: str, values: Mapping[str, float]) -> set[str]:
+    """The names with the best value, where one is better than another."""
+    there = [value for value in values.values() if value == value]
+    if metric.startswith(("best_threshold", "classes")) or len(set(there)) < 2:
+        return set()
+    target = min(there) if metric in LOWER_IS_BETTER else max(there)
+    return {name for name, value in values.items() if value == target}
+
+
+CONSOLE_METRICS = ("miou", "pixel_accuracy", "iou", "dice", "precision", "recall", "loss")
+
+_COLUMNS = ("iou", "precision", "recall")
+_SECTIONS = ("protocol", "model", "data", "environment")
+
+
+def write_report(
+    folder: Path,
+    report: Mapping[str, Any],
+    *,
+    splits: Sequence[str] = ("val", "test"),
+    complete: bool = False,
+) -> None:
+    """Writes `report.md` and then `report.json` (a number that does not exist is null) into `folder`.
+
+    A folder with a `report.json` is finished.
+    """
+    write_text(folder / "report.md", markdown(report, splits=splits, complete=complete))
+    write_json(folder / "report.json", report)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Plain data as JSON; numbers that do not exist are null."""
+    write_text(path, json.dumps(_plain(content), indent=2, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """As UTF-8, whole or not at all; the odd bytes that file names may hold become question marks."""
+    with replacing(path, encoding="utf-8", errors="replace") as file:
+        file.write(text)
+
+
+def markdown(
+    report: Mapping[str, Any], *, splits: Sequence[str] = ("val", "test"), complete: bool = False
+) -> str:
+    """The report as a page: metrics (the headlines, or all for `complete`), classes, protocol."""
+    metrics: Mapping[str, float] = report["metrics"]
+    there = [split for split in splits if f"{split}/miou" in metrics]
+    taken = unprefixed(metrics, there[-1])
+    names = taken if complete else [name for name in CONSOLE_METRICS if name in taken]
+    rows = [[name, *(number(metrics.get(f"{split}/{name}")) for split in there)] for name in names]
+    lines = ["# Report", "", *grid(["metric", *there], rows)]
+    classes: Mapping[str, Mapping[str, float]] = report["per_class"]
+    shown = [key for key in next(iter(classes.values())) if key != "pixels"] if complete else _COLUMNS
+    rows = [
+        [cell(name), *(number(row[key]) for key in shown), str(int(row["pixels"]))]
+        for name, row in classes.items()
+    ]
+    lines += ["", f"## Classes of the {splits[-1]} split", ""]
+    lines += grid(["class", *("IoU" if key == "iou" else key for key in shown), "pixels"], rows)
+    for title in _SECTIONS:
+        lines += ["", f"## {title.capitalize()}", ""]
+        lines += facts(report[title])
+    return "\n".join(lines) + "\n"
+
+
+def table(
+    metrics: Mapping[str, float],
+    per_class: Mapping[str, Mapping[str, float]],
+    *,
+    splits: Sequence[str] = ("val", "test"),
+) -> str:
+    """The few numbers that the console shows when a run ends."""
+    width = max(14, *(len(name) for name in per_class))
+    lines = [" ".join([f"{'':{width}}", *(f"{split:>8}" for split in splits)])]
+    for name in CONSOLE_METRICS:
+        if f"{splits[-1]}/{name}" in metrics:
+            values = (number(metrics.get(f"{split}/{name}")) for split in splits)
+            lines.append(" ".join([f"{name:{width}}", *(f"{value:>8}" for value in values)]))
+    lines += ["", f"{splits[-1] + ', by class':{width}} {'IoU':>8}"]
+    lines += [f"{name:{width}} {number(row['iou']):>8}" for name, row in per_class.items()]
+    return "\n".join(lines)
+
+
+def grid(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table: the first column left, numbers right."""
+    lines = [f"| {' | '.join(heads)} |", "| --- |" + " ---: |" * (len(heads) - 1)]
+    return lines + [f"| {' | '.join(row)} |" for row in rows]
+
+
+def cell(text: str) -> str:
+    """A name as Markdown shows it, whatever it holds."""
+    marked = " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|")
+    return marked.replace("&", "&amp;").replace("<", "&lt;")
+
+
+def facts(entries: Mapping[str, Any]) -> list[str]:
+    """The lines of a Markdown list of names and values."""
+    return [f"- {key}: {cell(fact(entry))}" for key, entry in there(entries).items()]
+
+
+def there(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries that say something."""
+    return {key: entry for key, entry in entries.items() if entry not in (None, "", [], {})}
+
+
+def fact(entry: Any) -> str:
+    """Plain data as people read it."""
+    if isinstance(entry, Mapping):
+        return ", ".join(f"{key} {fact(item)}" for key, item in there(entry).items())
+    if isinstance(entry, list | tuple):
+        return ", ".join(map(fact, entry))
+    return str(entry)
+
+
+def number(value: float | None) -> str:
+    """Four digits, or a dash for what does not exist."""
+    return "-" if value is None or math.isnan(value) else f"{value:.4f}"
+
+
+def unprefixed(metrics: Mapping[str, float], split: str) -> dict[str, float]:
+    """The metrics of one split by their names alone."""
+    start = f"{split}/"
+    return {name.removeprefix(start): value for name, value in metrics.items() if name.startswith(start)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,160 @@
+"""Every measurement in perf/ runs, with a tiny budget, and ends in its table."""
+
+import re
+import runpy
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+from torch import nn
+
+FOLDER = ROOT / "perf"
+SMALL = ("--size", "64", "64", "--rounds", "1", "--threads", "1", "--device", "cpu")
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    def call(script: str, *arguments: str) -> str:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        monkeypatch.syspath_prepend(str(FOLDER))
+        monkeypatch.setattr(sys, "argv", [str(FOLDER / script), *arguments])
+        runpy.run_path(str(FOLDER / script), run_name="__main__")
+        return capsys.readouterr().out
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "contenders"),
+    [
+        (
+            "training.py",
+            (*SMALL, "--backbone", "mobilenetv3_small", "--steps", "1", "--batch", "2"),
+            ("tutorial", "smp in Lightning", "train.py", "bare step"),
+        ),
+        (
+            "loading.py",
+            (*SMALL[:3], "--rounds", "1", "--images", "8"),
+            ("tutorial", "ours, light augmentation", "ours, cache=disk"),
+        ),
+        (
+            "evaluation.py",
+            (*SMALL, "--images", "8", "--counts", "12", "--compile"),
+            ("tutorial", "evaluate.py", "forward pass alone"),
+        ),
+        (
+            "inference.py",
+            (*SMALL, "--backbones", "mobilenetv3_small", "--images", "2", "--compile"),
+            ("torchvision", "ours, fp32"),
+        ),
+        (
+            "video.py",
+            (*SMALL, "--backbone", "mobilenetv3_small", "--frames", "4", "--compile"),
+            ("tutorial", "predict.py"),
+        ),
+    ],
+)
+def test_a_measurement_ends_in_its_table(
+    run: Run, script: str, arguments: tuple[str, ...], contenders: tuple[str, ...], compiled: list[object]
+) -> None:
+    said = run(script, *arguments)
+    assert bool(compiled) == ("--compile" in arguments)
+    rows = {cells[0]: cells[1:] for line in said.splitlines() if (cells := _cells(line))}
+    assert set(contenders) <= rows.keys(), said
+    assert rows[contenders[0]][0] == "1.00"
+    for contender in contenders:
+        assert "not run" in rows[contender]  # the GPU's column
+        assert float(rows[contender][-2]) > 0
+    assert re.search(r"Taken on \d{4}-\d\d-\d\d .* torch \d", said)
+    assert f"Command: `python perf/{script} {arguments[0]}" in said
+
+
+def test_processes_are_held_against_threads(run: Run) -> None:
+    budget = ["--rounds", "1", "--threads", "1", "--device", "cpu", "--images", "8", "--jobs", "0"]
+    tiny = ("data.size=[48,48]", "dataset.size=48", "data.batch_size=4", "head=lraspp")
+    said = run("processes.py", *budget, "--set", *tiny)
+    rows = {cells[0]: cells[1:] for line in said.splitlines() if (cells := _cells(line))}
+    assert rows["1 process, 2 threads"][0] == "1.00"
+    assert float(rows["2 processes, 1 thread each"][-2]) > 0
+
+
+def test_accuracy_is_held_against_accuracy(run: Run) -> None:
+    budget = ["--rounds", "1", "--threads", "1", "--device", "cpu"]
+    tiny = (
+        "trainer=debug",
+        "backbone=mobilenetv3_small",
+        "head=lraspp",
+        "data.size=[48,48]",
+        "dataset.size=48",
+    )
+    said = run("accuracy.py", *budget, "--set", *tiny, "dataset.test=2")
+    rows = {cells[0]: cells[1:] for line in said.splitlines() if (cells := _cells(line))}
+    assert rows["seed 1"] == rows["mean"]
+    assert all(0 < float(cell) < 1 for cell in rows["mean"])
+    agreement = re.search(r"gives ([\d.]+)% of the test split's pixels the same label in bf16", said)
+    assert agreement and 50 < float(agreement[1]) <= 100
+
+
+@pytest.mark.parametrize("groups", [1, 16])
+def test_widened_convolutions_round_as_those_in_bf16(groups: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    from bf16 import Widened
+
+    convolution = nn.Conv2d(16, 16, 3, dilation=2, padding=2, groups=groups)
+    images = torch.randn(2, 16, 20, 20)
+    found = []
+    for mode in (nullcontext(), Widened()):
+        convolution.zero_grad()
+        image = images.clone().requires_grad_()
+        with mode, torch.autocast("cpu", dtype=torch.bfloat16):
+            answer = convolution(image)
+            answer.float().square().mean().backward()
+        assert answer.dtype == torch.bfloat16
+        found.append((answer.float(), image.grad, convolution.weight.grad))
+    for native, widened in zip(*found, strict=True):
+        # Two steps of bf16 at the largest value: torch's own way adds up in another order, and rounds in between.
+        assert (native - widened).abs().max() <= native.abs().max() * 2**-6
+
+
+def test_a_killed_run_ends_as_one_left_alone(run: Run) -> None:
+    said = run("kills.py", "--kills", "1", "--epochs", "3")
+    assert re.search(r"[01] kills of 1; no checkpoint was unreadable; weights, history and scores", said)
+
+
+def test_ratios_are_medians_over_the_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import measure
+
+    order: list[str] = []
+    answers = {"a": iter([1.0, 2.0, 4.0]), "b": iter([3.0, 4.0, 20.0])}
+
+    def contender(name: str) -> Callable[[], float]:
+        def answer() -> float:
+            order.append(name)
+            return next(answers[name])
+
+        return answer
+
+    rates = measure.alternate({name: contender(name) for name in "ab"}, 3)
+    assert "".join(order) == "ababab"
+    assert measure.ratio(rates, "b", "a") == 3.0
+    assert measure.spread([1.0, 2.0, 4.0]) == 1.5
+
+
+def test_a_start_is_measured_in_a_process_of_its_own(run: Run) -> None:
+    said = run("start.py", "--rounds", "0", "--images", "50")
+    row = next(line for line in said.splitlines() if line.startswith("| 50 |"))
+    _, seconds, more, whole = _cells(row)
+    assert float(seconds) > 0
+    assert 0 <= float(more) < float(whole)
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else []

@@ -114,11 +114,17 @@ STEPS = 5
 
 TRAININGS = {
     "mobilenetv3_small_deeplabv3": [
-        *("backbone=mobilenetv3_small", "head=deeplabv3", "dataset=shapes"),
+        *("backbone=mobilenetv3_small", "head=deeplabv3", "head.rates=[2,3,4]", "dataset=shapes"),
         *("loss=ce_dice", "optimizer=adamw", "scheduler=onecycle"),
     ],
     "resnet18_deeplabv3plus_aux": [
-        *("backbone=resnet18", "head=deeplabv3plus", "head.aux=true", "dataset=shapes_binary"),
+        *(
+            "backbone=resnet18",
+            "head=deeplabv3plus",
+            "head.rates=[1,2,3]",
+            "head.aux=true",
+            "dataset=shapes_binary",
+        ),
         *("loss=focal", "loss.alpha=0.25", "optimizer=sgd", "scheduler=poly", "output_stride=16"),
     ],
     "efficientnet_b0_fpn": [
@@ -272,9 +278,9 @@ def write(path: Path, record: Mapping[str, Any]) -> Path:
 
 
 def answer(path: Path) -> Tensor:
-    """The logits of a checkpoint's model for a fixed image, computed in float64."""
+    """The logits of a checkpoint's model for a fixed image, which the largest dilation fits in, in float64."""
     trained = load(path)
-    pixels = torch.as_tensor(picture(7, 64, 96, trained.channels)).permute(2, 0, 1)[None]
+    pixels = torch.as_tensor(picture(7, 256, 320, trained.channels)).permute(2, 0, 1)[None]
     with torch.no_grad():
         logits: Tensor = trained.model.double()(pixels)
     return logits

@@ -18,7 +18,7 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasti
 from pytorch_lightning.strategies import ModelParallelStrategy, ParallelStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from segmentation.callbacks.checkpoint import WholeFiles
+from segmentation.callbacks.checkpoint import AtomicCheckpointIO
 from segmentation.config import EvaluationSettings, checked
 from segmentation.environment import choose_device
 from segmentation.errors import UserError, closest
@@ -217,7 +217,10 @@ def strategy_options(options: Section, callbacks: Section, device: torch.device)
 
 def plugins() -> list[Any]:
     """Checkpoints that are whole or absent; and under Slurm none of Lightning's own at a signal."""
-    return [WholeFiles(), *([SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else [])]
+    return [
+        AtomicCheckpointIO(),
+        *([SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []),
+    ]
 
 
 def _refuse_whole_weights(options: Section, callbacks: Section) -> None:

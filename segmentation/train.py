@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import yaml
 from pytorch_lightning import Trainer, seed_everything
+from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
@@ -74,6 +75,7 @@ def _test(trainer: Trainer, task: SegmentationTask, data: SegmentationData, best
             )
     # Also into a model that is cut up between processes.
     set_model_state_dict(task.model, weights, options=StateDictOptions(full_state_dict=True))
+    trainer.profiler = PassThroughProfiler()  # type: ignore[attr-defined]  # profiles are of the training
     trainer.test(task, datamodule=data, verbose=False)
     return contents
 
@@ -99,7 +101,7 @@ def resume_training(
     if contents["segmentation"].get("model") != task.model.description:
         raise UserError(f"{last} holds another model than its run's config describes: it cannot be resumed.")
     epoch, batches = _progress(contents, last)
-    history.go_on_after(epoch)
+    history.resume_after(epoch)
     log.info("resuming after epoch %d%s", epoch, f" and {batches} batches of the next" if batches else "")
     _tell_of_the_missing(trainer, contents)
     alike = _ends_alike(config, folder)
@@ -184,10 +186,10 @@ def _report(
     """Everything that a run's report says, the test's scores beside those of the best checkpoint's epoch."""
     epoch = about["epoch"] + 1
     seen = {name: value for name, value in history.row(epoch).items() if name.startswith(("train/", "val/"))}
-    tested = {f"test/{name}": value for name, value in task.test_tally.scores().items()}
+    tested = {f"test/{name}": value for name, value in task.test_metrics.scores().items()}
     return {
         "metrics": seen | tested,
-        "per_class": per_class(task.test_tally.confusion.compute(), source.classes.names),
+        "per_class": per_class(task.test_metrics.confusion.compute(), source.classes.names),
         "protocol": {**about["segmentation"]["protocol"], "checkpoint": f"best.ckpt, epoch {epoch}"},
         "model": {**task.model.description, "parameters": _parameters(task)},
         "data": {**settings.dataset, "images": _lengths(source), "notes": list(source.notes)},

@@ -14,7 +14,7 @@ import pytest
 import torch
 from conftest import composed
 
-from segmentation.callbacks.checkpoint import WholeFiles
+from segmentation.callbacks.checkpoint import AtomicCheckpointIO
 from segmentation.callbacks.monitoring import Throughput
 from segmentation.checkpoint import read
 from segmentation.data import open_dataset
@@ -184,7 +184,7 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
 # What brings the signal where no step is under way, and whether there is something to resume then.
 OUTSIDE = {
     "before the first step": (Throughput, "setup", 1, False),
-    "after the last one": (WholeFiles, "save_checkpoint", 3, True),  # best, best_loss, last
+    "after the last one": (AtomicCheckpointIO, "save_checkpoint", 3, True),  # best, best_loss, last
     "in the test": (SegmentationTask, "test_step", 1, True),
 }
 
@@ -241,7 +241,7 @@ class Cut:
 
 
 def test_a_save_that_is_cut_off_leaves_the_earlier_checkpoint(tmp_path: Path) -> None:
-    path, plugin = tmp_path / "checkpoints" / "last.ckpt", WholeFiles()
+    path, plugin = tmp_path / "checkpoints" / "last.ckpt", AtomicCheckpointIO()
     plugin.save_checkpoint({"segmentation": {}, "state_dict": {"a": torch.ones(9)}}, path)
     with pytest.raises(OSError, match="cut off"):
         plugin.save_checkpoint({"state_dict": {"a": torch.zeros(9)}, "rest": Cut()}, path)

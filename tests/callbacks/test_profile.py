@@ -10,7 +10,13 @@ def test_a_profile_holds_a_table_of_operators_and_a_trace(tmp_path: Path) -> Non
     done = run_script(
         "train.py",
         *("trainer=profile", "trainer.accelerator=cpu", "dataset.size=48", "data.size=[48,48]"),
-        *("dataset.train=10", "dataset.val=1", "dataset.test=1", "data.batch_size=1", "callbacks.grid.images=0"),
+        *(
+            "dataset.train=10",
+            "dataset.val=1",
+            "dataset.test=1",
+            "data.batch_size=1",
+            "callbacks.grid.images=0",
+        ),
         *("backbone=mobilenetv3_small", "head=lraspp", "logger=none", f"hydra.run.dir={tmp_path}"),
     )
     assert done.returncode == 0, done.stderr

@@ -65,8 +65,8 @@ class History(Logger):
         self._rows = {number: row for number, row in rows.items() if number <= epoch}
 
     def row(self, epoch: int) -> Row:
-        """What was measured in `epoch`."""
-        return self._rows[epoch]
+        """What was measured in `epoch`; empty where that is not known."""
+        return self._rows.get(epoch, {})
 
     def _write(self) -> None:
         rows = [self._rows[epoch] for epoch in sorted(self._rows)]

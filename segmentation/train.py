@@ -148,13 +148,12 @@ def _report(
     }
 
 
-def _monitored(contents: Mapping[str, Any]) -> dict[str, float]:
-    """The scores that the callbacks which wrote this checkpoint monitored, at its epoch."""
-    states = [state for state in contents.get("callbacks", {}).values() if isinstance(state, Mapping)]
+def _monitored(best: Mapping[str, Any]) -> dict[str, float]:
+    """The score by which this checkpoint was chosen, by its name."""
     return {
         state["monitor"]: float(state["current_score"])
-        for state in states
-        if state.get("monitor") and state.get("current_score") is not None
+        for state in best.get("callbacks", {}).values()
+        if Path(state.get("best_model_path", "")).name == "best.ckpt"
     }
 
 

@@ -168,7 +168,7 @@ def test_a_signal_leaves_a_run_that_goes_on_where_it_was(
 
 
 def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
-    source = open_dataset(**composed(*SMALL)["dataset"])
+    dataset = open_dataset(**composed(*SMALL)["dataset"])
 
     class Impatient(Signalling):
         def __getitem__(self, index: int) -> Sample:
@@ -176,7 +176,7 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
             return super().__getitem__(index)
 
     with pytest.raises(SystemExit) as caught:
-        train(composed(*SMALL), replace(source, train=Impatient(source.train, 0, 0, [])), tmp_path)
+        train(composed(*SMALL), replace(dataset, train=Impatient(dataset.train, 0, 0, [])), tmp_path)
     assert caught.value.code == 130
     assert not (tmp_path / "checkpoints" / "last.ckpt").exists()
 

@@ -36,9 +36,7 @@ def test_a_process_group_leaves_the_environment_as_it_was() -> None:
     before, trainer = dict(os.environ), trainer_of(1)
     with process_group(trainer):
         trainer.strategy.setup_environment()
-        os.environ["MASTER_PORT"] = "1"
-        torch.distributed.init_process_group(
-            "gloo", store=torch.distributed.HashStore(), rank=0, world_size=1
-        )
+        assert torch.distributed.is_initialized()
+        assert dict(os.environ) != before
     assert dict(os.environ) == before
     assert not torch.distributed.is_initialized()

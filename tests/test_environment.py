@@ -15,7 +15,7 @@ from segmentation.evaluate import evaluate
 from segmentation.train import train
 
 TINY = [
-    *("backbone=mobilenetv3_small", "head=fcn", "dataset.size=32", "dataset.train=2", "dataset.val=1"),
+    *("backbone=mobilenetv3_small", "head=fcn", "dataset.size=48", "dataset.train=2", "dataset.val=1"),
     *("dataset.test=1", "data.size=[32,32]", "data.batch_size=2", "data.workers=0", "precision=32-true"),
     *("trainer.max_epochs=1", "trainer.accelerator=cpu", "callbacks.grid.images=0", "logger=none"),
 ]

@@ -217,10 +217,10 @@ def _run_worker(script: str, function: str, config: Config, folder: str, log_con
         return job(config, Path(folder))
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
-    except SystemExit:
-        if first:
+    except SystemExit as end:
+        if first or end.code not in [128 + number for number in _SIGNALS]:
             raise
-        return math.nan  # the first process ends the run, once it has written all
+        return math.nan  # the first process ends the run after a signal, once it has written all
     except Exception as error:
         if lost_another(error):
             time.sleep(5)  # the launcher notices which process died first, and ends this one

@@ -72,7 +72,7 @@ root = Path(sys.argv[1])
 def fit(self, *args, **options):
     files = [(Path(frame.filename), frame.name) for frame in traceback.extract_stack()]
     ours = [f"{file.relative_to(root)}:{name}" for file, name in files if file.is_relative_to(root)]
-    Path("frames.json").write_text(json.dumps([each for each in ours if ".venv" not in each]))
+    Path("frames.json").write_text(json.dumps([each for each in ours if not each.startswith((".venv", "tests"))]))
     raise SystemExit
 
 

@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     chosen = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
-    _PLACES.set_forkserver_preload(["segmentation.training", "segmentation.cli.sweep"])
+    _PLACES.set_forkserver_preload(["segmentation.train", "segmentation.cli.sweep"])
     moments = random.Random(chosen.seed)
     with TemporaryDirectory() as parent:
         whole, cut = Path(parent, "whole"), Path(parent, "cut")

@@ -63,8 +63,8 @@ class History(Logger):
         self._rows = {number: row for number, row in rows.items() if number <= epoch}
 
     def row(self, epoch: int) -> Row:
-        """The row of `epoch`."""
-        return self._rows[epoch]
+        """The row of `epoch`; empty if it is unknown."""
+        return self._rows.get(epoch, {})
 
     def _write(self) -> None:
         rows = [self._rows[epoch] for epoch in sorted(self._rows)]

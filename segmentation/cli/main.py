@@ -60,7 +60,9 @@ def _groups(conf: Path, groups: list[str], shared: Collection[str]) -> list[str]
 
 
 def _group(conf: Path, group: str, is_shared: bool) -> str:
-    names = sorted(CHOICES[group] if is_shared else (path.stem for path in (conf / group).glob("*.yaml")))
+    # A leading underscore marks files that other options inherit from.
+    files = (path.stem for path in (conf / group).glob("[!_]*.yaml"))
+    names = sorted(CHOICES[group] if is_shared else files)
     text = textwrap.wrap(" ".join(names), _WIDTH - 17) or ["-"]
     return f"  {group:13}  " + f"\n{'':17}".join(text)
 

@@ -66,7 +66,9 @@ def _missing_option(error: MissingConfigException) -> str:
         return f"There is no config '{option}'."
     if group in ("hydra/sweeper", "hydra/launcher"):
         return f"{group}={option} needs its package: pip install 'segmentation[sweep]'."
-    return f"{group}={option} is unknown.{closest(option, error.options or [])}"
+    # A leading underscore marks files that other options inherit from.
+    choices = [name for name in error.options or [] if not name.startswith("_")]
+    return f"{group}={option} is unknown.{closest(option, choices)}"
 
 
 def _unknown_key(error: ConfigAttributeError | ConfigKeyError) -> str:

@@ -12,12 +12,13 @@ from made_models import made, pictures
 from segmentation.models import HEADS, create_segmenter
 
 BACKBONES: dict[str, dict[str, Any]] = {
-    path.stem: yaml.safe_load(path.read_text()) for path in sorted(Path(CONF, "backbone").glob("*.yaml"))
+    path.stem: yaml.safe_load(path.read_text()) for path in sorted(Path(CONF, "backbone").glob("[!_]*.yaml"))
 }
 
 
 def section(name: str) -> dict[str, Any]:
-    return {**BACKBONES[name], "norm_momentum": None}
+    options = {key: value for key, value in BACKBONES[name].items() if key != "defaults"}
+    return {**options, "norm_momentum": None}
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)

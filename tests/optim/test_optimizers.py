@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from segmentation.errors import UserError
-from segmentation.optim import OPTIMIZERS, create_optimizer, settle
+from segmentation.optim import OPTIMIZERS, create_optimizer, match_memory_format
 
 
 class Small(nn.Module):
@@ -124,7 +124,7 @@ def test_a_step_is_the_same_after_the_memory_was_ordered_anew(name: str) -> None
     second.load_state_dict(first.state_dict())
     after = create_optimizer(name, second, lr=0.01)
     after.load_state_dict(deepcopy(before.state_dict()))
-    settle(after)
+    match_memory_format(after)
     step(first, before)
     step(second, after)
     for own, other in zip(first.parameters(), second.parameters(), strict=True):

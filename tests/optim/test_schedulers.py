@@ -23,7 +23,7 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "cosine": {},
     "multistep": {"milestones": [2, 5]},
     "poly": {},
-    "onecycle": {},
+    "onecycle": {"warmup_share": 0.3},
     "cyclic": {"max_lr": 1.0, "up_epochs": 2},
     "plateau": {},
 }

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from segmentation.functional import is_ignored
+from segmentation.types import is_ignored
 
 # MERGED FROM metrics/slabs: Large images in pieces that stay in the processor's cache: at six megapixels twice as f
 # MERGED FROM metrics/bins: Bins for probabilities: even ones of 2^-17, and ever finer ones where a network's scores

@@ -12,7 +12,7 @@ from torchvision.ops import SqueezeExcitation
 
 from segmentation.errors import UserError
 from segmentation.models.backbones import OUTPUT_STRIDES, STRIDES, Backbone, create_backbone
-from segmentation.models.backbones.torchvision import trunk_names
+from segmentation.models.backbones.torchvision import backbone_names
 
 # One of each way of building: (channels of strides 4, 8, 16, 32).
 FAMILIES = {
@@ -59,7 +59,7 @@ def fresh_memory() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("fresh_memory")
-@pytest.mark.parametrize("name", trunk_names())
+@pytest.mark.parametrize("name", backbone_names())
 def test_features_come_at_the_output_stride_asked_for(name: str) -> None:
     """`strides` are measured on the shapes that come out."""
     for output_stride in OUTPUT_STRIDES:
@@ -91,7 +91,7 @@ def test_the_usual_stride_is_taken_where_it_can_be() -> None:
 
 
 def test_what_is_left_out_of_torchvisions_classifiers() -> None:
-    left = set(list_models(module=__import__("torchvision").models)) - set(trunk_names())
+    left = set(list_models(module=__import__("torchvision").models)) - set(backbone_names())
     families = {name.rstrip("0123456789_").split("_")[0].rstrip("0123456789") for name in left}
     assert families == {"alexnet", "googlenet", "inception", "squeezenet", "maxvit", "vit"}
 
@@ -185,7 +185,7 @@ def _classify(classifier: nn.Module, features_BCHW: torch.Tensor) -> torch.Tenso
 
 
 @pytest.mark.usefixtures("fresh_memory")
-@pytest.mark.parametrize("name", trunk_names())
+@pytest.mark.parametrize("name", backbone_names())
 def test_parameters_are_those_that_torchvision_publishes(name: str) -> None:
     theirs = get_model(name, weights=None)
     published = get_model_weights(name).DEFAULT.meta["num_params"]

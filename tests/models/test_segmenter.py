@@ -116,7 +116,7 @@ def test_normalisation_is_right_in_every_memory_layout(
     model = made("mobilenet_v3_small", head="lraspp", channels=shape[1])
     image = layout(pictures(*shape))
     before = image.clone()
-    found = model._normalised(image)
+    found = model._normalise(image)
     mean, std = (buffer.flatten().tolist() for buffer in (model.mean, model.std))
     for channel in range(shape[1]):
         expected = (image[:, channel].float() - mean[channel]) / std[channel]

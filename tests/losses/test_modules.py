@@ -54,7 +54,7 @@ def value_and_gradient(loss: torch.nn.Module, logits: Tensor, mask: Tensor) -> t
 @every_kind
 @settings(deadline=None, max_examples=12)
 @given(seed=st.integers(0, 10**6), ignored=st.floats(0, 0.95), weighted=st.booleans())
-def test_ignored_pixels_are_as_good_as_removed(
+def test_ignored_pixels_have_the_effect_of_removed_ones(
     name: str, options: dict[str, float], kind: str, seed: int, ignored: float, weighted: bool
 ) -> None:
     binary, classes = KINDS[kind]
@@ -102,7 +102,7 @@ def test_extreme_logits_stay_finite(name: str, options: dict[str, float], kind: 
 @every_kind
 @settings(deadline=None, max_examples=5)
 @given(seed=st.integers(0, 10**6))
-def test_where_a_pixel_lies_does_not_matter(
+def test_the_order_of_pixels_does_not_matter(
     name: str, options: dict[str, float], kind: str, seed: int
 ) -> None:
     binary, classes = KINDS[kind]
@@ -152,7 +152,7 @@ def test_half_precision_logits_give_a_single_precision_loss(
 
 @every_loss
 @every_kind
-def test_a_mask_of_any_integer_type_is_right(name: str, options: dict[str, float], kind: str) -> None:
+def test_a_mask_can_have_any_integer_type(name: str, options: dict[str, float], kind: str) -> None:
     binary, classes = KINDS[kind]
     logits, mask = data(kind, 4, ignored=0.2)
     loss = create_loss(name, binary=binary, classes=classes, **options)
@@ -175,7 +175,7 @@ def test_only_the_ratio_of_class_weights_matters(name: str, options: dict[str, f
 
 @pytest.mark.parametrize("name", ["bce", "cross_entropy", "focal"])
 @every_kind
-def test_pixels_of_a_class_without_weight_are_as_good_as_ignored(name: str, kind: str) -> None:
+def test_pixels_of_a_class_without_weight_have_the_effect_of_ignored_ones(name: str, kind: str) -> None:
     binary, classes = KINDS[kind]
     logits, mask = data(kind, 6, ignored=0.2)
     loss = create_loss(name, binary=binary, classes=classes, class_weights=[0.0, *[1.0] * (classes - 1)])

@@ -1,4 +1,4 @@
-"""Any head on any backbone: forward, backward, and ready for export."""
+"""Any head on any backbone: forward, backward and export."""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ def section(name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_one_image_of_odd_size_trains_every_parameter_with_every_head(backbone: str) -> None:
-    """A batch of one, which batch norms over a pooled image would refuse."""
+    """A batch of one, which a batch norm over a pooled image cannot train."""
     model = create_segmenter(backbone=section(backbone), head={"name": "fcn"}, outputs=3, aux=True)
     trunk = model.backbone
     for name, head in HEADS.items():

@@ -31,7 +31,7 @@ FETCHED = get_model_weights("resnet18").DEFAULT
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where torch.hub keeps its files, empty, and no network behind it."""
+    """torch.hub's folder, empty, without a network."""
 
     def unreachable(request: object) -> None:
         raise URLError("no route to host")
@@ -150,7 +150,7 @@ def test_named_weights_are_torchvisions(cache: Path) -> None:
 
 @pytest.mark.parametrize("channels", [1, 2, 4, 6])
 def test_trained_filters_are_kept_for_other_channels(cache: Path, channels: int) -> None:
-    """What grey images said to the three filters, they say to the adapted ones."""
+    """The adapted filters give the same result for a grey image as the three filters did."""
     torch.save(get_model("resnet18", weights=None).state_dict(), cache / name_of(FETCHED.url))
     reference, model = made("resnet18"), made("resnet18", channels=channels)
     load_weights(reference, "imagenet")
@@ -191,7 +191,7 @@ def test_a_damaged_file_in_the_cache_is_named(cache: Path, content: bytes) -> No
 
 @pytest.fixture
 def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Weights:
-    """Weights as torchvision publishes them, their hash in the name, on a server that is a folder."""
+    """Weights as torchvision publishes them, with their hash in the name; a folder stands in for the server."""
     monkeypatch.undo()
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
     path = tmp_path / "weights.pth"
@@ -268,7 +268,7 @@ State = dict[str, Tensor]
 
 
 def lightning(state: State) -> dict[str, Any]:
-    """As Lightning and torch.compile wrap them, among other things."""
+    """As in a checkpoint by Lightning and torch.compile, with other entries."""
     wrapped: dict[str, Any] = {f"model._orig_mod.{key}": value for key, value in state.items()}
     return {"epoch": 3, "state_dict": {**wrapped, "loss.weight": torch.ones(3)}}
 
@@ -350,8 +350,8 @@ def test_a_file_that_would_run_code_is_refused(
         load_weights(model, str(path))
     assert str(path) in str(caught.value)
     assert not canary.exists()
-    # The trap is set: unpickled without care, the file does run code.
-    with suppress(RuntimeError):  # a bare pickle runs before it disappoints
+    # The test works: without weights_only the file does run code.
+    with suppress(RuntimeError):  # a bare pickle runs its code before the error
         torch.load(path, weights_only=False)
     assert canary.exists()
 
@@ -380,7 +380,7 @@ FILES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_what_is_no_state_dict_is_said(model: Segmenter, tmp_path: Path, kind: str) -> None:
+def test_a_file_without_a_state_dict_is_an_error(model: Segmenter, tmp_path: Path, kind: str) -> None:
     write, message = FILES[kind]
     path = tmp_path / "weights.pth"
     write(path)
@@ -402,8 +402,8 @@ def test_another_backbones_file_is_refused(model: Segmenter, tmp_path: Path, oth
         assert torch.equal(value, before[key]), key
 
 
-def test_dense_nets_of_old_are_renamed(tmp_path: Path) -> None:
-    """Published DenseNets have `denselayer1.norm.1.weight` for what torchvision now calls `norm1.weight`."""
+def test_keys_of_old_densenets_are_renamed(tmp_path: Path) -> None:
+    """Published DenseNets have `denselayer1.norm.1.weight`, which torchvision now calls `norm1.weight`."""
     state = get_model("densenet121", weights=None).state_dict()
     old = {
         re.sub(r"(denselayer\d+\.(?:norm|conv))([12])\.", r"\1.\2.", key): value
@@ -428,7 +428,9 @@ def test_dense_nets_of_old_are_renamed(tmp_path: Path) -> None:
     ],
     ids=["nan", "complex", "sparse", "meta"],
 )
-def test_what_is_no_plain_number_is_refused(model: Segmenter, tmp_path: Path, value: Tensor) -> None:
+def test_tensors_that_are_not_plain_and_finite_are_refused(
+    model: Segmenter, tmp_path: Path, value: Tensor
+) -> None:
     torch.save(
         {**get_model("resnet18", weights=None).state_dict(), "conv1.weight": value}, tmp_path / "a.pth"
     )
@@ -451,7 +453,7 @@ def test_a_first_filter_of_no_channels_does_not_fit(model: Segmenter, tmp_path: 
 
 
 def test_a_file_of_weights_is_read_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Its keys decide over options of the head, and its tensors fill the model."""
+    """The file is needed twice: its keys for the options of the head, its tensors for the model."""
     overrides = ("backbone=mobilenetv3_large", "dataset.train=2", "dataset.val=1", "dataset.test=1")
     settings = read_training_settings(composed(*overrides, f"weights={tmp_path}/weights.pth"))
     dataset = open_dataset(**settings.dataset)

@@ -1,4 +1,4 @@
-"""Convolutions in bf16 on a processor without it: at the speed of fp32, rounded as hardware for bf16 rounds them."""
+"""bf16 convolutions on a CPU without bf16: at the speed of fp32, and rounded as hardware with bf16 rounds them."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -13,20 +13,20 @@ _CONVOLUTIONS = (torch.ops.aten.convolution.default, torch.ops.aten.convolution_
 
 
 def bf16(device: str) -> AbstractContextManager[object]:
-    """Where bf16-mixed ends in sensible time: as it is where the hardware computes in it, else by `Widened`."""
+    """A context in which bf16-mixed is fast enough to train: nothing on hardware with bf16, else `Widened`."""
     native = choose_precision("auto", torch.device(device)) == "bf16-mixed"
     return nullcontext() if native else Widened()
 
 
 class Widened(TorchDispatchMode):
-    """Convolutions of bf16 values in fp32, their results rounded to bf16.
+    """Convolutions of bf16 values are computed in fp32 and rounded to bf16.
 
-    This is what processors with bf16 do, whose sums are fp32, but for the order of the sums. torch's own way on
-    other processors takes some ten times as long.
+    CPUs with bf16 do the same, because they add in fp32; only the order of the sums differs. torch's own implementation
+    for other CPUs takes about ten times as long.
     """
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Every operation below autograd and autocast comes along here."""
+        """Called for every operation below autograd and autocast."""
         if func not in _CONVOLUTIONS or args[0].dtype != torch.bfloat16:
             return func(*args, **(kwargs or {}))
         wide = [value.float() if isinstance(value, Tensor) else value for value in args]

@@ -45,6 +45,8 @@ from segmentation.report.protocol import evaluation_protocol
 from segmentation.report.report import table
 from segmentation.types import Batch, Classes
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class EvaluationContext:
@@ -297,15 +299,14 @@ def refuse_used_folder(folder: Path) -> None:
 
 
 def subfolder_name(number: int, title: str) -> str:
-    """The folder of one of several checkpoints: its number, and as much of its title as every system can name."""
+    """The folder of one of several checkpoints: its number, and its title in portable characters."""
     return f"{number}_{re.sub(r'[^A-Za-z0-9._-]+', '_', title)[:60]}"
 
 
 def mask_writer(folder: Path, classes: Classes) -> Save:
-    """Saves predicted labels in `folder` under the name of their image.
+    """A function that saves predicted labels in `folder` under the name of their image.
 
-    What it returns raises `UserError` for a name that was there before, such as `a` and `A` where the file
-    system holds them for one.
+    It raises `UserError` for a name that exists, such as `a` and `A` on a file system that ignores case.
     """
 
     def save(name: str, labels_HW: np.ndarray) -> None:
@@ -315,9 +316,6 @@ def mask_writer(folder: Path, classes: Classes) -> Save:
         save_mask(path, labels_HW, classes)
 
     return save
-
-
-log = logging.getLogger(__name__)
 
 
 @library_warnings_hidden()

@@ -204,7 +204,7 @@ def judged_with(checkpoint: Path, **options: Any) -> tuple[EvaluationMetrics, li
     return evaluate_split(predictor, open_context(checkpoint, settings), settings, None)
 
 
-def test_the_batch_size_changes_nothing(binary: Path) -> None:
+def test_the_batch_size_changes_no_more_than_rounding(binary: Path) -> None:
     (one, images), (three, others) = (judged_with(binary, split="train", batch_size=size) for size in (1, 3))
     assert one.confusion.compute().count_nonzero() == 4
     # A processor rounds a batch of three in another order than three of one.

@@ -113,7 +113,9 @@ def test_patterns_mirror_what_they_match(
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
-def test_a_batch_changes_nothing(batch_size: int, checkpoint: Path, shots: Path, tmp_path: Path) -> None:
+def test_the_batch_size_changes_no_more_than_rounding(
+    batch_size: int, checkpoint: Path, shots: Path, tmp_path: Path
+) -> None:
     write_picture(shots / "large.png", 100, 80)
     predictor = load(checkpoint, device="cpu", precision="32-true")
     predict(config(checkpoint, shots, tmp_path / "out", batch_size=batch_size, save=["probability"]))

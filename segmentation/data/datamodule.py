@@ -16,9 +16,9 @@ from torch.utils.data import DataLoader, Dataset
 from segmentation.config import DataSettings
 from segmentation.data.augmentation import Transform, evaluation_transform, resize_image, resize_mask
 from segmentation.data.cache import cached
-from segmentation.data.dataset import PairDataset, Samples, SegmentationDataset, Trace, read, traced
-from segmentation.data.machine import cores
+from segmentation.data.dataset import PairDataset, Samples, SegmentationDataset, Trace, read_ahead, traced
 from segmentation.data.samplers import Draw, InOrder, Shares, Shuffled, Turns
+from segmentation.environment import cores
 from segmentation.types import IGNORE_INDEX, Batch, Sample
 
 # MERGED FROM data/collate: Samples -> batches.
@@ -106,7 +106,7 @@ class Transformed(Dataset[Sample]):
         threads = torch.get_num_threads() if self._decoded else 1  # in a loader process torch has one
         if threads == 1:
             return map(self._samples.__getitem__, items)
-        return read(self._samples, items, self._pool, ahead=threads)
+        return read_ahead(self._samples, items, self._pool, ahead=threads)
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:

@@ -9,7 +9,7 @@ from made_data import folders, mask, save
 
 from segmentation.cli import compose
 from segmentation.data import create_dataset
-from segmentation.data.checks import check_samples
+from segmentation.data.dataset import check_samples
 from segmentation.errors import UserError
 from segmentation.types import voc_palette
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from segmentation.data import machine
+from segmentation import environment
 from segmentation.data.datamodule import count_workers
 
 
@@ -17,15 +17,15 @@ def container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     own.mkdir(parents=True)
     (proc / "self").mkdir(parents=True)
     (proc / "self" / "cgroup").write_text("1:cpu:/old\n0::/job/step\n")
-    monkeypatch.setattr(machine, "_GROUPS", groups)
-    monkeypatch.setattr(machine, "_PROC", proc)
+    monkeypatch.setattr(environment, "_CGROUPS", groups)
+    monkeypatch.setattr(environment, "_PROC", proc)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(16)), raising=False)
     return own
 
 
 def test_without_limits(container: Path) -> None:
     (container / "cpu.max").write_text("max 100000\n")
-    assert machine.cores() == 16
+    assert environment.cores() == 16
 
 
 @pytest.mark.parametrize(
@@ -34,16 +34,16 @@ def test_without_limits(container: Path) -> None:
 @pytest.mark.parametrize("above", [False, True])
 def test_a_share_of_the_cores(container: Path, limit: str, cores: int, above: bool) -> None:
     ((container.parent if above else container) / "cpu.max").write_text(limit)
-    assert machine.cores() == cores
+    assert environment.cores() == cores
 
 
 def test_bound_to_some_cores(container: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 5, 7})
-    assert machine.cores() == 3
+    assert environment.cores() == 3
 
 
 def test_of_this_machine() -> None:
-    assert machine.cores() >= 1
+    assert environment.cores() >= 1
 
 
 @pytest.mark.parametrize(

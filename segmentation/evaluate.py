@@ -22,7 +22,7 @@ from segmentation.data.augmentation import evaluation_transform
 from segmentation.data.datamodule import Loader, SegmentationData
 from segmentation.data.dataset import Samples, SegmentationDataset
 from segmentation.data.files import first_of
-from segmentation.data.samplers import Turns
+from segmentation.data.samplers import RoundRobinBatchSampler
 from segmentation.distributed import SINGLE_PROCESS, ProcessShare, evaluation_processes, open_trainer
 from segmentation.environment import device_name, versions
 from segmentation.errors import UserError
@@ -171,7 +171,7 @@ def judge(
     judgement = EvaluationMetrics(len(case.classes), binary=case.classes.binary).to(predictor.device)
     images: list[ImageScores] = []
     batches = loader(predictor, case, settings, place)
-    assert isinstance(batches.batch_sampler, Turns)
+    assert isinstance(batches.batch_sampler, RoundRobinBatchSampler)
     progress = tqdm(
         batches,
         desc=case.title,

@@ -12,6 +12,7 @@ from segmentation.data.voc import voc
 
 DATASETS: dict[str, Callable[..., SegmentationDataset]] = {
     "binary": binary,
+    "camvid": folder,  # its classes are in conf/dataset/camvid.yaml
     "folder": folder,
     "shapes": shapes,
     "voc": voc,

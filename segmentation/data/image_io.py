@@ -366,7 +366,7 @@ def _decode_jpeg(picture: Image.Image, least: tuple[int, int] | None) -> Sized |
 
 def _bytes_of(picture: Image.Image) -> bytes:
     """The whole file of an opened image, without opening it again; Pillow goes on where it was."""
-    assert isinstance(picture, ImageFile.ImageFile) and picture.fp is not None  # noqa: PT018
+    assert isinstance(picture, ImageFile.ImageFile) and picture.fp is not None
     place = picture.fp.tell()
     picture.fp.seek(0)
     data: bytes = picture.fp.read()

@@ -15,8 +15,6 @@ from segmentation.data.image_io import WIDE_MODES, open_picture, present_values,
 from segmentation.errors import UserError
 from segmentation.types import IGNORE_INDEX, Classes, Colour
 
-# MERGED FROM data/binary_masks: Mask files of one class against the rest -> 0, 1 and 255 (ignore).
-
 _UNKNOWN = IGNORE_INDEX - 1  # marks colours of no class in the table, so colour masks have one class fewer
 _STRIP = (
     2**20

@@ -27,7 +27,7 @@ from segmentation.data.augmentation import evaluation_transform
 from segmentation.data.datamodule import Loader, SegmentationData
 from segmentation.data.dataset import Samples, SegmentationDataset
 from segmentation.data.files import first_of
-from segmentation.data.samplers import Turns
+from segmentation.data.samplers import RoundRobinBatchSampler
 from segmentation.distributed import SINGLE_PROCESS, ProcessShare, evaluation_processes, open_trainer
 from segmentation.environment import device_name, versions
 from segmentation.errors import UserError
@@ -208,7 +208,7 @@ def evaluate_split(
     metrics = EvaluationMetrics(len(context.classes), binary=context.classes.binary).to(predictor.device)
     images: list[ImageScores] = []
     batches = loader(predictor, context, settings, share)
-    assert isinstance(batches.batch_sampler, Turns)
+    assert isinstance(batches.batch_sampler, RoundRobinBatchSampler)
     progress = tqdm(
         batches,
         desc=context.title,

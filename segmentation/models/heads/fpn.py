@@ -1,7 +1,5 @@
 """The semantic branch of a feature pyramid network (Kirillov et al. 2019, arXiv:1901.02446, figure 3)."""
 
-from itertools import takewhile
-
 from torch import Tensor, nn
 
 from segmentation.functional import resize
@@ -50,7 +48,7 @@ class FPNHead(nn.Module):
 
 def _way(start: int, strides: dict[int, int]) -> list[int]:
     """The strides that a level of stride `start` passes: the finer ones, the finest last."""
-    finer = list(takewhile(lambda stride: stride < start, sorted(set(strides.values()))))
+    finer = [stride for stride in sorted(set(strides.values())) if stride < start]
     return finer[::-1] or [start]
 
 

@@ -1,5 +1,9 @@
 """A model turned into kernels made for it, by `torch.compile`, in place: its weights keep their names."""
 
+import operator
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 
@@ -30,6 +34,25 @@ def compile_whole(model: nn.Module, device: torch.device) -> None:
     """
     _try_out(device)
     model.compile(options=_GRAPHS)
+
+
+@contextmanager
+def free_sizes() -> Iterator[None]:
+    """Around `torch.export.export` with free height and width, and around decompositions of its result.
+
+    torch 2.11 computes the output size of max pooling with a division that branches on the remainder. An exported
+    model would then take only sizes with the same remainder as the example. The replacement is torch's own fix, which
+    2.13 has; there nothing is replaced.
+    """
+    if torch.__version__ >= "2.13":  # torch compares these as versions, not as text
+        yield
+        return
+    registrations = torch._meta_registrations
+    original, registrations.div_rtn = registrations.div_rtn, operator.floordiv
+    try:
+        yield
+    finally:
+        registrations.div_rtn = original
 
 
 def _try_out(device: torch.device) -> None:

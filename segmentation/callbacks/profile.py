@@ -67,7 +67,8 @@ class Profile(Callback):
             if trainer.strategy.root_device.type == "cuda":
                 activities.append(ProfilerActivity.CUDA)
             os.environ.setdefault("KINETO_LOG_LEVEL", "9")  # it calls a missing GPU an error, on stderr
-            self._trace = profile(activities=activities)
+            # acc_events keeps torch 2.11 from warning about events of several cycles: there is one.
+            self._trace = profile(activities=activities, acc_events=True)
             self._trace.start()
         elif self._seen == self._last_of["traced"]:
             self._write_trace(trainer)

@@ -1,4 +1,4 @@
-"""Convolutions in bf16 on a processor without it: at the speed of fp32, rounded as hardware for bf16 rounds them."""
+"""Emulates bf16 convolutions on processors without bf16: computed in fp32, rounded as bf16 hardware rounds."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -12,21 +12,21 @@ from segmentation.environment import choose_precision
 _CONVOLUTIONS = (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default)
 
 
-def bf16(device: str) -> AbstractContextManager[object]:
-    """Where bf16-mixed ends in sensible time: as it is where the hardware computes in it, else by `Widened`."""
+def fast_bf16(device: str) -> AbstractContextManager[object]:
+    """A context in which bf16-mixed is fast enough: nothing if the hardware has bf16, else `EmulatedBF16`."""
     native = choose_precision("auto", torch.device(device)) == "bf16-mixed"
-    return nullcontext() if native else Widened()
+    return nullcontext() if native else EmulatedBF16()
 
 
-class Widened(TorchDispatchMode):
-    """Convolutions of bf16 values in fp32, their results rounded to bf16.
+class EmulatedBF16(TorchDispatchMode):
+    """Computes convolutions of bf16 values in fp32 and rounds the results to bf16.
 
-    This is what processors with bf16 do, whose sums are fp32, but for the order of the sums. torch's own way on
-    other processors takes some ten times as long.
+    Processors with bf16 do the same (their sums are fp32), except for the order of the sums. On other processors
+    torch's own bf16 convolutions take about ten times as long.
     """
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Every operation below autograd and autocast comes along here."""
+        """Called for every operation below autograd and autocast."""
         if func not in _CONVOLUTIONS or args[0].dtype != torch.bfloat16:
             return func(*args, **(kwargs or {}))
         wide = [value.float() if isinstance(value, Tensor) else value for value in args]

@@ -1,10 +1,11 @@
-"""Inference, an image at a time: eager torchvision against ours in full and in reduced precision.
+"""Inference, one image at a time: eager torchvision against our model in full and in reduced precision.
 
     python perf/inference.py
     python perf/inference.py --backbones resnet50 --size 512 512
 
-The same weights in both; images lie decoded in memory, what is timed is from pixels to logits or probabilities.
-Under the table: how far ours in full precision is off, and how often reduced precision gives the same label.
+Both have the same weights. Images are decoded in memory; the time is from pixels to probabilities.
+The notes under the table say how far ours in fp32 is from torchvision, and how often reduced precision gives the same
+label.
 """
 
 import time
@@ -13,34 +14,34 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from measure import NOT_RUN, alternate, begin, comparison, options, show
+from measure import NOT_RUN, alternate, comparison, options, parse, print_table
 
 
 def main() -> None:
-    """Prints a table for each backbone."""
+    """Print a table for each backbone."""
     parser = options(__doc__ or "")
     parser.add_argument("--backbones", nargs="+", default=["mobilenetv3_small", "resnet50"])
     parser.add_argument("--size", type=int, nargs=2, default=(256, 256), metavar=("HEIGHT", "WIDTH"))
-    parser.add_argument("--images", type=int, default=16, help="to a turn")
+    parser.add_argument("--images", type=int, default=16, help="images per round")
     parser.add_argument(
-        "--reduced", default="auto", help="precision: bf16-mixed, 16-mixed; auto: the hardware's"
+        "--reduced",
+        default="auto",
+        help="reduced precision: bf16-mixed or 16-mixed; auto: what the hardware supports",
     )
-    parser.add_argument(
-        "--compile", action="store_true", help="ours by torch.compile, on a GPU as CUDA graphs"
-    )
-    chosen = begin(parser)
+    parser.add_argument("--compile", action="store_true", help="compile our model; on a GPU with CUDA graphs")
+    args = parse(parser)
     tables, notes = [], []
-    for backbone in chosen.backbones:
+    for backbone in args.backbones:
         with TemporaryDirectory() as folder:
-            contenders, note = _contenders(Path(folder), backbone, chosen)
-        rates = alternate(contenders, chosen.rounds)
-        tables.append(f"{backbone}:\n\n" + comparison(rates, ("torchvision",), "images/s", chosen.device))
+            contenders, note = _contenders(Path(folder), backbone, args)
+        rates = alternate(contenders, args.rounds)
+        tables.append(f"{backbone}:\n\n" + comparison(rates, ("torchvision",), "images/s", args.device))
         notes.append(f"{backbone}: {note}")
-    height, width = chosen.size
-    show("\n\n".join(tables), f"{height}x{width}, batch 1.", *notes)
+    height, width = args.size
+    print_table("\n\n".join(tables), f"{height}x{width}, batch 1.", *notes)
 
 
-def _contenders(folder: Path, backbone: str, chosen: Namespace) -> tuple[dict[str, Callable[[], float]], str]:
+def _contenders(folder: Path, backbone: str, args: Namespace) -> tuple[dict[str, Callable[[], float]], str]:
     import ours
     import torch
     import tutorial
@@ -49,29 +50,27 @@ def _contenders(folder: Path, backbone: str, chosen: Namespace) -> tuple[dict[st
     import segmentation
     from segmentation.environment import choose_precision
 
-    size = tuple(chosen.size)
-    root = make_folder(folder / "data", train=64, test=chosen.images)
-    plain = tutorial.settled(backbone, root / "train", size, chosen.device)
+    size = tuple(args.size)
+    root = make_folder(folder / "data", train=64, test=args.images)
+    plain = tutorial.trained(backbone, root / "train", size, args.device)
     config = ours.configure(root, backbone, size=size, batch_size=1)
     checkpoint = ours.save_checkpoint(config, plain, folder / "model.ckpt")
     images = [batch["image"] for batch in ours.data(config).test_dataloader()]
 
     @torch.no_grad()
     def eager(image_BCHW: torch.Tensor) -> torch.Tensor:
-        answer: torch.Tensor = plain((image_BCHW.to(chosen.device).float() / 255).contiguous())[
-            "out"
-        ].sigmoid()
+        answer: torch.Tensor = plain((image_BCHW.to(args.device).float() / 255).contiguous())["out"].sigmoid()
         return answer
 
-    full = segmentation.load(checkpoint, precision="32-true", compile=chosen.compile)
+    full = segmentation.load(checkpoint, precision="32-true", compile=args.compile)
     contenders = {"torchvision": eager, "ours, fp32": lambda image: full.probabilities(image, size=size)}
     off = max(float((contenders["ours, fp32"](one) - eager(one)).abs().max()) for one in images)
-    note = f"fp32 is off by {off:.1e} of 1 in probability at most"
-    precision = choose_precision(chosen.reduced, torch.device(chosen.device))
+    note = f"probabilities in fp32 differ by at most {off:.1e}"
+    precision = choose_precision(args.reduced, torch.device(args.device))
     if precision == "32-true":
         note += f"; reduced precision: {NOT_RUN}, this processor does not compute in bf16"
     else:
-        less = segmentation.load(checkpoint, precision=precision, compile=chosen.compile)
+        less = segmentation.load(checkpoint, precision=precision, compile=args.compile)
         contenders[f"ours, {precision}"] = lambda image: less.probabilities(image, size=size)
         labels, reduced = (
             torch.stack([found >= 0.5 for found in map(call, images)])

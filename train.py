@@ -20,11 +20,11 @@ def main(config: Mapping[str, Any], folder: Path) -> float:
     from segmentation.data import open_dataset
 
     settings = read_training_settings(config)
-    source = open_dataset(settings.data.channels, **settings.dataset)
+    dataset = open_dataset(settings.data.channels, **settings.dataset)
     # After the data: torch and Lightning take seconds that a wrong path should not cost.
     from segmentation.train import train
 
-    return train(config, source, folder)
+    return train(config, dataset, folder)
 
 
 if __name__ == "__main__":

@@ -90,11 +90,12 @@ def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def print_table(table: str, *notes: str) -> None:
     """Print the table, notes, and what is needed to repeat it: date, machine, versions, command."""
-    from segmentation.environment import device_name
+    from segmentation.environment import choose_device, device_name
 
+    device = device_name(choose_device("auto"))
     versions = ", ".join(f"{package} {version(package)}" for package in _PACKAGES)
     load = f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores" if hasattr(os, "getloadavg") else ""
-    when = f"Taken on {datetime.now().astimezone():%Y-%m-%d %H:%M %z} on {device_name()}, {load}; {versions}."
+    when = f"Taken on {datetime.now().astimezone():%Y-%m-%d %H:%M %z} on {device}, {load}; {versions}."
     command = shlex.join(["python", f"perf/{Path(sys.argv[0]).name}", *sys.argv[1:]])
     print(f"\n{table}\n")
     print("  \n".join([*notes, when, f"Command: `{command}`"]), flush=True)

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
+from pytorch_lightning.profilers import PyTorchProfiler
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from segmentation.callbacks import History, build_callbacks
-from segmentation.callbacks.profile import Profile
 from segmentation.checkpoint import describe
 from segmentation.config import Auxiliary, ModelSettings, Section, TrainingSettings, call, checked
 from segmentation.data.augmentation import training_transform
@@ -126,9 +126,10 @@ def build_trainer(settings: TrainingSettings, folder: Path, classes: Classes, hi
     callbacks = build_callbacks(
         settings.callbacks, folder, binary=classes.binary, progress_bar=options["enable_progress_bar"]
     )
-    if options.get("profiler") == "shares":  # ours; the other names are Lightning's
-        options["profiler"] = None
-        callbacks.append(Profile(folder / "profile"))
+    if options.get("profiler") == "pytorch":
+        # Lightning's default would write beside the checkpoints and trace every epoch.
+        schedule = torch.profiler.schedule(wait=2, warmup=2, active=3, repeat=1)
+        options["profiler"] = PyTorchProfiler(folder / "profile", "operators", schedule=schedule)
     try:
         trainer = Trainer(
             **options,

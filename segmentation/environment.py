@@ -41,12 +41,10 @@ def versions() -> dict[str, str]:
     }
 
 
-def device_name() -> str:
-    """The GPU if there is one, else the processor."""
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
+def device_name(device: torch.device) -> str:
+    """The name of this GPU, or else of the processor, with the number of torch's threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

@@ -352,7 +352,7 @@ def _judged(
         "model": {**model.description, "parameters": sum(weights.numel() for weights in model.parameters())},
         "data": {**case.protocol["dataset"], "images": len(images), "notes": list(case.notes)},
         "environment": {
-            "device": device_name(),
+            "device": device_name(predictor.device),
             "accelerator": predictor.device.type,
             "processes": place.processes,
             "precision": predictor.precision,

@@ -1,4 +1,4 @@
-"""What other packages say that helps nobody here."""
+"""Hide messages of libraries that a user cannot act on."""
 
 import logging
 import warnings
@@ -10,13 +10,13 @@ _KNOWN = (
     ".*number of training batches.*smaller than the logging interval.*",  # the scores are logged by epoch
     ".*isinstance\\(treespec, LeafSpec\\).*",  # between Lightning and torch
     ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run goes on in its own folder
-    ".*sync_dist=True.*",  # scores come from counts that the processes have added up already
-    ".*your dataloader is not resumable.*",  # the data module sees to it
-    ".*FSDP2-wrapped module.*returned a view.*",  # which nothing here changes in place
+    ".*sync_dist=True.*",  # scores come from counts that are summed over the processes already
+    ".*your dataloader is not resumable.*",  # the data module resumes itself
+    ".*FSDP2-wrapped module.*returned a view.*",  # nothing here changes it in place
     ".*GPU available but not used.*",  # accelerator=cpu says so
-    ".*WeightAveraging callback with a model that overrides.*",  # fsdp, which cuts it up, refuses ema_decay
+    ".*WeightAveraging callback with a model that overrides.*",  # fsdp, which shards the model, refuses ema_decay
     ".*callbacks used to create the checkpoint.*",  # a resumed run names those that are missing itself
-    ".*`srun` command is available.*",  # Slurm is there, and one may still run something beside it
+    ".*`srun` command is available.*",  # a machine with Slurm may also run commands without it
 )
 
 
@@ -24,13 +24,13 @@ _LEVELS = {
     "pytorch_lightning": logging.WARNING,
     "lightning_fabric": logging.WARNING,
     "lightning.pytorch": logging.WARNING,
-    # With compile=true it warns of a CUDA toolkit on a machine without a GPU.
+    # With compile=true it warns about a CUDA toolkit on a machine without a GPU.
     "torch.utils.cpp_extension": logging.ERROR,
 }
 
 
 def hide_library_warnings() -> None:
-    """Leaves of the libraries' messages those that a user can act on, for the rest of a process that is ours."""
+    """Hides them for the rest of the process."""
     for name, level in _LEVELS.items():
         logging.getLogger(name).setLevel(level)
     for message in _KNOWN:
@@ -39,7 +39,7 @@ def hide_library_warnings() -> None:
 
 @contextmanager
 def library_warnings_hidden() -> Iterator[None]:
-    """The same while it lasts, for what another program may call, too: filters and levels are its own."""
+    """Hides them inside the block: a program that calls the package keeps its own filters and levels."""
     levels = {name: logging.getLogger(name).level for name in _LEVELS}
     try:
         with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""The LightningModule: one step shared by training, validation and test."""
+"""The LightningModule: training, validation and test of a `Segmenter`."""
 
 import sys
 from collections.abc import Callable
@@ -22,22 +22,21 @@ SchedulersFactory = Callable[..., list[dict[str, Any]]]
 
 
 class SegmentationTask(LightningModule):
-    """Trains and judges a `Segmenter`.
+    """Trains and evaluates a `Segmenter`.
 
     `loss` maps (logits (B, K, H, W), mask (B, H, W)) to a scalar; the auxiliary head, where there is one,
     adds `aux_weight` times its own. `optimizer` gets the model, `schedulers` the optimizer with
-    `total_steps` and `epochs`: both come late because only the trainer knows the run's length.
-    `describe` gives the plain data that make a checkpoint self-contained.
+    `total_steps` and `epochs`: both are called late, because only the trainer knows the length of the run.
+    `describe` returns the plain data that make a checkpoint self-contained.
 
     Logs `{split}/loss` and the scores of `metrics.scores` for train, val and test, from counts over the
-    whole epoch. Validation and test judge every image at its mask's own size and weigh it by its valid
-    pixels, so their numbers do not depend on the batch size.
+    whole epoch. Validation and test score every image at the size of its mask and weight it by its valid
+    pixels, so that the numbers do not depend on the batch size.
 
-    Among several processes each has a share of the batch, and the loss is that of the whole batch, however it
-    is divided (`losses/pooling.py`).
+    With several processes each gets a share of the batch; the loss is that of the whole batch.
 
-    `seed`, the step and the process give the random numbers of each step: a resumed run draws what an unbroken
-    one would.
+    Random numbers of a step depend on `seed`, the step and the process: a resumed run draws the same ones as an
+    uninterrupted run.
     """
 
     def __init__(
@@ -58,9 +57,9 @@ class SegmentationTask(LightningModule):
         self.loss = loss
         self.classes = classes
         self.decision = Decision(classes.binary, threshold)
-        self.train_tally = TrainingMetrics(len(classes), binary=classes.binary)
-        self.val_tally = TrainingMetrics(len(classes), binary=classes.binary)
-        self.test_tally = TrainingMetrics(len(classes), binary=classes.binary)
+        self.train_metrics = TrainingMetrics(len(classes), binary=classes.binary)
+        self.val_metrics = TrainingMetrics(len(classes), binary=classes.binary)
+        self.test_metrics = TrainingMetrics(len(classes), binary=classes.binary)
         self.optimizer = optimizer
         self.schedulers = schedulers
         self._aux_weight = aux_weight
@@ -74,88 +73,88 @@ class SegmentationTask(LightningModule):
         return logits
 
     def configure_model(self) -> None:
-        """Cuts the model up between the processes where the trainer's strategy says so (`trainer=fsdp`)."""
+        """Shards the model over the processes with `trainer=fsdp`."""
         if self.device_mesh is not None:
             shard(self.model, self.device_mesh)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """The loss of one batch, with the auxiliary head's share."""
+        """The loss of one batch, including the auxiliary head's."""
         mask_BHW = batch["mask"]
         assert isinstance(mask_BHW, Tensor)
         logits_BKHW, auxiliary_BKHW = self.model.with_auxiliary(batch["image"])
         with pooled():
             loss: Tensor = self.loss(logits_BKHW, mask_BHW)
-            self._count(self.train_tally, loss, logits_BKHW, mask_BHW)
+            self._count(self.train_metrics, loss, logits_BKHW, mask_BHW)
             if auxiliary_BKHW is not None:
                 loss = loss + self._aux_weight * self.loss(auxiliary_BKHW, mask_BHW)
         self.log("loss", loss.detach(), prog_bar=True, logger=False)
         return loss
 
     def on_train_start(self) -> None:
-        """A resumed optimizer may have been that of other processes, with another order of memory."""
+        """Adapt a resumed optimizer state to this run's memory format and device."""
         for optimizer in self.trainer.optimizers:
             settle(optimizer)
 
     def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
-        """Random numbers of this step's own."""
+        """Seed the random numbers of this step."""
         place = (self._seed, self.trainer.fit_loop.total_batch_idx, self.global_rank)
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
-        """Counts one batch of the validation split."""
-        self._judge(self.val_tally, batch)
+        """Count one batch of the validation split."""
+        self._evaluate(self.val_metrics, batch)
 
     def test_step(self, batch: Batch, batch_index: int) -> None:
-        """Counts one batch of the test split."""
-        self._judge(self.test_tally, batch)
+        """Count one batch of the test split."""
+        self._evaluate(self.test_metrics, batch)
 
-    def _judge(self, tally: TrainingMetrics, batch: Batch) -> None:
+    def _evaluate(self, metrics: TrainingMetrics, batch: Batch) -> None:
         for logits_KHW, mask_HW in zip(self(batch["image"]), batch["mask"], strict=True):
             logits_BKHW = resize(logits_KHW[None], (mask_HW.shape[0], mask_HW.shape[1]))
-            self._count(tally, self.loss(logits_BKHW, mask_HW[None]), logits_BKHW, mask_HW[None])
+            self._count(metrics, self.loss(logits_BKHW, mask_HW[None]), logits_BKHW, mask_HW[None])
 
     @torch.no_grad()
-    def _count(self, tally: TrainingMetrics, loss: Tensor, logits_BKHW: Tensor, mask_BHW: Tensor) -> None:
-        tally.update(loss.detach(), self.decision.labels(logits_BKHW), mask_BHW)
+    def _count(self, metrics: TrainingMetrics, loss: Tensor, logits_BKHW: Tensor, mask_BHW: Tensor) -> None:
+        metrics.update(loss.detach(), self.decision.labels(logits_BKHW), mask_BHW)
 
     def on_train_epoch_start(self) -> None:
-        """Fresh counts."""
-        self.train_tally.reset()
+        """Reset the counts."""
+        self.train_metrics.reset()
 
     def on_validation_epoch_start(self) -> None:
-        """Fresh counts, and the same running statistics in all processes: rank zero's, which are kept."""
-        self.val_tally.reset()
+        """Reset the counts, and give all processes the running statistics of rank zero, which are saved."""
+        self.val_metrics.reset()
         if self.trainer.world_size > 1:
             for buffer in self.model.buffers():
                 torch.distributed.broadcast(buffer, 0)
 
     def on_test_epoch_start(self) -> None:
-        """Fresh counts."""
-        self.test_tally.reset()
+        """Reset the counts."""
+        self.test_metrics.reset()
 
     def on_train_epoch_end(self) -> None:
-        """Scores of the epoch's training batches, as they were seen: augmented, by a changing model."""
-        self._log_scores("train", self.train_tally)
+        """Log the scores of the training batches: of augmented images, while the model changes."""
+        self._log_scores("train", self.train_metrics)
         self._step_plateau()
 
     def _step_plateau(self) -> None:
-        # Lightning would do it after the checkpoint is written, and a resumed run would miss the epoch.
+        # Lightning would step it after the checkpoint is written, and a resumed run would miss this epoch.
         validated, self._validated = self._validated, False
         for schedule in self.trainer.lr_scheduler_configs:
             if isinstance(schedule.scheduler, ReduceLROnPlateau) and validated:
                 schedule.scheduler.step(float(self.trainer.callback_metrics[str(schedule.monitor)]))
 
     def on_validation_epoch_end(self) -> None:
-        """Scores of the validation split."""
-        self._log_scores("val", self.val_tally)
+        """Log the scores of the validation split."""
+        self._log_scores("val", self.val_metrics)
         self._validated = True
 
     def on_test_epoch_end(self) -> None:
-        """Scores of the test split."""
-        self._log_scores("test", self.test_tally)
+        """Log the scores of the test split."""
+        self._log_scores("test", self.test_metrics)
 
-    def _log_scores(self, split: str, tally: TrainingMetrics) -> None:
-        for name, value in tally.scores().items():
+    def _log_scores(self, split: str, metrics: TrainingMetrics) -> None:
+        for name, value in metrics.scores().items():
             self.log(f"{split}/{name}", value, prog_bar=name == "miou")
 
     def configure_optimizers(self) -> Any:
@@ -167,19 +166,19 @@ class SegmentationTask(LightningModule):
             epochs=self.trainer.max_epochs,
         )
         for schedule in schedules:
-            if "monitor" in schedule:  # `_step_plateau` does it
+            if "monitor" in schedule:  # stepped by `_step_plateau`
                 schedule["frequency"] = sys.maxsize
         return [optimizer], schedules
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what is needed to use the model without this run's configuration, and the epoch's counts so far."""
+        """Add what is needed to use the model without this run's config, and the counts of the current epoch."""
         checkpoint["segmentation"] = self._describe()
         reduce = self.trainer.strategy.reduce
         checkpoint["train_tally"] = {
             name: reduce(count.clone(), reduce_op="sum").cpu()
-            for name, count in self.train_tally.counts().items()
+            for name, count in self.train_metrics.counts().items()
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes up the counts of an epoch that was cut off: the first process has them all."""
-        self.train_tally.take_up(checkpoint["train_tally"] if self.global_rank == 0 else {})
+        """Continue the counts of an interrupted epoch: rank zero gets them all."""
+        self.train_metrics.resume(checkpoint["train_tally"] if self.global_rank == 0 else {})

@@ -53,8 +53,8 @@ def main(config: Mapping[str, Any], folder: Path) -> float:
             return {"image": image, "mask": mask, "name": self.names[index]}
 
     build.SegmentationTask = Still  # type: ignore[misc]
-    source = SegmentationDataset(Classes(("a", "b", "c")), Made(9, "train"), Made(5, "val"), Made(3, "test"))
-    return train(config, source, folder)
+    dataset = SegmentationDataset(Classes(("a", "b", "c")), Made(9, "train"), Made(5, "val"), Made(3, "test"))
+    return train(config, dataset, folder)
 
 
 if __name__ == "__main__":

@@ -20,10 +20,10 @@ def build_all(folder: Path, *overrides: str) -> None:
             "backbone=mobilenetv3_small", "dataset.train=2", "dataset.val=1", "dataset.test=1", *overrides
         )
     )
-    source = open_dataset(**settings.dataset)
-    task = build.build_task(settings, source)
-    build.build_data(settings, source)
-    build.build_trainer(settings, folder, source.classes, History(folder / "metrics.csv"))
+    dataset = open_dataset(**settings.dataset)
+    task = build.build_task(settings, dataset)
+    build.build_data(settings, dataset)
+    build.build_trainer(settings, folder, dataset.classes, History(folder / "metrics.csv"))
     optimizer = task.optimizer(task.model)
     task.schedulers(optimizer, total_steps=60, epochs=settings.trainer["max_epochs"])
 

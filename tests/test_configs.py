@@ -30,11 +30,11 @@ def test_every_option_composes_and_builds(
     group: str, option: str, roots: dict[str, Path], tmp_path: Path
 ) -> None:
     settings = read_training_settings(composed(*overrides_for(group, option, roots)))
-    source = open_dataset(**settings.dataset)
+    dataset = open_dataset(**settings.dataset)
     with torch.device("meta"):  # that they compute is for tests/models
-        task = build.build_task(settings, source)
-    data = build.build_data(settings, source)
-    trainer = build.build_trainer(settings, tmp_path, source.classes, History(tmp_path / "metrics.csv"))
+        task = build.build_task(settings, dataset)
+    data = build.build_data(settings, dataset)
+    trainer = build.build_trainer(settings, tmp_path, dataset.classes, History(tmp_path / "metrics.csv"))
 
     optimizer = task.optimizer(task.model)
     epochs = settings.trainer["max_epochs"]

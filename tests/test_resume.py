@@ -14,7 +14,7 @@ import pytest
 import torch
 from conftest import composed
 
-from segmentation.callbacks.checkpoint import WholeFiles
+from segmentation.callbacks.checkpoint import AtomicCheckpointIO
 from segmentation.callbacks.monitoring import Throughput
 from segmentation.checkpoint import read
 from segmentation.data import open_dataset
@@ -83,11 +83,11 @@ def start(folder: Path, *overrides: str, cut: dict[str, int] | None = None, numb
     """Trains in this process; `cut` names the split and the reading at which the signal comes."""
     folder.mkdir(exist_ok=True)
     config = composed(*SMALL, *overrides)
-    source = open_dataset(**config["dataset"])
+    dataset = open_dataset(**config["dataset"])
     for split, after in (cut or {}).items():
-        samples: Any = Signalling(getattr(source, split), after, number, [])
-        source = replace(source, **{split: samples})
-    train(config, source, folder)
+        samples: Any = Signalling(getattr(dataset, split), after, number, [])
+        dataset = replace(dataset, **{split: samples})
+    train(config, dataset, folder)
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -168,7 +168,7 @@ def test_a_signal_leaves_a_run_that_goes_on_where_it_was(
 
 
 def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
-    source = open_dataset(**composed(*SMALL)["dataset"])
+    dataset = open_dataset(**composed(*SMALL)["dataset"])
 
     class Impatient(Signalling):
         def __getitem__(self, index: int) -> Sample:
@@ -176,7 +176,7 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
             return super().__getitem__(index)
 
     with pytest.raises(SystemExit) as caught:
-        train(composed(*SMALL), replace(source, train=Impatient(source.train, 0, 0, [])), tmp_path)
+        train(composed(*SMALL), replace(dataset, train=Impatient(dataset.train, 0, 0, [])), tmp_path)
     assert caught.value.code == 130
     assert not (tmp_path / "checkpoints" / "last.ckpt").exists()
 
@@ -184,7 +184,7 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
 # What brings the signal where no step is under way, and whether there is something to resume then.
 OUTSIDE = {
     "before the first step": (Throughput, "setup", 1, False),
-    "after the last one": (WholeFiles, "save_checkpoint", 3, True),  # best, best_loss, last
+    "after the last one": (AtomicCheckpointIO, "save_checkpoint", 3, True),  # best, best_loss, last
     "in the test": (SegmentationTask, "test_step", 1, True),
 }
 
@@ -233,6 +233,18 @@ def test_more_epochs_on_resume_stretch_the_schedule(tmp_path: Path) -> None:
     assert [row["epoch"] for row in rows(folder)] == ["1", "2"]
 
 
+def test_a_resume_without_its_history_ends_in_a_report(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with pytest.raises(SystemExit):  # all epochs are trained
+        start(folder, "trainer.max_epochs=1", cut={"test": 1}, number=signal.SIGTERM)
+    score = float(rows(folder)[0]["val/miou"])
+    (folder / "metrics.csv").unlink()
+    start(folder, "trainer.max_epochs=1", f"resume='{folder}'")
+    metrics = json.loads((folder / "report.json").read_text())["metrics"]
+    assert metrics["val/miou"] == pytest.approx(score)  # from the checkpoint
+    assert "test/miou" in metrics and "train/loss" not in metrics
+
+
 class Cut:
     """Cannot be pickled: saving it breaks in the middle of the file, as a crash would."""
 
@@ -241,7 +253,7 @@ class Cut:
 
 
 def test_a_save_that_is_cut_off_leaves_the_earlier_checkpoint(tmp_path: Path) -> None:
-    path, plugin = tmp_path / "checkpoints" / "last.ckpt", WholeFiles()
+    path, plugin = tmp_path / "checkpoints" / "last.ckpt", AtomicCheckpointIO()
     plugin.save_checkpoint({"segmentation": {}, "state_dict": {"a": torch.ones(9)}}, path)
     with pytest.raises(OSError, match="cut off"):
         plugin.save_checkpoint({"state_dict": {"a": torch.zeros(9)}, "rest": Cut()}, path)

@@ -116,7 +116,7 @@ def test_four_images_are_learned_by_heart(binary: bool, tmp_path: Path) -> None:
     data = make_data(Listed(four * 10), Listed(four), batch_size=4, classes=classes)
     trainer = make_trainer(tmp_path, 5)
     trainer.fit(task, datamodule=data)
-    assert task.val_tally.scores()["miou"] > 0.98
+    assert task.val_metrics.scores()["miou"] > 0.98
 
 
 def test_the_same_seed_gives_the_same_losses(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_scores_do_not_depend_on_the_batch_size(loss: str, tmp_path: Path) -> No
         make_trainer(tmp_path, 1).validate(
             task, datamodule=make_data(samples, samples, batch_size=batch_size), verbose=False
         )
-        results.append((task.val_tally.scores(), task.val_tally.confusion.compute().clone()))
+        results.append((task.val_metrics.scores(), task.val_metrics.confusion.compute().clone()))
     for values, counts in results[1:]:
         assert torch.equal(counts, results[0][1])
         assert values == pytest.approx(results[0][0], rel=1e-5, nan_ok=True)

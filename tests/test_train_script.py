@@ -76,7 +76,7 @@ def test_the_report_is_what_its_checkpoint_scores(finished: tuple[Path, Any]) ->
     trained = load(folder / "checkpoints" / "best.ckpt")
     classes = len(trained.classes)
     counts = ConfusionMatrix(classes)
-    for sample in (source := open_dataset(**config["dataset"])).test:
+    for sample in (dataset := open_dataset(**config["dataset"])).test:
         image_BCHW = torch.from_numpy(sample["image"]).permute(2, 0, 1)[None]
         with torch.no_grad():
             labels_BHW = trained.decision.labels(trained.model(image_BCHW))
@@ -87,7 +87,7 @@ def test_the_report_is_what_its_checkpoint_scores(finished: tuple[Path, Any]) ->
         assert (np.nan if measured is None else measured) == pytest.approx(value, abs=1e-12, nan_ok=True), (
             name
         )
-    assert set(report["per_class"]) == set(source.classes.names)
+    assert set(report["per_class"]) == set(dataset.classes.names)
     assert report["protocol"]["split_sha256"]["test"]
 
 

@@ -299,7 +299,7 @@ def benchmark(config: Mapping[str, Any], folder: Path) -> float:
         "optimizer": settings.optimizer.get("name"),
         "measurements": measurements,
         "score": score_of(model.description, reports),
-        "environment": {"device": device_name(), **versions(), **_occasion()},
+        "environment": {"device": device_name(workload.device), **versions(), **_occasion()},
     }
     (folder / RESULT).write_text(json.dumps(result, indent=2) + "\n")
     rate: float = measurements[-1]["images_per_second"]

@@ -1,4 +1,4 @@
-"""What happens around the training: stopping, checkpoints, averages, pictures, history."""
+"""Callbacks: early stopping, checkpoints, weight averaging, pictures, history, preemption."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,15 +7,12 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field
 from pytorch_lightning import Callback
-from pytorch_lightning.callbacks import (
-    EarlyStopping,
-    EMAWeightAveraging,
-)
+from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging, LearningRateMonitor
 
 from segmentation.callbacks.checkpoint import RunCheckpoint
 from segmentation.callbacks.freeze import FreezeBackbone
 from segmentation.callbacks.history import History, TrainingCurves
-from segmentation.callbacks.monitoring import LearningRates, Progress, Throughput, log_summary
+from segmentation.callbacks.monitoring import Progress, Throughput, log_summary
 from segmentation.callbacks.prediction_grid import PredictionGrid
 from segmentation.callbacks.preemption import Preemption
 from segmentation.callbacks.pruning import Pruning
@@ -55,7 +52,7 @@ def _callbacks(
 ) -> list[Callback]:
     callbacks = [
         Throughput(),
-        LearningRates(),
+        LearningRateMonitor("step"),
         TrainingCurves(folder),
         Preemption(folder / "checkpoints" / "last.ckpt"),
         *call("callbacks.early_stopping", _early_stopping, metrics=metrics, **early_stopping),
@@ -86,7 +83,7 @@ def _early_stopping(
         raise UserError(
             "callbacks.early_stopping: give a patience of 1 or more, or null, and a min_delta of 0 or more."
         )
-    # After validations, as it says: a run that is resumed may come to the end of an epoch without one.
+    # Check after validations only: a resumed run may end an epoch without one.
     return [
         EarlyStopping(
             monitor, min_delta=min_delta, patience=patience, mode=mode, check_on_train_epoch_end=False
@@ -99,7 +96,7 @@ def _checkpoints(*, folder: Path, metrics: list[str], monitor: str, mode: Mode) 
     return [
         RunCheckpoint(folder, "best", monitor=monitor, mode=mode, save_on_train_epoch_end=False),
         RunCheckpoint(folder, "best_loss", monitor="val/loss", mode="min", save_on_train_epoch_end=False),
-        # At the very end of an epoch, so that a resumed run starts the next one and repeats nothing.
+        # At the very end of an epoch, so that a resumed run starts with the next one.
         RunCheckpoint(folder, "last", save_on_train_epoch_end=True),
     ]
 

@@ -1,4 +1,4 @@
-"""Which states of a run are kept, and how they come to the disk."""
+"""Checkpoint files of a run: best, best_loss and last, written atomically."""
 
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,14 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from segmentation.files import replacing
 
 
-class WholeFiles(TorchCheckpointIO):
-    """Writes beside the file and renames: a crash leaves the earlier checkpoint or the new one, never a part.
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes to a temporary name beside the file and renames it: a crash leaves the old checkpoint or the new one.
 
-    Lightning's own writes to the system's folder for temporary files, from where it may have to be copied.
+    Lightning's own goes through the system's temporary folder, which may lie on another disk.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Replaces `path` at once."""
+        """Replaces `path` atomically."""
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         with replacing(target, "wb") as file:
@@ -25,7 +25,7 @@ class WholeFiles(TorchCheckpointIO):
 
 
 class RunCheckpoint(ModelCheckpoint):
-    """Lightning's callback for one file of fixed name, which also goes on in a run folder that was moved."""
+    """Lightning's callback for one file of fixed name; also continues in a run folder that was moved."""
 
     def __init__(self, folder: Path, filename: str, **options: Any) -> None:
         super().__init__(
@@ -33,7 +33,7 @@ class RunCheckpoint(ModelCheckpoint):
         )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The earlier state, its paths brought to this folder: elsewhere the best score would be forgotten."""
+        """Restores the state with its paths changed to this folder; with other paths Lightning drops the best score."""
         moved = dict(state_dict, dirpath=self.dirpath)
         for name in ("best_model_path", "kth_best_model_path", "last_model_path"):
             moved[name] = self._here(moved[name])

@@ -1,4 +1,4 @@
-"""Training the head first."""
+"""Train the head before the backbone."""
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import nn
@@ -7,17 +7,17 @@ from segmentation.task import SegmentationTask
 
 
 class FreezeBackbone(Callback):
-    """Keeps the backbone as it was loaded for the first `epochs` epochs: neither weights nor statistics move."""
+    """Freezes the backbone for the first `epochs` epochs: neither its weights nor its batch statistics change."""
 
     def __init__(self, epochs: int) -> None:
         self._epochs = epochs
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """A run may be resumed in the middle of an epoch, whose start it does not see."""
+        """For a run resumed within an epoch, which does not see the start of that epoch."""
         self.on_train_epoch_start(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Freezes, or from epoch `epochs` on lets go; it follows from the epoch alone, so also on resume."""
+        """Freeze or unfreeze, by the epoch's number alone, so that a resumed run does the same."""
         assert isinstance(pl_module, SegmentationTask)
         frozen = trainer.current_epoch < self._epochs
         backbone: nn.Module = pl_module.model.backbone

@@ -1,4 +1,4 @@
-"""The run's history: `metrics.csv`, an epoch a row, and a line on the console for each."""
+"""The history of a run: `metrics.csv` with one row per epoch, a console line for each, and `curves.png`."""
 
 import csv
 import logging
@@ -12,20 +12,18 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from segmentation.files import replacing
 
-# MERGED FROM callbacks/curves: `curves.png`: how loss, pixel accuracy and mIoU went, for train and val.
-
 log = logging.getLogger(__name__)
 
-_HEADLINES = ("train/loss", "val/loss", "val/miou", "train/images_per_second")
-_WHOLE = ("epoch", "step")
+_CONSOLE_METRICS = ("train/loss", "val/loss", "val/miou", "train/images_per_second")
+_INTEGERS = ("epoch", "step")
 
 Row = dict[str, float]
 
 
 class History(Logger):
-    """Gathers what is logged for an epoch into one row and rewrites the file with it.
+    """A Lightning logger that collects what is logged for an epoch into one row and rewrites the file.
 
-    Epochs count from 1. A resumed run keeps the rows of the epochs before it.
+    Epochs count from 1. A resumed run keeps the earlier rows.
     """
 
     def __init__(self, path: Path) -> None:
@@ -35,61 +33,61 @@ class History(Logger):
 
     @property
     def name(self) -> str:
-        """Lightning asks every logger for one."""
+        """Required by Lightning."""
         return "history"
 
     @property
     def version(self) -> str:
-        """One history a run folder."""
+        """Empty: one history per run folder."""
         return ""
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """The configuration is kept in `config.yaml`."""
+        """Does nothing: the configuration is in `config.yaml`."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Adds to the epoch's row; the training's own scores come last and complete it."""
+        """Adds to the epoch's row; the training scores come last and complete it."""
         if "epoch" not in metrics or any(name.startswith("test/") for name in metrics):
             return
         epoch = int(metrics["epoch"]) + 1
         row = self._rows.setdefault(epoch, {})
         row.update(metrics, epoch=epoch, step=step or 0)
         if "train/loss" in metrics or "val/loss" in metrics:
-            self._write()  # the validation's at once: the epoch's checkpoint comes before the training's scores
+            self._write()  # write validation scores at once: the checkpoint is written before the training scores come
         if "train/loss" in metrics:
             log.info(_line(row))
 
-    def go_on_after(self, epoch: int) -> None:
-        """Takes up the file's rows up to `epoch`; those after it a resumed run will write again."""
+    def resume_after(self, epoch: int) -> None:
+        """Reads the file's rows up to `epoch`; a resumed run writes the later ones again."""
         rows = {int(row["epoch"]): row for row in read_history(self.path)}
         self._rows = {number: row for number, row in rows.items() if number <= epoch}
 
     def row(self, epoch: int) -> Row:
-        """What was measured in `epoch`."""
-        return self._rows[epoch]
+        """The row of `epoch`; empty if it is unknown."""
+        return self._rows.get(epoch, {})
 
     def _write(self) -> None:
         rows = [self._rows[epoch] for epoch in sorted(self._rows)]
-        names = sorted({name for row in rows for name in row} - set(_WHOLE))
+        names = sorted({name for row in rows for name in row} - set(_INTEGERS))
         with replacing(self.path, newline="") as file:
-            writer = csv.DictWriter(file, [*_WHOLE, *names])
+            writer = csv.DictWriter(file, [*_INTEGERS, *names])
             writer.writeheader()
             writer.writerows(rows)
 
 
 def read_history(path: Path) -> list[Row]:
-    """The rows of a `metrics.csv` with what each epoch measured; none where there is no file yet."""
+    """The rows of a `metrics.csv`, without empty cells; none if there is no file yet."""
     if not path.exists():
         return []
     with path.open(newline="") as file:
         return [
-            {name: int(value) if name in _WHOLE else float(value) for name, value in row.items() if value}
+            {name: int(value) if name in _INTEGERS else float(value) for name, value in row.items() if value}
             for row in csv.DictReader(file)
         ]
 
 
 def _line(row: Row) -> str:
-    numbers = "  ".join(f"{name} {row[name]:.4g}" for name in _HEADLINES if name in row)
+    numbers = "  ".join(f"{name} {row[name]:.4g}" for name in _CONSOLE_METRICS if name in row)
     return f"epoch {row['epoch']:>3}  {numbers}"
 
 
@@ -98,17 +96,17 @@ _COLOURS = {"train": "#4477aa", "val": "#cc6677"}
 
 
 class TrainingCurves(Callback):
-    """Draws `metrics.csv` when the training ends, also when it is interrupted."""
+    """Draws `curves.png` from `metrics.csv` when the training ends, also when it is interrupted."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The finished run."""
+        """Draw the finished run."""
         self._draw(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """What there is of an interrupted one."""
+        """Draw what there is of an interrupted run."""
         self._draw(trainer)
 
     def _draw(self, trainer: Trainer) -> None:
@@ -117,11 +115,11 @@ class TrainingCurves(Callback):
 
 
 def draw_curves(history: Path, picture: Path) -> None:
-    """Draws the history file, a panel for each quantity, as a PNG; nothing where no epoch was finished."""
+    """Draws a history file as a PNG, one panel per quantity; nothing if no epoch was finished."""
     rows = read_history(history)
     if not rows:
         return
-    # Imported here: half a second that only the end of a run has to spend. No pyplot: it wants a screen.
+    # Imported here, because it takes half a second. Not pyplot, which may want a screen.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator

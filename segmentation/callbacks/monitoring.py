@@ -1,4 +1,4 @@
-"""A run as one row of TensorBoard's hparams table."""
+"""What is shown of a running training: images per second, the progress bar, TensorBoard's hparams table."""
 
 import time
 from collections.abc import Mapping
@@ -9,15 +9,11 @@ from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 
-# MERGED FROM callbacks/throughput: How fast images pass.
-# MERGED FROM callbacks/progress: The progress bar: where an epoch stands, gone when its line in the log appears.
-# MERGED FROM callbacks/rates: The learning rates, as TensorBoard shows them.
-
 
 class Throughput(Callback):
-    """Logs `train/images_per_second` and `val/images_per_second`, loading included, over each epoch.
+    """Logs `train/images_per_second` and `val/images_per_second` of each epoch, loading included.
 
-    The rates of several processes are added up.
+    The rates of several processes are summed.
     """
 
     def __init__(self) -> None:
@@ -27,26 +23,26 @@ class Throughput(Callback):
         self._train_rate = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts the clock of a run that is resumed in the middle of an epoch."""
+        """Start the clock; a run resumed within an epoch does not see the start of that epoch."""
         self._begin()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts the clock."""
+        """Start the clock."""
         self._begin()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Counts a batch."""
-        self._pass(batch)
+        """Count a batch."""
+        self._count(batch)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Logs the rate of the training batches; the validation in between has its own."""
+        """Log the rate of the training batches, without the validation."""
         self._log(pl_module, "train", self._train_rate or self._rate())
         self._train_rate = 0.0
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keeps the rate of the training so far and starts the clock again."""
+        """Keep the training rate and restart the clock."""
         if trainer.training or trainer.state.fn == "fit":
             self._train_rate = self._rate()
         self._begin()
@@ -60,11 +56,11 @@ class Throughput(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Counts a batch."""
-        self._pass(batch)
+        """Count a batch."""
+        self._count(batch)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Logs the rate of the validation."""
+        """Log the rate of the validation."""
         self._log(pl_module, "val", self._rate())
 
     def _log(self, pl_module: LightningModule, split: str, rate: float) -> None:
@@ -74,7 +70,7 @@ class Throughput(Callback):
         self._start = self._end = time.perf_counter()
         self._images = 0
 
-    def _pass(self, batch: Any) -> None:
+    def _count(self, batch: Any) -> None:
         self._end = time.perf_counter()
         self._images += len(batch["name"])
 
@@ -84,55 +80,34 @@ class Throughput(Callback):
 
 
 class Progress(TQDMProgressBar):
-    """Lightning's bar, counting epochs from 1 as the log does and leaving no trace behind."""
+    """Lightning's bar, which counts epochs from 1 as the log does and is removed when the epoch ends."""
 
     def __init__(self) -> None:
         super().__init__(refresh_rate=10)  # each refresh waits for the device
 
     def init_train_tqdm(self) -> Tqdm:
-        """A bar that is wiped at the end."""
+        """A bar that is removed at the end."""
         bar = super().init_train_tqdm()
         bar.leave = False
         return bar
 
     def on_train_epoch_start(self, trainer: Trainer, *args: Any) -> None:
-        """Names the epoch."""
+        """Show the epoch."""
         super().on_train_epoch_start(trainer, *args)
         self.train_progress_bar.set_description(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Makes room for the epoch's line."""
+        """Clear the bar for the epoch's log line."""
         super().on_train_epoch_end(trainer, pl_module)
         self.train_progress_bar.clear()
-
-
-class LearningRates(Callback):
-    """Logs `learning_rate/backbone` and `learning_rate/head` at the trainer's logging interval.
-
-    The groups without weight decay have the rates of those with it: they would only double the charts.
-    """
-
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Looks at the optimizer before its step."""
-        if batch_idx % trainer.log_every_n_steps:  # type: ignore[attr-defined]
-            return
-        rates = {
-            f"learning_rate/{group['name']}": group["lr"]
-            for group in trainer.optimizers[0].param_groups
-            if not group["name"].endswith("_no_decay")
-        }
-        for logger in trainer.loggers:
-            logger.log_metrics(rates, step=trainer.global_step)
 
 
 _RESULTS = ("val/miou", "test/miou", "test/iou", "test/pixel_accuracy", "test/dice", "val/loss", "test/loss")
 
 
 def log_summary(loggers: list[Logger], config: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-    """Writes what was chosen together with what came of it: the table shows no run without its metrics."""
-    # A score that does not exist is nan, and unequal to itself: the table could not sort by it.
+    """Writes the chosen options and the results into TensorBoard's hparams table, which needs both at once."""
+    # Leave out nan scores, by which the table cannot sort.
     results = {name: metrics[name] for name in _RESULTS if name in metrics and metrics[name] == metrics[name]}
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
@@ -140,7 +115,7 @@ def log_summary(loggers: list[Logger], config: Mapping[str, Any], metrics: Mappi
 
 
 def _choices(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The names of the groups' options, and the values that runs most often differ in."""
+    """The options chosen in each group, and the values in which runs most often differ."""
     choices = {group: config[group]["name"] for group in ("backbone", "dataset", "head", "loss", "scheduler")}
     for group in ("loss", "optimizer", "scheduler"):
         choices |= {f"{group}.{option}": value for option, value in config[group].items() if option != "name"}

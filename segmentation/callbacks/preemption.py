@@ -1,4 +1,4 @@
-"""A run that is told to end: it finishes its step, writes where it was, and goes."""
+"""Preemption: on Ctrl-C, SIGTERM or SIGUSR1 a run finishes its step, writes a checkpoint and ends."""
 
 import logging
 import os
@@ -17,22 +17,20 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 log = logging.getLogger(__name__)
 
-_SIGNALS = (
-    signal.SIGINT,
-    signal.SIGTERM,
-    signal.SIGUSR1,
-)  # Ctrl-C; a preemption; Slurm's --signal=USR1@SECONDS
+# Ctrl-C, preemption, and Slurm's --signal=USR1@SECONDS.
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _STOPPED = "stopped"
 
 
 class Preemption(Callback):
-    """At the end of the step in which Ctrl-C, SIGTERM or SIGUSR1 comes, writes `path` and leaves the training.
+    """Writes the checkpoint `path` and ends the training after the step in which a signal arrives.
 
-    A resumed run goes on with the next batch; a validation that was cut off is done again from its start. The
-    first process decides for all, because all get a signal, each at another moment. A second Ctrl-C ends the
-    run where it stands, and so does any signal before the first step and after the last: nothing is lost there.
-    `status` is what a shell expects of a process that the signal ended, Ctrl-C where there was none.
-    A training that had ended early before it was cut off trains on when it is resumed, unless `stays_stopped`.
+    A resumed run continues with the next batch; an interrupted validation starts again. Rank zero decides for all
+    processes, because each receives the signal at another moment. A second Ctrl-C ends the run at once, and so does
+    any signal before the first step or after the last one, where nothing can be lost.
+    `status` is the exit status that a shell expects after the signal; that of Ctrl-C if there was none.
+    A training that early stopping had ended before it was interrupted continues when resumed, unless
+    `stays_stopped`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,14 +44,14 @@ class Preemption(Callback):
 
     @property
     def status(self) -> int:
-        """128 and the signal's number."""
+        """128 plus the number of the signal."""
         return 128 + (self._caught or signal.SIGINT)
 
     @contextmanager
     def listening(self, trainer: Trainer) -> Iterator[None]:
-        """Signals come here for as long as the block runs. It leaves by `SystemExit`."""
+        """Handles the signals while the block runs; the block ends with `SystemExit` on a signal."""
         if threading.current_thread() is not threading.main_thread():
-            yield  # signals go to the main thread alone
+            yield  # only the main thread can handle signals
             return
         self._earlier = {number: signal.getsignal(number) for number in _SIGNALS}
         try:
@@ -65,45 +63,44 @@ class Preemption(Callback):
             self._earlier = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """From here on there is a state to keep."""
+        """From now on there is a state to save."""
         self._listen(trainer, stepping=True)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """All is kept: a signal after the last step, which no other step heeds, ends the run now."""
+        """All is saved: a signal that arrived after the last step ends the run now."""
         if self._earlier and self._agreed(trainer):
             raise SystemExit(self.status)
         self._listen(trainer, stepping=False)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Lightning has put its own handlers in the place of these."""
+        """Lightning has replaced these handlers with its own: set them again."""
         self._listen(trainer, stepping=False)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        """Lets Lightning's loop leave after this step, in all processes or in none."""
+        """Ends Lightning's loop after this step, in all processes or in none."""
         if self._earlier and self._agreed(trainer):
             trainer._signal_connector.received_sigterm = True
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        """A validation may be longer than the time that is left."""
+        """Ends a validation too, which may take longer than the time that is left."""
         if self._earlier and self._agreed(trainer):
             self._validating = True
             raise SIGTERMException
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Writes the checkpoint where the processes have agreed to leave; any other exception tells of no state."""
+        """Writes the checkpoint if the processes have agreed to end; after any other error there is no valid state."""
         if not self._stepping or not isinstance(exception, SIGTERMException):
             return
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if self._validating and isinstance(callback, WeightAveraging):
-                callback.on_validation_epoch_end(
-                    trainer, pl_module
-                )  # it lends the model its averages meanwhile
+                # During a validation the model holds the averaged weights: swap them back.
+                callback.on_validation_epoch_end(trainer, pl_module)
         trainer.save_checkpoint(self._path)
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Marks a validation that was cut off as one whose first batch was begun: it will be done again."""
+        """Marks an interrupted validation as one whose first batch was started, so that it is done again."""
         checkpoint[_STOPPED] = trainer.should_stop
         if self._validating:
             begun = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
@@ -113,17 +110,17 @@ class Preemption(Callback):
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Else a run that was killed in its test would come back with an epoch more than it had."""
+        """Keeps a run that had stopped early from training one more epoch, after it was killed during its test."""
         if trainer.strategy.broadcast(self.stays_stopped):
             trainer.should_stop = self.has_stopped(checkpoint)
 
     @staticmethod
     def has_stopped(checkpoint: Mapping[str, Any]) -> bool:
-        """Whether it is that of a training that had ended before its last epoch."""
+        """Whether the checkpoint is that of a training that early stopping had ended."""
         return bool(checkpoint.get(_STOPPED))
 
     def _listen(self, trainer: Trainer, *, stepping: bool) -> None:
-        # Lightning's own handler, replaced here, talks to the other processes at any moment.
+        # Replaces Lightning's own handler, which communicates with other processes from within the handler.
         self._stepping = stepping
         for number, earlier in self._earlier.items():
             others = signal.SIG_IGN if stepping else earlier
@@ -131,17 +128,17 @@ class Preemption(Callback):
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
-            return  # a loader's process: this one still wants its batch
-        again = number == self._caught == signal.SIGINT
-        told, self._caught = bool(self._caught), number
-        if again or not self._stepping:
+            return  # a loader process: this one still needs its batch
+        repeated = number == self._caught == signal.SIGINT
+        announced, self._caught = bool(self._caught), number
+        if repeated or not self._stepping:
             raise SystemExit(self.status)
-        if not told:
+        if not announced:
             log.info("stopping after this step")
 
     def _agreed(self, trainer: Trainer) -> bool:
         if trainer.world_size == 1:
             return bool(self._caught)
         caught = torch.tensor(self._caught, device=trainer.strategy.root_device)
-        torch.distributed.all_reduce(caught)  # the others listen to none
+        torch.distributed.all_reduce(caught)  # the other processes ignore the signals
         return bool(caught)

@@ -1,38 +1,260 @@
-"""Several processes, one job: the first composes it, and the others get it as it is.
+"""Several processes for one job: started here by torch's elastic launcher, or outside by torchrun or Slurm's srun.
 
-If each composed its own, every one would have a run folder named after its own clock. A process that the first one
-starts finds the job in its environment. Under torchrun, or as a task of Slurm's, processes meet at a store, from which
-the others take the one job of the first. A sweep has many, and is refused there.
+The command itself composes the config and names the run folder. Processes that it starts get both as arguments. Under
+torchrun and srun every process is such a command: the first one composes, and sends both to the others through a
+store, for each would name a run folder after its own clock. A sweep has many jobs, and is refused there.
 """
 
 import json
 import logging
+import logging.config
+import math
+import multiprocessing
 import os
+import runpy
 import signal
 import socket
 import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from segmentation.cli.overrides import Job
+from segmentation.cli.overrides import Config, Job
 from segmentation.errors import UserError
 
+# torch is imported where it is needed: a single process must not wait for it before its options are checked.
 if TYPE_CHECKING:
     from torch.distributed import Store, TCPStore
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-# MERGED FROM cli/meeting: Where the processes that torchrun or srun started meet: a store of the first one's, or of
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+_START = timedelta(minutes=10)  # for the first process to compose the job
+_READ_S = 15.0  # for the others to read it
+_GRACE_S = 30.0  # for a process to end by itself after the first one, or the command, has ended
 
-_FAREWELL_S = 15.0
-_GRACE_S = 30.0  # one that still imports shall come to the same mistake by itself
+
+# ---- processes that the command starts ----
 
 
-def place() -> int:
+def processes_to_start(config: Mapping[str, Any]) -> int:
+    """The number of processes that `trainer.devices` asks for on this machine; 1 where torchrun or Slurm does.
+
+    1 also where the option is wrong: the job itself says so.
+    """
+    trainer = config.get("trainer")
+    if not isinstance(trainer, Mapping) or str(trainer.get("devices", 1)) == "1" or rank() >= 0:
+        return 1
+    from pytorch_lightning import Trainer
+    from pytorch_lightning.plugins.environments import SLURMEnvironment
+
+    from segmentation.library_warnings import library_warnings_hidden
+
+    if SLURMEnvironment.detect():
+        return 1
+    accelerator = str(config.get("accelerator", trainer.get("accelerator", "auto"))).partition(":")[0]
+    try:
+        with library_warnings_hidden():
+            return Trainer(
+                accelerator=accelerator,
+                devices=trainer["devices"],
+                logger=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+            ).num_devices
+    except Exception:
+        return 1
+
+
+def log_config() -> Config:
+    """Hydra's logging of the running job, for the processes that have no Hydra."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    settings = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
+    assert isinstance(settings, dict)
+    return {str(key): value for key, value in settings.items()}
+
+
+def run_in_processes(job: Job, config: Config, folder: Path, processes: int, log_config: Config) -> float:
+    """Runs `job` in this many processes and returns the result of the first.
+
+    The processes get SIGINT, SIGTERM and SIGUSR1 of the command. Raises `SystemExit` with the exit status of a run
+    that such a signal ended, and `UserError` where the job raises it and where a process dies, which ends all.
+    """
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    from segmentation.distributed import OWN_LAUNCH
+
+    received: list[int] = []
+    with TemporaryDirectory() as logs, _signals_noted(received), _logging_disabled():
+        launch = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=processes,
+            run_id=OWN_LAUNCH,
+            rdzv_backend="c10d",
+            rdzv_endpoint="127.0.0.1:0",
+            local_addr="127.0.0.1",
+            max_restarts=0,
+            monitor_interval=0.1,
+            start_method="spawn",
+            logs_specs=DefaultLogsSpecs(log_dir=logs),
+        )
+        script = job.__code__.co_filename
+        arguments = (script, job.__name__, config, str(folder.absolute()), log_config)
+        # In a thread of its own: there torch installs no signal handlers, which would end the processes in 30 s
+        # whether they have written their checkpoint or not. They begin with the signals blocked, as the thread has.
+        with ThreadPoolExecutor(
+            1, initializer=signal.pthread_sigmask, initargs=(signal.SIG_BLOCK, _SIGNALS)
+        ) as pool:
+            results = pool.submit(elastic_launch(launch, _run_worker), *arguments)
+            _forward_signals(received, results)
+    try:
+        value: float = results.result()[0]
+    except ChildFailedError as error:
+        raise _reason(error, received) from None
+    return value
+
+
+@contextmanager
+def _signals_noted(received: list[int]) -> Iterator[None]:
+    def note(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals go to the main thread alone
+        return
+    earlier = {number: signal.signal(number, note) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _logging_disabled() -> Iterator[None]:
+    """The launcher would print a traceback of its own for every process that ends early."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _forward_signals(received: list[int], results: Future[Any]) -> None:
+    forwarded = 0
+    while not results.done():
+        wait([results], timeout=0.1)
+        while forwarded < len(received) and (workers := multiprocessing.active_children()):
+            for worker in workers:
+                if worker.pid is not None:
+                    _send(worker.pid, received[forwarded])
+            forwarded += 1
+
+
+def _send(process: int, number: int) -> None:
+    with suppress(ProcessLookupError):  # it has ended meanwhile
+        os.kill(process, number)
+
+
+def _reason(error: "ChildFailedError", received: list[int]) -> BaseException:
+    """What the failure of the first process to fail means for the command."""
+    number, failure = error.get_first_failure()
+    if failure.exitcode > 128:
+        return SystemExit(failure.exitcode)
+    if received:
+        return SystemExit(128 + received[0])
+    about = failure.error_file_data.get("message")
+    if isinstance(about, dict):  # written by torch where an exception ended the process
+        kind, _, message = about["message"].partition(": ")
+        original = RuntimeError(f"in process {number}:\n{about['extraInfo']['py_callstack']}")
+        if kind != UserError.__name__:
+            return original
+        mistake = UserError(message)
+        mistake.__cause__ = original
+        return mistake
+    how = (
+        f"by signal {signal.Signals(-failure.exitcode).name}"
+        if failure.exitcode < 0
+        else f"with exit status {failure.exitcode}"
+    )
+    return UserError(f"Process {number} of the run ended {how}, and the others with it.")
+
+
+def _run_worker(script: str, function: str, config: Config, folder: str, log_config: Config) -> float:
+    """One of the processes: runs the job that `function` of the file `script` is decorated as."""
+    from segmentation.cli.main import explain
+
+    first = os.environ["RANK"] == "0"
+    os.setpgrp()  # a terminal sends Ctrl-C to the command's group: the command alone forwards it
+    # What a signal does until the training listens to it itself.
+    signal.signal(signal.SIGINT, signal.default_int_handler if first else signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, _leave if first else signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _leave if first else signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    if first:
+        if log_config.get("root"):
+            logging.config.dictConfig(log_config)
+    else:
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+        _be_quiet()
+    _share_threads(int(os.environ["LOCAL_WORLD_SIZE"]))
+    job: Job = runpy.run_path(script, run_name="segmentation_worker")[function].__wrapped__
+    try:
+        return job(config, Path(folder))
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    except SystemExit as end:
+        if first or end.code not in [128 + number for number in _SIGNALS]:
+            raise
+        return math.nan  # the first process ends the run after a signal, once it has written all
+    except Exception as error:
+        if lost_another(error):
+            time.sleep(5)  # the launcher notices which process died first, and ends this one
+        if (message := explain(error)) is not None:
+            raise UserError(message) from error
+        raise
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+def _share_threads(processes: int) -> None:
+    """Divides torch's threads among the processes of this machine, unless the user has set OpenMP's number.
+
+    Two processes with two threads each on two cores take eight times as long as with one each.
+    """
+    if "OMP_NUM_THREADS" not in os.environ:
+        import torch
+
+        torch.set_num_threads(max(torch.get_num_threads() // processes, 1))
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    time.sleep(_GRACE_S)  # the first process may be writing a checkpoint, for which it needs the others
+    os._exit(1)
+
+
+# ---- processes that torchrun or srun started ----
+
+
+def rank() -> int:
     """This process's number among those that torchrun or srun started; -1 where there are no others."""
     if "TORCHELASTIC_RUN_ID" in os.environ and os.environ["WORLD_SIZE"] != "1":
         return int(os.environ["RANK"])
@@ -41,51 +263,97 @@ def place() -> int:
     return -1
 
 
-def open_store() -> "TCPStore":
-    """Raises `UserError` where Slurm was not told how many tasks a machine gets."""
-    of_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
-    if not of_torchrun and "SLURM_NTASKS_PER_NODE" not in os.environ:
-        raise UserError(
-            f"Slurm was asked for --ntasks={os.environ['SLURM_NTASKS']}, which leaves open how many of them a"
-            " machine gets: give --ntasks-per-node=NUMBER and --nodes=NUMBER."
-        )
-    from torch.distributed import TCPStore
+def refuse_sweep(arguments: Sequence[str]) -> None:
+    """Raises `UserError` for a sweep under torchrun or srun, whose processes are there for one run.
 
-    if of_torchrun:  # its agent keeps a store
-        return TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
-    from pytorch_lightning.plugins.environments import SLURMEnvironment
+    In the first process: the others just end.
+    """
+    if rank() < 0:
+        return
+    from hydra._internal.utils import get_args_parser
 
-    # Below the ports that systems give away, and for the steps of jobs that share a machine each another.
-    port = 10000 + (100 * int(os.environ["SLURM_JOB_ID"]) + int(os.environ["SLURM_STEP_ID"])) % 20000
-    first = place() == 0
-    return TCPStore(SLURMEnvironment().main_address, port, is_master=first, wait_for_workers=False)
-
-
-def see_off(store: "TCPStore") -> None:
-    """Waits for the others, which need the store to their end; not for ever, because one may have died."""
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        return  # the store is not this process's
-    deadline = time.monotonic() + _FAREWELL_S
-    while store.add(key("left"), 0) < int(os.environ["SLURM_NTASKS"]) - 1 and time.monotonic() < deadline:
-        time.sleep(0.05)
+    given, _ = get_args_parser().parse_known_args(list(arguments))
+    if not (given.multirun or "hydra.mode=MULTIRUN" in arguments):
+        return
+    if rank() > 0:
+        sys.exit()  # not 2: torchrun would end the first process, perhaps before its message
+    raise UserError(
+        "A sweep (-m) cannot run inside torchrun or srun. Start it without them: hydra/launcher=submitit_slurm makes"
+        " each run a job of Slurm's, and trainer=ddp trainer.devices=N gives each run N processes on this machine."
+    )
 
 
-def tell_over(store: "Store") -> None:
-    """Tells the others that the first process has ended the job, however it ended."""
-    store.set(key("over"), "")
+Announce = Callable[[Config, Path], None]
 
 
 @contextmanager
-def no_longer_than_first(store: "Store") -> Iterator[None]:
-    """Ends this process where it still waits in the job, which the first one has left half a minute ago.
+def announcing() -> Iterator[Announce]:
+    """In the first process a function that sends config and folder of the job to the others; elsewhere it does nothing.
 
-    Or is gone, with its store. It waits inside of torch, where no exception reaches it.
+    Where the block ends without a job, the others end too.
+    """
+    if rank() != 0:
+        yield lambda config, folder: None
+        return
+    store = _open_store()
+
+    def announce(config: Config, folder: Path) -> None:
+        port = _free_port()
+        _use_port(port)
+        store.set(_key("job"), json.dumps({"config": config, "folder": str(folder.absolute()), "port": port}))
+
+    try:
+        yield announce
+    finally:
+        if not store.check([_key("job")]):
+            store.set(_key("job"), "")
+        _wait_for_readers(store)
+
+
+def follow(job: Job) -> None:
+    """Runs the job of the first process, without a word; nothing where that one ends before it has a job."""
+    _be_quiet()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes, and the first one decides
+    try:
+        store = _open_store()
+    except UserError:  # the first process reports it
+        sys.exit(2)
+    store.wait([_key("job")], _START)
+    text = store.get(_key("job")).decode()
+    store.add(_key("read"), 1)
+    if not text:
+        return
+    received = json.loads(text)
+    _use_port(received["port"])
+    with ending_after_first(store):
+        try:
+            job(received["config"], Path(received["folder"]))
+        except UserError as error:
+            sys.stderr.write(f"error: {error}\n")
+        except Exception as error:
+            if not lost_another(error):
+                logging.getLogger(__name__).exception("a process of the run failed")
+
+
+def lost_another(error: BaseException) -> bool:
+    """Whether the error only says that another process of the run is gone."""
+    return "gloo" in str(error) or type(error).__module__.startswith("torch.distributed")
+
+
+@contextmanager
+def ending_after_first(store: "Store") -> Iterator[None]:
+    """Ends this process where it is still in the block half a minute after the first process and its store are gone.
+
+    It may wait inside of torch, where no exception reaches it. Under torchrun the store is torchrun's, which ends
+    its processes itself.
     """
     over = threading.Event()
 
     def watch() -> None:
         while not over.wait(1.0):
-            if _is_over(store):
+            try:
+                store.check([_key("job")])
+            except RuntimeError:
                 if not over.wait(_GRACE_S):
                     os._exit(1)
                 return
@@ -97,166 +365,52 @@ def no_longer_than_first(store: "Store") -> Iterator[None]:
         over.set()
 
 
-def _is_over(store: "Store") -> bool:
-    try:
-        return store.check([key("over")])
-    except RuntimeError:
-        return True
+def _open_store() -> "TCPStore":
+    """Raises `UserError` where Slurm was not told how many tasks a machine gets."""
+    under_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
+    if not under_torchrun and "SLURM_NTASKS_PER_NODE" not in os.environ:
+        raise UserError(
+            f"Slurm was asked for --ntasks={os.environ['SLURM_NTASKS']}, which leaves open how many of them a"
+            " machine gets: give --ntasks-per-node=NUMBER and --nodes=NUMBER."
+        )
+    from torch.distributed import TCPStore
+
+    if under_torchrun:  # its agent keeps a store
+        return TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    from pytorch_lightning.plugins.environments import SLURMEnvironment
+
+    # Below the ports that systems give away, and another one for each step of the jobs that share a machine.
+    port = 10000 + (100 * int(os.environ["SLURM_JOB_ID"]) + int(os.environ["SLURM_STEP_ID"])) % 20000
+    return TCPStore(SLURMEnvironment().main_address, port, is_master=rank() == 0, wait_for_workers=False)
 
 
-def key(name: str) -> str:
-    """Another each time that torchrun starts all processes again."""
+def _wait_for_readers(store: "TCPStore") -> None:
+    """The store ends with this process under Slurm; not for ever, because another process may have died."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return
+    deadline = time.monotonic() + _READ_S
+    while store.add(_key("read"), 0) < int(os.environ["SLURM_NTASKS"]) - 1 and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def _key(name: str) -> str:
+    """Differs each time that torchrun starts all processes again."""
     return f"segmentation/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{name}"
 
 
-def meet(port: int) -> None:
-    """Lets torch's processes find each other at `port`, instead of at torchrun's own store or Slurm's number."""
-    if place() >= 0:
-        os.environ |= {"MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "False"}
+def _use_port(port: int) -> None:
+    """Where torch's processes meet: neither torchrun's own store, nor Slurm's port, which steps of a job share."""
+    os.environ |= {"MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "False"}
 
 
-def free_port() -> int:
-    """A port of this machine that nobody listens to."""
+def _free_port() -> int:
     with socket.socket() as free:
         free.bind(("", 0))
         port: int = free.getsockname()[1]
         return port
 
 
-_JOB = "SEGMENTATION_JOB"
-_COMMAND = "SEGMENTATION_COMMAND"  # `segmentation/processes.py` runs it
-_START = timedelta(minutes=10)  # for the first process to come, and to compose
-
-
-def is_follower() -> bool:
-    """Whether another process composes this one's jobs."""
-    return _was_started() or place() > 0
-
-
-def refuse_sweep(arguments: Sequence[str]) -> None:
-    """Raises `UserError` for a sweep under torchrun or srun, whose processes are there for one run.
-
-    In the first process: the others just end.
-    """
-    if place() < 0:
-        return
-    from hydra._internal.utils import get_args_parser
-
-    given, _ = get_args_parser().parse_known_args(list(arguments))
-    if not (given.multirun or "hydra.mode=MULTIRUN" in arguments):
-        return
-    if is_follower():
-        sys.exit()  # not 2: torchrun would end the first process, perhaps before its message
-    raise UserError(
-        "A sweep (-m) cannot run inside torchrun or srun. Start it without them: hydra/launcher=submitit_slurm makes"
-        " each run a job of Slurm's, and trainer=ddp trainer.devices=N gives each run N processes on this machine."
-    )
-
-
-def follow(job: Job) -> None:
-    """Does the job of the first process, without a word; nothing where that one ends before it comes to its job."""
-    own = job.job if isinstance(job, _Told) else job
+def _be_quiet() -> None:
+    """The first process alone reports."""
     logging.disable(logging.INFO)
     warnings.simplefilter("ignore")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C comes to all, and the first process decides
-    if _was_started():
-        text = os.environ[_JOB]
-        threading.Thread(target=_end_with, args=(json.loads(text)["process"],), daemon=True).start()
-        sys.exit(_do(own, text))
-    try:
-        store = open_store()
-    except UserError:  # the first process tells of it
-        sys.exit(2)
-    try:
-        store.wait([key("job")], _START)
-        if text := store.get(key("job")).decode():
-            with no_longer_than_first(store):
-                _do(own, text)
-    finally:
-        store.add(key("left"), 1)
-
-
-@contextmanager
-def leading(job: Job) -> Iterator[Job]:
-    """`job` as one that the other processes are told of first; after the block they wait for it no longer.
-
-    Inside of such a block, nothing: `job` is that already. In a process of a launcher, which has been sent
-    `job`, the others are those that were started with it.
-    """
-    told = job if isinstance(job, _Told) else _Told(job)
-    if told.store is not None or place() != 0:
-        yield told
-        return
-    told.store = open_store()
-    try:
-        yield told
-    finally:
-        if not told.store.check([key("job")]):
-            told.store.set(key("job"), "")
-        see_off(told.store)
-        told.store = None
-
-
-class _Told:
-    """Calls `job`; before that, puts config and folder into the store, if there is one, and into the environment."""
-
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self.store: TCPStore | None = None
-        self._command = str(Path(sys.argv[0]).absolute())
-
-    def __getstate__(self) -> dict[str, Any]:
-        """For a launcher: its processes have their own store."""
-        return {**self.__dict__, "store": None}
-
-    def __call__(self, config: Mapping[str, Any], folder: Path) -> float:
-        port = free_port()
-        about = {"config": config, "folder": str(folder.absolute()), "port": port, "process": os.getpid()}
-        text = json.dumps(about)
-        if self.store is not None:
-            self.store.set(key("job"), text)
-            meet(port)
-        os.environ |= {_JOB: text, _COMMAND: self._command}
-        try:
-            return self.job(config, folder)
-        except Exception as error:
-            if self.store is None or not _is_loss(error):
-                raise
-            raise UserError(
-                "Another process of the run has ended before its time, and this one with it."
-            ) from error
-        finally:
-            del os.environ[_JOB], os.environ[_COMMAND]
-            if self.store is not None:
-                tell_over(self.store)
-
-
-def _do(job: Job, text: str) -> int:
-    """One job; its exit status."""
-    told = json.loads(text)
-    meet(told["port"])
-    try:
-        job(told["config"], Path(told["folder"]))
-    except Exception as error:
-        if isinstance(error, UserError):
-            sys.stderr.write(f"error: {error}\n")
-            return 2
-        if not _is_loss(error):
-            logging.getLogger(__name__).exception("a process of the run failed")
-        return 1
-    return 0
-
-
-def _is_loss(error: Exception) -> bool:
-    """Whether another process is not there any more: that one may have said why, and the first one says so."""
-    return "gloo" in str(error) or type(error).__module__.startswith("torch.distributed")
-
-
-def _was_started() -> bool:
-    return _JOB in os.environ and os.environ.get("LOCAL_RANK", "0") != "0"
-
-
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)

@@ -1,35 +1,200 @@
-"""A function of a config, made a command."""
+"""Makes a function of a config a command: help, one run or a sweep of runs, error messages and exit statuses."""
 
-import contextlib
 import functools
 import inspect
-import logging
 import os
 import re
 import signal
 import sys
 import textwrap
-import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
-from segmentation.cli.launch import follow, is_follower, leading, refuse_sweep
-from segmentation.cli.overrides import CHOICES, CONF, Gather, Job, shared_options
+from segmentation.cli import launch
+from segmentation.cli.overrides import (
+    CHOICES,
+    CONF,
+    Gather,
+    Job,
+    as_plain_data,
+    refuse_training_options,
+    shared_options,
+    without_training,
+)
+from segmentation.errors import UserError, closest
 
+# Hydra is imported where it is needed: --help must not wait for it.
 if TYPE_CHECKING:
-    from segmentation.cli.search import Search
-    from segmentation.cli.sweep import Jobs, Sweep
-
-# MERGED FROM cli/help: `--help`, written for people and gathered from the config files, so that it cannot lag behin
+    from hydra.errors import MissingConfigException, OverrideParseException
+    from omegaconf import DictConfig
+    from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
 _OPTION = re.compile(r"^(?P<indent> *)(?P<key>\w+): *(?P<value>.*?) +# (?P<why>.*)$")
 _WIDTH = 110
 
 
+def script(config_name: str, gather: Gather | None = None) -> Callable[[Job], Callable[[], None]]:
+    """Makes `job(config, folder) -> float` a command over `conf/<config_name>.yaml`.
+
+    The job gets its config as plain data and the folder of its run. `gather(folder) -> text` is called after
+    every job with the folder that holds all results, the run's own or the sweep's; its last text is printed.
+
+    A user's mistake ends in one message on stderr and exit status 2; `HYDRA_FULL_ERROR=1` shows the traceback
+    instead. In a sweep the other jobs go on, and the failed ones are listed at the end.
+    """
+
+    def decorate(job: Job) -> Callable[[], None]:
+        @functools.wraps(job)
+        def command() -> None:
+            if {"-h", "--help"} & set(sys.argv[1:]):
+                print(help_text(Path(sys.argv[0]).name, job.__doc__ or "", CONF, config_name))  # noqa: T201
+                return
+            # OpenCV reads it when it is imported: it would print a warning for each georeferenced or damaged TIFF.
+            os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+            quiet = os.environ.get("HYDRA_FULL_ERROR", "0") != "1"
+            with short_messages(quiet):
+                launch.refuse_sweep(sys.argv[1:])
+                if launch.rank() > 0:
+                    launch.follow(job)
+                    return
+                import hydra
+                from hydra.core.hydra_config import HydraConfig
+
+                from segmentation.cli.resume import only_writer, with_resumed
+                from segmentation.cli.sweep import plan_sweep, run_sweep
+
+                # Hydra would print its own report of a wrong override, and end with exit status 1.
+                os.environ["HYDRA_FULL_ERROR"] = "1"
+                refuse_training_options(sys.argv[1:], CONF, config_name)
+                if (sweep := plan_sweep(sys.argv[1:], config_name)) is not None:
+                    run_sweep(sweep, job, gather, config_name, quiet=quiet)
+                    return
+                sys.argv[1:] = with_resumed(sys.argv[1:])
+
+                def run(composed: "DictConfig") -> float:
+                    folder = Path(HydraConfig.get().runtime.output_dir)
+                    # Hydra would print the overrides above an exception that passes through it.
+                    with short_messages(quiet):
+                        # The files of conf/dataset bring values for training, which a checkpoint has already.
+                        config = as_plain_data(without_training(composed, CONF, config_name))
+                        with only_writer(config, folder):
+                            announce(config, folder)
+                            if (processes := launch.processes_to_start(config)) > 1:
+                                logs = launch.log_config()
+                                value = launch.run_in_processes(job, config, folder, processes, logs)
+                            else:
+                                value = job(config, folder)
+                        if gather is not None:
+                            print(gather(folder), flush=True)  # noqa: T201
+                    return value
+
+                with launch.announcing() as announce:
+                    hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(run)()
+
+        return command
+
+    return decorate
+
+
+@contextmanager
+def short_messages(quiet: bool) -> Iterator[None]:
+    """Ends the process with a message for a user's mistake, unless `quiet` is false, and with 130 for Ctrl-C."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    except Exception as error:
+        message = explain(error) if quiet else None
+        if message is None:
+            raise
+        stop(message)
+
+
+def stop(message: str) -> NoReturn:
+    """Ends the process as for a user's mistake."""
+    sys.stderr.write(f"error: {message}\n")
+    sys.exit(2)
+
+
+def explain(error: BaseException) -> str | None:
+    """An exception -> one line that says what is wrong and what to do; None where the fault is ours."""
+    from hydra.errors import (
+        ConfigCompositionException,
+        HydraException,
+        MissingConfigException,
+        OverrideParseException,
+    )
+    from omegaconf.errors import (
+        ConfigAttributeError,
+        ConfigKeyError,
+        InterpolationKeyError,
+        MissingMandatoryValue,
+        OmegaConfBaseException,
+    )
+
+    if isinstance(error, UserError):
+        return str(error)
+    if launch.rank() == 0 and launch.lost_another(error):
+        return "Another process of the run has ended before its time, and this one with it."
+    if isinstance(error, MissingMandatoryValue):
+        return f"{error.full_key} is missing: give {error.full_key}=VALUE."
+    if isinstance(error, MissingConfigException):
+        return _missing_option(error)
+    if isinstance(error, OverrideParseException):
+        return _unreadable(error)
+    if isinstance(error, ConfigCompositionException) and str(error).startswith("Ambiguous"):
+        return f"{_first_line(error)}: add -m (--multirun) to run each value, or write a list as KEY=[1,2]."
+    if isinstance(error, ConfigCompositionException) and isinstance(
+        error.__cause__, ConfigAttributeError | ConfigKeyError
+    ):
+        return _unknown_key(error.__cause__)
+    if isinstance(error, InterpolationKeyError):
+        return f"{error.full_key} refers to something that is not there: {_first_line(error)}."
+    if isinstance(error, ValueError) and str(error).startswith("Config group override"):
+        return "A group cannot be null: choose one of its options by name, see --help."
+    if isinstance(error, ValueError) and str(error).startswith("Only one of --"):
+        return _first_line(error) + "."
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}."
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return _first_line(error) + "."
+    return None
+
+
+def _unreadable(error: "OverrideParseException") -> str:
+    start = f"'{error.override}' cannot be read: "
+    reason = re.search(r" while evaluating '.*': (.+)", str(error))
+    if reason is None:
+        return f"{start}write KEY=VALUE, a list as KEY=[1,2], and quote special characters."
+    choice = re.fullmatch(r"(.+)=choice\((.*)\)", error.override)
+    if choice and "NoneType" in reason[1]:
+        return f"{start}choice() takes no null, a bare list does: {choice[1]}={choice[2]}."
+    return f"{start}{reason[1].rstrip('.')}."
+
+
+def _missing_option(error: "MissingConfigException") -> str:
+    group, _, option = str(error.missing_cfg_file).rpartition("/")
+    if not group:
+        return f"There is no config '{option}'."
+    if group in ("hydra/sweeper", "hydra/launcher"):
+        return f"{group}={option} needs its package: pip install 'segmentation[sweep]'."
+    return f"{group}={option} is unknown.{closest(option, error.options or [])}"
+
+
+def _unknown_key(error: "ConfigAttributeError | ConfigKeyError") -> str:
+    full_key, key = str(error.full_key), str(error.key)
+    siblings: Iterable[str] = () if error.parent_node is None else map(str, error.parent_node.keys())
+    return f"There is no option '{full_key}'.{closest(key, siblings)}"
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0].rstrip(".")
+
+
 def help_text(script: str, about: str, conf: Path, config_name: str) -> str:
-    """What the command does (its docstring, examples included), its groups with their options, its own options."""
+    """The text of `--help`: the docstring, the groups and the options, read from the config files."""
     lines = (conf / f"{config_name}.yaml").read_text().splitlines()
     groups = [match[1] for line in lines if (match := re.match(r"  - (\w+): ", line))]
     shared = shared_options(conf, config_name)
@@ -39,9 +204,9 @@ def help_text(script: str, about: str, conf: Path, config_name: str) -> str:
             "",
             inspect.cleandoc(about),
             "",
-            *_groups(conf, groups, shared),
+            *_group_lines(conf, groups, shared),
             "Options (KEY=VALUE; default):",
-            *_options(lines),
+            *_option_lines(lines),
             "",
             "More: -m runs every combination of comma-separated values; --cfg job shows the composed config;",
             "      --hydra-help lists Hydra's own flags"
@@ -54,7 +219,7 @@ def help_text(script: str, about: str, conf: Path, config_name: str) -> str:
     )
 
 
-def _groups(conf: Path, groups: list[str], shared: Collection[str]) -> list[str]:
+def _group_lines(conf: Path, groups: list[str], shared: Collection[str]) -> list[str]:
     heading = "Groups (choose an option by name; its file in conf/ says what each value is for):"
     return [heading, *(_group(conf, group, group in shared) for group in groups), ""] if groups else []
 
@@ -65,7 +230,7 @@ def _group(conf: Path, group: str, is_shared: bool) -> str:
     return f"  {group:13}  " + f"\n{'':17}".join(text)
 
 
-def _options(lines: list[str]) -> list[str]:
+def _option_lines(lines: list[str]) -> list[str]:
     described, section = [], ""
     for line in lines:
         if header := re.match(r"^(\w+):$", line):
@@ -76,174 +241,3 @@ def _options(lines: list[str]) -> list[str]:
         why = textwrap.wrap(match["why"], _WIDTH - 32)
         described.append(f"  {key + '=' + match['value']:28}  " + f"\n{'':32}".join(why))
     return described
-
-
-_INTERRUPTED = 130  # what a shell expects of a process that Ctrl-C ended
-_OF_A_SWEEP = ("hydra.output_subdir=null",)  # each job writes it, once it has seen what its folder holds
-_WORKER_DIED = (
-    "a process of the launcher was killed, as the system does when memory runs out, and the jobs beside it ended"
-    " with it. Give the same command again, where it was memory with fewer hydra.launcher.n_jobs."
-)
-
-
-def script(config_name: str, gather: Gather | None = None) -> Callable[[Job], Callable[[], None]]:
-    """Makes `job(config, folder) -> float` a command over `conf/<config_name>.yaml`.
-
-    The job gets its config as plain data and the folder of its run. `gather(folder) -> text` is called after
-    every job with the folder that holds all results, the run's own or the sweep's; its last text is printed.
-
-    A mistake of the user's ends in one message on stderr and exit status 2; `HYDRA_FULL_ERROR=1` shows the
-    traceback instead. In a sweep the other jobs go on, and the failed ones are listed at the end.
-    """
-
-    def decorate(job: Job) -> Callable[[], None]:
-        @functools.wraps(job)
-        def command() -> None:
-            if {"-h", "--help"} & set(sys.argv[1:]):
-                print(help_text(Path(sys.argv[0]).name, job.__doc__ or "", CONF, config_name))  # noqa: T201
-                return
-            # OpenCV, which reads it when it is imported, prints a warning for each georeferenced or damaged TIFF.
-            os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-            full_error = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"
-            try:
-                refuse_sweep(sys.argv[1:])
-                if is_follower():
-                    follow(job)
-                    return
-                with leading(job) as told:
-                    _run(told, gather, config_name, quiet=not full_error)
-            except KeyboardInterrupt:
-                sys.exit(_INTERRUPTED)
-            except Exception as error:
-                # Imported here: the messages know Hydra, and the help above should not wait for it.
-                from segmentation.cli.messages import explain
-
-                message = None if full_error else explain(error)
-                if message is None:
-                    raise
-                stop(message)
-
-        return command
-
-    return decorate
-
-
-def stop(message: str) -> NoReturn:
-    """Ends the process as for a mistake of the user's."""
-    sys.stderr.write(f"error: {message}\n")
-    sys.exit(2)
-
-
-def _run(job: Job, gather: Gather | None, config_name: str, *, quiet: bool) -> None:
-    from segmentation.cli.overrides import refuse_training_options
-    from segmentation.cli.resume import resumed
-    from segmentation.cli.sweep import Jobs, plan_sweep
-
-    # Hydra would print its own report of a wrong override and end with exit status 1; so it hands it to us.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    refuse_training_options(sys.argv[1:], CONF, config_name)
-    sweep = plan_sweep(sys.argv[1:], config_name)
-    jobs = Jobs(job, gather, sweep, quiet=quiet)
-    if sweep is not None:
-        _run_sweep(jobs, sweep, config_name, quiet=quiet)
-        return
-    sys.argv[1:] = resumed(sys.argv[1:])
-    _compose_and_call(jobs, config_name, quiet=quiet)
-    jobs.tell()
-
-
-def _run_sweep(jobs: "Jobs", sweep: "Sweep", config_name: str, *, quiet: bool) -> None:
-    from segmentation.cli.search import Search
-
-    with sweep.alone(), _signals_as_exceptions():
-        search = Search.of(sweep)
-        more = [*_OF_A_SWEEP, *(search.arguments if search else ())]
-        sys.argv[1:] = sweep.arguments(more)
-        _silence_launchers()
-        jobs.begin()
-        status = 0
-        try:
-            status = _launch(jobs, search, config_name, quiet=quiet)
-        finally:
-            status = jobs.tell() or status
-        if search:
-            search.tell()
-    if status:
-        sys.exit(status)
-
-
-@contextlib.contextmanager
-def _signals_as_exceptions() -> Iterator[None]:
-    """Inside, SIGTERM and SIGUSR1 raise `SystemExit` with 128 + the signal, as Ctrl-C raises `KeyboardInterrupt`.
-
-    Otherwise they would end the command alone, and leave the processes of joblib's launcher at work. A training has
-    its own handlers, by which a job in this process ends after its step.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals go to the main thread alone
-        return
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    earlier = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGUSR1)}
-    try:
-        yield
-    finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
-
-
-def _launch(jobs: "Jobs", search: "Search | None", config_name: str, *, quiet: bool) -> int:
-    """Every job of a sweep; the exit status, as far as it is not that of a job."""
-    from concurrent.futures.process import BrokenProcessPool
-
-    from hydra.errors import HydraException
-
-    from segmentation.cli.messages import explain
-
-    try:
-        _compose_and_call(jobs, config_name, quiet=quiet)
-    except BrokenProcessPool:
-        sys.stderr.write(f"error: {_WORKER_DIED}\n")
-    except HydraException as error:
-        # Values that make no config end the sweeper, too.
-        if search is None or not (quiet and search.fruitful):
-            raise
-        sys.stderr.write(f"error: {explain(error)} {search.ended}\n")
-        return 2
-    except ValueError:
-        # The sweeper looks for the best trial even where all of them failed, which is told later.
-        if search is None or search.fruitful or not jobs.begun:
-            raise
-    return 0
-
-
-def _silence_launchers() -> None:
-    """Each job says itself which it is; a launcher would repeat what all of them share."""
-    for launcher in (
-        "hydra._internal.core_plugins.basic_launcher",
-        "hydra_plugins.hydra_joblib_launcher._core",
-    ):
-        logging.getLogger(launcher).setLevel(logging.WARNING)
-
-
-def _compose_and_call(jobs: "Jobs", config_name: str, *, quiet: bool) -> None:
-    import hydra
-    from omegaconf import DictConfig
-
-    from segmentation.cli.messages import explain
-    from segmentation.cli.overrides import without_training
-
-    def task(composed: DictConfig) -> float | None:
-        try:
-            # The files of conf/dataset bring values for training, which a checkpoint has already.
-            return jobs(without_training(composed, CONF, config_name))
-        except Exception as error:
-            message = explain(error) if quiet else None
-            if message is None:
-                raise
-            # Hydra would print the overrides above an exception that passes through it.
-            stop(message)
-
-    hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(task)()

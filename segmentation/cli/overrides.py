@@ -1,7 +1,10 @@
-"""Options of training given to a command that takes its model from a checkpoint."""
+"""Overrides on a command line: quoting, taking a command apart, composing its config, refusing foreign options."""
 
+import contextlib
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from argparse import Namespace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,32 +12,40 @@ import yaml
 
 from segmentation.errors import UserError, closest
 
+# Hydra is imported where it is needed: --help must not wait for it.
 if TYPE_CHECKING:
+    from hydra.core.config_loader import ConfigLoader
     from omegaconf import DictConfig
 
-# MERGED FROM cli/job: What a command is made of.
-# MERGED FROM cli/paths: File names as the shell gives them, in a grammar where = , ( [ and spaces have meanings of
-# MERGED FROM cli/compose: The config that a command would get, for notebooks and tests.
+Config = dict[str, Any]
+"""A composed config as plain data."""
 
 Job = Callable[[Mapping[str, Any], Path], float]
-"""Gets its config as plain data and the folder of its run; the result is what a search makes large."""
+"""Gets its config as plain data and the folder of its run; a search maximizes the result."""
 
 Gather = Callable[[Path], str]
-"""Gets the folder that holds all results, the run's own or the sweep's; its text is for the end."""
+"""Gets the folder that holds all results, the run's own or the sweep's; its text is printed at the end."""
 
+CONF = Path(__file__).parents[2] / "conf"
 
-def quote_paths(*keys: str) -> None:
-    """Quotes the values of these options on the command line, so that any file name may be typed there.
+CHOICES: Mapping[str, Collection[str]] = {"trainer": ("ddp",)}
+"""Groups of training that a command with a `checkpoint` has too, and the options that it takes of them."""
 
-    What is quoted already is left as it is.
-    """
-    sys.argv[1:] = [_quoted_option(argument, keys) for argument in sys.argv[1:]]
+_CONFIG_FLAGS = ("config_path", "config_name", "config_dir")
 
 
 def quoted(text: str) -> str:
     """The text as one value of Hydra's grammar."""
-    # In front of a quote a backslash escapes, anywhere else it is itself.
+    # A backslash escapes only in front of a quote.
     return "'" + text.replace("'", "\\'") + "'"
+
+
+def quote_paths(*keys: str) -> None:
+    """Quotes the values of these options in `sys.argv`, so that any file name may be typed there.
+
+    In Hydra's grammar `=`, `,`, `(`, `[` and spaces have meanings of their own. Quoted values are left as they are.
+    """
+    sys.argv[1:] = [_quoted_option(argument, keys) for argument in sys.argv[1:]]
 
 
 def _quoted_option(argument: str, keys: tuple[str, ...]) -> str:
@@ -44,31 +55,91 @@ def _quoted_option(argument: str, keys: tuple[str, ...]) -> str:
     return f"{key}{sign}{quoted(value)}"
 
 
-CONF = Path(__file__).parents[2] / "conf"
-
-
-def compose(config_name: str, *overrides: str) -> dict[str, Any]:
-    """`conf/<config_name>.yaml` with overrides as on a command line, as plain data.
+def compose(config_name: str, *overrides: str) -> Config:
+    """`conf/<config_name>.yaml` with overrides as on a command line, as plain data, for notebooks and tests.
 
     Raises Hydra's exceptions for what cannot be composed.
     """
     import hydra
-    from omegaconf import OmegaConf
 
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        config = OmegaConf.to_container(hydra.compose(config_name, list(overrides)), resolve=True)
+        return as_plain_data(hydra.compose(config_name, list(overrides)))
+
+
+def as_plain_data(composed: "DictConfig") -> Config:
+    """The config without `hydra`. Raises omegaconf's exception for a mandatory value that is missing."""
+    from omegaconf import OmegaConf
+
+    own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+    config = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
     assert isinstance(config, dict)
     return {str(key): value for key, value in config.items()}
 
 
-CHOICES: Mapping[str, Collection[str]] = {"trainer": ("ddp",)}
-"""Groups that such a command shares with training for some of their options, and these."""
+@dataclass(frozen=True)
+class Command:
+    """A command line: Hydra's `flags` with their values and the `overrides`, each in the order they were typed."""
+
+    flags: tuple[str, ...]
+    overrides: tuple[str, ...]
+    given: Namespace
+    config_name: str
+
+    @classmethod
+    def parse(cls, arguments: Sequence[str], config_name: str) -> "Command":
+        """Parses command line arguments; `config_name` is used where none was typed.
+
+        Ends the process, as Hydra does, for a flag that does not exist.
+        """
+        from hydra._internal.utils import get_args_parser
+
+        given = get_args_parser().parse_intermixed_args(list(arguments))
+        overrides = tuple(given.overrides)
+        flags = tuple(argument for argument in arguments if argument not in overrides)
+        return cls(flags, overrides, given, given.config_name or config_name)
+
+    @property
+    def config_flags(self) -> list[str]:
+        """The flags that say which config files are read."""
+        values = {flag: getattr(self.given, flag) for flag in _CONFIG_FLAGS}
+        return [f"--{flag.replace('_', '-')}={value}" for flag, value in values.items() if value]
+
+    @property
+    def config_folders(self) -> list[Path]:
+        """The folders in which config files are looked for."""
+        folders = [self.given.config_path or CONF, *filter(None, [self.given.config_dir])]
+        return [Path(folder).absolute() for folder in folders]
+
+    @property
+    def _search_path(self) -> list[str]:
+        more = ",".join(quoted(f"file://{folder}") for folder in self.config_folders[1:])
+        return [f"hydra.searchpath=[{more}]"] if more else []
+
+    @contextlib.contextmanager
+    def config_loader(self) -> Iterator["ConfigLoader"]:
+        """Hydra, initialized for this command's config folders."""
+        import hydra
+        from hydra.core.global_hydra import GlobalHydra
+
+        with hydra.initialize_config_dir(str(self.config_folders[0]), version_base="1.3"):
+            yield GlobalHydra.instance().config_loader()
+
+    def compose(self, overrides: Sequence[str]) -> "DictConfig":
+        """The config of these overrides, `hydra` included. Raises Hydra's exceptions for what cannot be composed."""
+        import hydra
+
+        with self.config_loader():
+            return hydra.compose(self.config_name, [*overrides, *self._search_path], return_hydra_config=True)
+
+    def group_options(self, loader: "ConfigLoader", group: str) -> list[str]:
+        """The options of a group; none where there is no such group."""
+        return loader.get_group_options(group, config_name=self.config_name, overrides=self._search_path)
 
 
 def refuse_training_options(arguments: Sequence[str], conf: Path, config_name: str) -> None:
-    """Raises `UserError` for `backbone=`, `data.size=` and the like where a checkpoint settles them.
+    """Raises `UserError` for `backbone=`, `data.size=` and the like where the checkpoint determines them.
 
-    Hydra alone would take some of them in silence: the files of `conf/dataset` bring values for training.
+    Hydra alone would accept some of them without effect: the files of `conf/dataset` bring values for training.
     """
     foreign = training_keys(conf, config_name)
     own = _keys(conf, config_name)
@@ -92,13 +163,13 @@ def refuse_training_options(arguments: Sequence[str], conf: Path, config_name: s
 
 
 def training_keys(conf: Path, config_name: str) -> set[str]:
-    """What `conf/train.yaml` has and a config with a `checkpoint` has not; nothing for other configs."""
+    """The keys that `conf/train.yaml` has and a config with a `checkpoint` has not; none for other configs."""
     own = _keys(conf, config_name)
     return _keys(conf, "train") - own if "checkpoint" in own else set()
 
 
 def without_training(composed: "DictConfig", conf: Path, config_name: str) -> "DictConfig":
-    """The config less what the files of its groups brought for training."""
+    """The config without the values for training that the files of its groups brought."""
     from omegaconf import OmegaConf
 
     foreign = training_keys(conf, config_name)
@@ -109,7 +180,7 @@ def without_training(composed: "DictConfig", conf: Path, config_name: str) -> "D
 
 
 def shared_options(conf: Path, config_name: str) -> dict[str, list[str]]:
-    """The options that a config itself lists of the groups in `CHOICES`; nothing for configs without a checkpoint."""
+    """The options of the groups in `CHOICES` that a config lists itself; none for configs without a checkpoint."""
     content = yaml.safe_load((conf / f"{config_name}.yaml").read_text())
     return {group: list(content[group]) for group in CHOICES if "checkpoint" in content and group in content}
 

@@ -1,4 +1,4 @@
-"""`resume=RUN` and `resume=auto`: the run's own overrides, then those typed now, in the run's own folder."""
+"""`resume=RUN` and `resume=auto` of a single run, and what a sweep's job does with the run in its folder."""
 
 import contextlib
 import json
@@ -10,181 +10,33 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from segmentation.cli.command import Command, own_options
-from segmentation.cli.overrides import quoted
+from segmentation.cli.overrides import Command, Config, as_plain_data, quoted
 from segmentation.config import flat
 from segmentation.errors import UserError
 
-# MERGED FROM cli/takeup: What an earlier command left in a job's folder: a finished run, one to go on with, or noth
-# MERGED FROM cli/latest: Which run `resume=auto` goes on with.
-
 log = logging.getLogger(__name__)
 
-Config = dict[str, Any]
-
-_SHOWN = 3
-_SILENCE_S = 2.0
-_THERE_ALREADY = ("checkpoints", "tensorboard")
-
-
-def take_up(config: Config, folder: Path) -> tuple[Config, float | None]:
-    """The config with which the run in `folder` begins or goes on, and its val/miou where it is finished.
-
-    A score that has no number is nan. A finished run that was prolonged by hand is finished. Raises `UserError`
-    where the folder holds a run of other options, or one whose prolonging was cut off.
-    """
-    latest = folder / "config.yaml"
-    if not latest.exists() or (earlier := _kept(folder / ".hydra" / "config.yaml") or _kept(latest)) is None:
-        return config, None
-    if different := differences(earlier, config):
-        raise UserError(
-            f"{folder} holds a run of other options ({_listed(different)}): give another name=NAME."
-        )
-    if (value := _finished(folder)) is not None:
-        return config, value
-    if changed := differences(_kept(latest) or earlier, config):
-        raise UserError(
-            f"{folder} was resumed with other options ({_listed(changed)}) and then cut off: give that command"
-            " again first."
-        )
-    if (folder / "checkpoints" / "last.ckpt").is_file():
-        return {**config, "resume": str(folder)}, None
-    # It was cut off before an epoch was whole, so there is nothing that could be lost.
-    for part in _THERE_ALREADY:
-        shutil.rmtree(folder / part, ignore_errors=True)
-    return config, None
-
-
-def note(folder: Path, composed: DictConfig) -> None:
-    """Writes down what the run in `folder` begins with, as Hydra does for a single run.
-
-    Hydra itself would do so for every job of a sweep, also over a run of other options, which is then refused.
-    """
-    place = folder / ".hydra"
-    place.mkdir(exist_ok=True)
-    OmegaConf.save(composed, place / "config.yaml")
-    OmegaConf.save(HydraConfig.instance().cfg, place / "hydra.yaml")
-    OmegaConf.save(HydraConfig.get().overrides.task, place / "overrides.yaml")
-
-
-@contextlib.contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Inside, the folder is this job's alone.
-
-    Two jobs of one search may ask for the same values, and a job of a killed command may still be ending.
-    """
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=_SILENCE_S)
-    except Timeout:
-        log.info("waiting for another process, which is writing %s", folder)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """The options that differ, as `trainer.max_epochs 2, now 3`; whether a run was resumed is none of its options."""
-    before, after = (flat({**config, "resume": None}) for config in (earlier, now))
-    return [
-        f"{key} {before.get(key)}, now {after.get(key)}"
-        for key in sorted(before.keys() | after.keys())
-        if key not in before or key not in after or before[key] != after[key]
-    ]
-
-
-def _listed(different: list[str]) -> str:
-    return ", ".join(different[:_SHOWN]) + (", ..." if len(different) > _SHOWN else "")
-
-
-def _kept(path: Path) -> Config | None:
-    """A config as it was written down; None where it cannot be read, or not to its end."""
-    try:
-        text = path.read_text()
-        config = OmegaConf.to_container(OmegaConf.create(text), resolve=True)
-    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException):
-        return None
-    if not isinstance(config, dict) or not config or not text.endswith("\n"):
-        return None
-    return {str(key): value for key, value in config.items()}
-
-
-def _finished(folder: Path) -> float | None:
-    try:
-        value = json.loads((folder / "report.json").read_text())["metrics"]["val/miou"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # a report that was being written when its process died is none
-    return math.nan if value is None else float(value)
-
-
-_FOR_THIS_TIME = ("trainer.", "compile ")
-"""Options that may change when a run goes on: how long, on how many devices, by kernels of its own."""
-
-
-def latest_unfinished(arguments: Sequence[str]) -> Path | None:
-    """The run of these options that last wrote a checkpoint, has no report, and is nobody's work now; or None.
-
-    Looked for where a new run would be put. Raises Hydra's exceptions for what cannot be composed.
-    """
-    command = Command.of(arguments, "train")
-    config = command.compose(command.overrides)
-    place = Path(config.hydra.run.dir)
-    options = own_options(config)
-    settled = any(override.startswith("hydra.run.dir=") for override in command.overrides)
-    found = [
-        folder
-        for folder in ([place] if settled else _folders(place.parent))
-        if (folder / "checkpoints" / "last.ckpt").is_file()
-        and not (folder / "report.json").exists()
-        and _same(folder, options)
-        and _is_free(folder)
-    ]
-    return max(found, key=lambda folder: (folder / "checkpoints" / "last.ckpt").stat().st_mtime, default=None)
-
-
-def _folders(place: Path) -> Iterable[Path]:
-    return place.iterdir() if place.is_dir() else ()
-
-
-def _same(folder: Path, options: dict[str, object]) -> bool:
-    try:
-        earlier = yaml.safe_load((folder / "config.yaml").read_text())
-    except (OSError, yaml.YAMLError):
-        return False
-    if not isinstance(earlier, dict):
-        return False
-    return all(difference.startswith(_FOR_THIS_TIME) for difference in differences(earlier, options))
-
-
-def _is_free(folder: Path) -> bool:
-    from filelock import FileLock, Timeout
-
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            return True
-    except Timeout:
-        return False
-
-
 _KEY = "resume="
+_SHOWN = 3  # differences in a message
+_WAIT_S = 2.0  # for a folder's lock before the wait is reported
+_BEFORE_FIRST_CHECKPOINT = ("checkpoints", "tensorboard")
+_MAY_CHANGE = ("trainer.", "compile ")
+"""Options that may change when a run goes on: how long, and on how many devices, it trains."""
 
 
-def resumed(arguments: Sequence[str]) -> list[str]:
-    """Command line arguments -> the same, with those of the run that `resume=RUN` names before them.
+def with_resumed(arguments: Sequence[str]) -> list[str]:
+    """Command line arguments -> the same, after the overrides of the run that `resume=RUN` names, in its folder.
 
-    What is typed beside it holds for this time only. `resume=auto` names the latest run of these options that is
-    not finished, or none. Raises `UserError` where RUN is no run folder or has no checkpoint to go on from, and
-    where a new run would be written over an old one.
+    The overrides typed now hold for this time only. `resume=auto` is the latest unfinished run with this config, if
+    any. Raises `UserError` where RUN is no run folder or has no checkpoint to go on from, and where a new run would
+    be written over an old one.
     """
-    command = Command.of(arguments, "train")
+    command = Command.parse(arguments, "train")
     runs = [each.lstrip("+").removeprefix(_KEY) for each in command.overrides if _is_resume(each)]
     typed = [override for override in command.overrides if not _is_resume(override)]
     run = runs[-1] if runs else ""
@@ -197,13 +49,13 @@ def resumed(arguments: Sequence[str]) -> list[str]:
     folder = Path(run.strip("'\"")).expanduser().resolve()
     kept = [override for override in _earlier(folder, run) if not _is_resume(override)]
     # The run keeps its own .hydra: a mistyped resume must not change what the run is.
-    there = [
+    in_its_folder = [
         f"{_KEY}{quoted(str(folder))}",
         f"hydra.run.dir={quoted(str(folder))}",
         "hydra.output_subdir=null",
     ]
     # Hydra refuses a flag between two overrides.
-    return [*command.flags, *kept, *typed, *there]
+    return [*command.flags, *kept, *typed, *in_its_folder]
 
 
 def _earlier(folder: Path, run: str) -> list[str]:
@@ -245,3 +97,164 @@ def _refuse_used_folder(arguments: Sequence[str]) -> None:
             raise UserError(
                 f"{folder} already holds a run: go on with resume={folder}, or give another folder."
             )
+
+
+def latest_unfinished(arguments: Sequence[str]) -> Path | None:
+    """The run with this config that last wrote a checkpoint, has no report and is not being written; or None.
+
+    It is looked for where a new run would be put. Raises Hydra's exceptions for what cannot be composed.
+    """
+    command = Command.parse(arguments, "train")
+    config = command.compose(command.overrides)
+    place = Path(config.hydra.run.dir)
+    options = as_plain_data(config)
+    chosen = any(override.startswith("hydra.run.dir=") for override in command.overrides)
+    found = [
+        folder
+        for folder in ([place] if chosen else _folders(place.parent))
+        if (folder / "checkpoints" / "last.ckpt").is_file()
+        and not (folder / "report.json").exists()
+        and _has_options(folder, options)
+        and _is_free(folder)
+    ]
+    return max(found, key=lambda folder: (folder / "checkpoints" / "last.ckpt").stat().st_mtime, default=None)
+
+
+def _folders(place: Path) -> Iterable[Path]:
+    return place.iterdir() if place.is_dir() else ()
+
+
+def _has_options(folder: Path, options: dict[str, object]) -> bool:
+    try:
+        earlier = yaml.safe_load((folder / "config.yaml").read_text())
+    except (OSError, yaml.YAMLError):
+        return False
+    if not isinstance(earlier, dict):
+        return False
+    return all(difference.startswith(_MAY_CHANGE) for difference in differences(earlier, options))
+
+
+def _is_free(folder: Path) -> bool:
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            return True
+    except Timeout:
+        return False
+
+
+def resume_job(config: Config, folder: Path) -> tuple[Config, float | None]:
+    """The config with which a sweep's run in `folder` begins or goes on, and its val/miou where it is finished.
+
+    A run is finished when its report.json is whole, also where it was prolonged by hand; a score without a number
+    is nan. Raises `UserError` where the folder holds a run with another config, or one that was cut off while it was
+    prolonged.
+    """
+    latest = folder / "config.yaml"
+    if (
+        not latest.exists()
+        or (earlier := _read_config(folder / ".hydra" / "config.yaml") or _read_config(latest)) is None
+    ):
+        return config, None
+    if different := differences(earlier, config):
+        raise UserError(
+            f"{folder} holds a run of other options ({_listed(different)}): give another name=NAME."
+        )
+    if (value := _finished(folder)) is not None:
+        return config, value
+    if changed := differences(_read_config(latest) or earlier, config):
+        raise UserError(
+            f"{folder} was resumed with other options ({_listed(changed)}) and then cut off: give that command"
+            " again first."
+        )
+    if (folder / "checkpoints" / "last.ckpt").is_file():
+        return {**config, "resume": str(folder)}, None
+    # It was cut off before its first epoch ended, so nothing is lost.
+    for part in _BEFORE_FIRST_CHECKPOINT:
+        shutil.rmtree(folder / part, ignore_errors=True)
+    return config, None
+
+
+def keep_config(folder: Path, composed: DictConfig) -> None:
+    """Writes `.hydra/` with the config of the run in `folder`, as Hydra does for a single run.
+
+    In a sweep Hydra would write it for every job, also over that of a run with another config, which is refused.
+    """
+    kept = folder / ".hydra"
+    kept.mkdir(exist_ok=True)
+    OmegaConf.save(composed, kept / "config.yaml")
+    OmegaConf.save(HydraConfig.instance().cfg, kept / "hydra.yaml")
+    OmegaConf.save(HydraConfig.get().overrides.task, kept / "overrides.yaml")
+
+
+@contextlib.contextmanager
+def only_writer(config: Config, folder: Path) -> Iterator[None]:
+    """Holds the folder of a single run, where its command has `resume`, and says how an interrupted run goes on.
+
+    Raises `UserError` where another command is writing the run.
+    """
+    if "resume" not in config:
+        yield
+        return
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise UserError(f"{folder}: another command is writing this run. Wait for its end.") from None
+    except (SystemExit, KeyboardInterrupt):
+        if (folder / "checkpoints" / "last.ckpt").exists():
+            log.info("interrupted: resume=%s goes on where it stopped", folder)
+        else:
+            log.info("interrupted before there was anything to resume")
+        raise
+
+
+@contextlib.contextmanager
+def waiting_writer(folder: Path) -> Iterator[None]:
+    """Holds the folder of a sweep's job; waits where another process does.
+
+    Two jobs of one search may have the same values, and a job of a killed command may still be ending.
+    """
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=_WAIT_S)
+    except Timeout:
+        log.info("waiting for another process, which is writing %s", folder)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """The options that differ, as `trainer.max_epochs 2, now 3`; `resume` does not count."""
+    before, after = (flat({**config, "resume": None}) for config in (earlier, now))
+    return [
+        f"{key} {before.get(key)}, now {after.get(key)}"
+        for key in sorted(before.keys() | after.keys())
+        if key not in before or key not in after or before[key] != after[key]
+    ]
+
+
+def _listed(different: list[str]) -> str:
+    return ", ".join(different[:_SHOWN]) + (", ..." if len(different) > _SHOWN else "")
+
+
+def _read_config(path: Path) -> Config | None:
+    """A config file; None where it cannot be read, or is not complete."""
+    try:
+        text = path.read_text()
+        config = OmegaConf.to_container(OmegaConf.create(text), resolve=True)
+    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException):
+        return None
+    if not isinstance(config, dict) or not config or not text.endswith("\n"):
+        return None
+    return {str(key): value for key, value in config.items()}
+
+
+def _finished(folder: Path) -> float | None:
+    try:
+        value = json.loads((folder / "report.json").read_text())["metrics"]["val/miou"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # a report that was being written when its process died is none
+    return math.nan if value is None else float(value)

@@ -1,59 +1,34 @@
-"""A search by Optuna: a study in a file that goes on where it stopped, and the best of it as a command."""
+"""A search by Optuna (`sweep=optuna`): its study goes on where it stopped; the best trial is printed as a command."""
 
+import re
+import shlex
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segmentation.cli.command import more_overrides, own_options
-from segmentation.cli.sweep import Sweep, job_folder, typed
+import yaml
+
+from segmentation.cli.overrides import as_plain_data, quoted
+from segmentation.cli.sweep import Sweep, job_folder
+from segmentation.config import flat
 from segmentation.errors import UserError
 
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
 
-# MERGED FROM cli/space: What a search looks through, and whether its trials so far looked through the same.
-
 _ABSENT = "not given"
+_OF_A_SWEEP = ("callbacks.pruning.", "resume")
+"""Options that relate a run to others: they are not needed to run it again alone."""
 
-
-def space(sweep: Sweep) -> dict[str, str]:
-    """The options that are searched, with where: `Categorical(choices=('focal', 'lovasz'))`.
-
-    Raises Hydra's exceptions for what the sweeper cannot search.
-    """
-    # The sweeper's own reading of it, so that the two cannot differ.
-    from hydra_plugins.hydra_optuna_sweeper._impl import create_optuna_distribution_from_override as read
-
-    return {key: _shown(read(override)) for key, override in sweep.swept.items()}
-
-
-def different(trials: "Sequence[FrozenTrial]", sweep: Sweep, now: dict[str, str]) -> list[str]:
-    """What the trials' options or space differ in from the sweep's, as `seed=1, now 2`."""
-    begun = [trial for trial in trials if trial.params or trial.user_attrs]
-    if not begun:
-        return []
-    # One that was cut off may lack some.
-    trial = min(begun, key=lambda trial: not trial.state.is_finished())
-    # The sweeper keeps what all trials share with each.
-    before = {key.lstrip("+~"): str(value) for key, value in trial.user_attrs.items()}
-    before |= {key.lstrip("+~"): _shown(each) for key, each in trial.distributions.items()}
-    after = {key: str(override.get_value_element_as_str()) for key, override in sweep.shared.items()} | now
-    return [
-        f"{key}={before.get(key, _ABSENT)}, now {after.get(key, _ABSENT)}"
-        for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key)
-    ]
-
-
-def _shown(distribution: Any) -> str:
-    return str(distribution).replace("Distribution(", "(", 1)
+_PLAIN = re.compile(r"[A-Za-z_][\w./-]*")
+_WORDS = {"null", "true", "false", "nan", "inf"}
 
 
 class Search:
-    """The study of a sweep, between one command and the next."""
+    """The study of a sweep, which several commands continue."""
 
     def __init__(self, sweep: Sweep, study: "Study") -> None:
         self._sweep = sweep
@@ -61,10 +36,10 @@ class Search:
 
     @classmethod
     def of(cls, sweep: Sweep) -> "Search | None":
-        """The sweep's study, new or taken up; None for a sweep that is no search or keeps none.
+        """The sweep's study, new or continued; None for a sweep without a study in a file.
 
-        Raises `UserError` where its earlier trials do not compare with those that would follow or none is asked
-        for, and Hydra's exceptions for a space that cannot be searched.
+        Raises `UserError` where earlier trials are not comparable with the new ones or no trial is asked for, and
+        Hydra's exceptions for a space that cannot be searched.
         """
         settings = sweep.config.hydra.sweeper
         if not settings.get("storage"):
@@ -74,9 +49,9 @@ class Search:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        _say_if_alone(sweep)
-        # Before the study is there: a space with a mistake must leave no trace in it.
-        now = space(sweep)
+        _note_single_job(sweep)
+        # Before the study exists: a space with a mistake must leave no trace in it.
+        now = search_space(sweep)
         search = cls(sweep, _open(settings))
         changed = different(search._trials, sweep, now)
         if changed and search._has_results:
@@ -85,36 +60,36 @@ class Search:
                 " their trials do not compare. Give another name=NAME."
             )
         if changed:
-            # Optuna forgets no value that was ever proposed, and would refuse every other space for ever.
+            # Optuna forgets no value that was ever proposed, and would refuse any other space.
             optuna.delete_study(study_name=settings.study_name, storage=settings.storage)
             search = cls(sweep, _open(settings))
-        search._take_up()
+        search._repeat_unfinished()
         return search
 
     @property
     def arguments(self) -> list[str]:
-        """What the sweeper is to be told: how many trials are missing, and where its random numbers go on."""
+        """Overrides for the sweeper: how many trials are missing, and another seed."""
         settings = self._sweep.config.hydra.sweeper
-        told = [f"hydra.sweeper.n_trials={max(0, settings.n_trials - self._count('COMPLETE'))}"]
+        overrides = [f"hydra.sweeper.n_trials={max(0, settings.n_trials - self._count('COMPLETE'))}"]
         if settings.sampler.get("seed") is not None:
-            # From the same seed the sampler would propose what it proposed at the start.
-            told.append(f"hydra.sweeper.sampler.seed={settings.sampler.seed + len(self._study.trials)}")
-        return told
+            # With the same seed the sampler would repeat its first proposals.
+            overrides.append(f"hydra.sweeper.sampler.seed={settings.sampler.seed + len(self._study.trials)}")
+        return overrides
 
     @property
-    def fruitful(self) -> bool:
-        """Whether any trial came to a value."""
+    def has_values(self) -> bool:
+        """Whether any trial has a value."""
         return self._count("COMPLETE") > 0
 
     @property
     def ended(self) -> str:
-        """What became of a search among whose proposals one makes no config."""
+        """Message for a search that stopped at an invalid proposal."""
         proposals = "; ".join(" ".join(_proposed(trial)) for trial in self._unfinished)
         return f"The search ended there, at {proposals}: what it found is kept, and the same command goes on."
 
-    def tell(self) -> None:
-        """Prints the best trial, as the command that runs it again and the folder where it is."""
-        if not self.fruitful:
+    def print_best(self) -> None:
+        """Prints the folder of the best trial, and the command that runs it again."""
+        if not self.has_values:
             print("no trial came to a value", flush=True)  # noqa: T201
             return
         best = self._study.best_trial
@@ -125,12 +100,12 @@ class Search:
         )
 
     def _again(self, trial: "FrozenTrial") -> str:
-        """The command of a trial's run, with what the sweep's own file settled for it."""
+        """The command of a trial's run, with the values of the sweep's own file."""
         shared = [str(each.input_line) for key, each in self._sweep.shared.items() if key != "sweep"]
         overrides = [*shared, *_proposed(trial)]
         command = self._sweep.command
-        more = more_overrides(self._folder(trial), own_options(command.compose(overrides)))
-        return typed([*command.config_flags, *overrides, *more])
+        more = more_overrides(self._folder(trial), as_plain_data(command.compose(overrides)))
+        return shlex.join(["python", Path(sys.argv[0]).name, *command.config_flags, *overrides, *more])
 
     @property
     def _trials(self) -> "list[FrozenTrial]":
@@ -155,17 +130,17 @@ class Search:
             for trial in self._trials
         )
 
-    def _take_up(self) -> None:
+    def _repeat_unfinished(self) -> None:
         from optuna.exceptions import ExperimentalWarning
         from optuna.trial import TrialState
 
         for trial in self._unfinished:
             self._study.tell(trial.number, state=TrialState.FAIL)
-            # The folder is there once a config could be composed: what could not would fail for ever.
+            # The folder exists once a config could be composed: any other trial would fail again.
             if trial.params and self._folder(trial).is_dir():
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", ExperimentalWarning)
-                    # The same values lead to the same folder, where its run goes on.
+                    # The same values give the same folder, where the run goes on.
                     self._study.enqueue_trial(trial.params)
 
 
@@ -181,7 +156,7 @@ def _open(settings: Any) -> "Study":
     )
 
 
-def _say_if_alone(sweep: Sweep) -> None:
+def _note_single_job(sweep: Sweep) -> None:
     launcher = sweep.config.hydra.runtime.choices["hydra/launcher"]
     if launcher != "basic" and sweep.config.hydra.sweeper.n_jobs == 1:
         sys.stderr.write(
@@ -191,3 +166,68 @@ def _say_if_alone(sweep: Sweep) -> None:
 
 def _proposed(trial: "FrozenTrial") -> list[str]:
     return [f"{key}={value}" for key, value in trial.params.items()]
+
+
+def search_space(sweep: Sweep) -> dict[str, str]:
+    """The searched options with their distributions: `Categorical(choices=('focal', 'lovasz'))`.
+
+    Raises Hydra's exceptions for what the sweeper cannot search.
+    """
+    # Parsed by the sweeper's own function, so that the two cannot differ.
+    from hydra_plugins.hydra_optuna_sweeper._impl import create_optuna_distribution_from_override as read
+
+    return {key: _shown(read(override)) for key, override in sweep.swept.items()}
+
+
+def different(trials: "Sequence[FrozenTrial]", sweep: Sweep, now: dict[str, str]) -> list[str]:
+    """The options and distributions in which the trials differ from the sweep, as `seed=1, now 2`."""
+    begun = [trial for trial in trials if trial.params or trial.user_attrs]
+    if not begun:
+        return []
+    # A trial that was cut off may lack some.
+    trial = min(begun, key=lambda trial: not trial.state.is_finished())
+    # With each trial the sweeper keeps what all of them share.
+    before = {key.lstrip("+~"): str(value) for key, value in trial.user_attrs.items()}
+    before |= {key.lstrip("+~"): _shown(each) for key, each in trial.distributions.items()}
+    after = {key: str(override.get_value_element_as_str()) for key, override in sweep.shared.items()} | now
+    return [
+        f"{key}={before.get(key, _ABSENT)}, now {after.get(key, _ABSENT)}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+    ]
+
+
+def _shown(distribution: Any) -> str:
+    return str(distribution).replace("Distribution(", "(", 1)
+
+
+def more_overrides(run: Path, composed: Mapping[str, Any]) -> list[str]:
+    """Extra overrides with which `composed` becomes the config of the run folder `run`; none where it has no config."""
+    try:
+        kept = yaml.safe_load((run / "config.yaml").read_text())
+    except (OSError, yaml.YAMLError):
+        return []
+    if not isinstance(kept, dict):
+        return []
+    before, now = flat(kept), flat(composed)
+    keys = [key for key in sorted(before.keys() | now.keys()) if not key.startswith(_OF_A_SWEEP)]
+    changed = [
+        f"{key}={in_grammar(before[key])}"
+        for key in keys
+        if key in before and key in now and before[key] != now[key]
+    ]
+    added = [f"+{key}={in_grammar(before[key])}" for key in keys if key not in now]
+    return [*changed, *added, *(f"~{key}" for key in keys if key not in before)]
+
+
+def in_grammar(value: Any) -> str:
+    """A value in Hydra's grammar: numbers, words, null, lists and mappings."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, str):
+        return value if _PLAIN.fullmatch(value) and value.lower() not in _WORDS else quoted(value)
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{in_grammar(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(in_grammar, value)) + "]"
+    return str(value)

@@ -54,7 +54,7 @@ def _with_latencies(made: list[Board], settings: LeaderboardSettings) -> tuple[l
     # Imported here: torch takes seconds that a table alone should not cost.
     from pathlib import Path
 
-    from segmentation.environment import device_name
+    from segmentation.environment import choose_device, device_name
     from segmentation.leaderboard.latency import add_latencies, benchmarked, timed
 
     if settings.benchmarks is not None:
@@ -62,8 +62,9 @@ def _with_latencies(made: list[Board], settings: LeaderboardSettings) -> tuple[l
         made = add_latencies(made, measure)
         _check_latencies(made, settings.benchmarks)
         return made, f"one image through the model, as benchmark.py measured it on {conditions}"
+    device = device_name(choose_device("auto"))
     made = add_latencies(made, partial(timed, seconds=settings.latency))
-    return made, f"one image of the training's size through the model in float32, timed on {device_name()}"
+    return made, f"one image of the training's size through the model in float32, timed on {device}"
 
 
 def _check_latencies(made: list[Board], benchmarks: str) -> None:

@@ -1,4 +1,4 @@
-"""Counts first, scores last."""
+"""Metrics: counts are summed over a split, scores are derived from them once."""
 
 from segmentation.metrics.boundary import BoundaryCounts, boundary_iou
 from segmentation.metrics.calibration import Calibration

@@ -1,4 +1,4 @@
-"""Everything that an evaluation keeps of a split while it passes."""
+"""What is counted of a split in training and in evaluation, and the scores derived from it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,11 +19,9 @@ from segmentation.metrics.curves import (
 )
 from segmentation.types import IGNORE_INDEX
 
-# MERGED FROM metrics/tally: All that is kept of a split while it passes.
-
 
 class TrainingMetrics(nn.Module):
-    """The counts of a split and its mean loss, weighed by valid pixels."""
+    """Confusion counts and mean loss of a split; the loss is weighted by valid pixels."""
 
     def __init__(self, num_classes: int, *, binary: bool) -> None:
         super().__init__()
@@ -33,7 +31,7 @@ class TrainingMetrics(nn.Module):
         self._binary = binary
 
     def update(self, loss: Tensor, labels_BHW: Tensor, mask_BHW: Tensor) -> None:
-        """Adds predicted labels with their truth, and the mean loss over their valid pixels."""
+        """Adds predicted labels with their truth, and their mean loss over valid pixels."""
         self.mean_loss.update(loss, (mask_BHW != IGNORE_INDEX).sum())
         self.confusion.update(image_counts(labels_BHW, mask_BHW, self._num_classes))
 
@@ -43,30 +41,30 @@ class TrainingMetrics(nn.Module):
         return loss | scores(self.confusion.compute(), binary=self._binary)
 
     def counts(self) -> dict[str, Tensor]:
-        """What this process has counted: the tensors themselves, by name."""
+        """This process's counts: the tensors themselves, not copies, by name."""
         return {
             "confusion": self.confusion.counts,
             "loss": self.mean_loss.total,
             "pixels": self.mean_loss.weight,
         }
 
-    def take_up(self, counts: Mapping[str, Tensor]) -> None:
-        """Goes on from the `counts` of a split that was cut off; from nothing, where another process has them."""
-        nothing = torch.zeros(0, 1, 1, dtype=torch.uint8, device=self.confusion.counts.device)
-        self.update(nothing.sum(), nothing, nothing)  # else torchmetrics warns of scores of nothing
+    def resume(self, counts: Mapping[str, Tensor]) -> None:
+        """Continues from the `counts` of an interrupted epoch; pass none where another process has them."""
+        empty = torch.zeros(0, 1, 1, dtype=torch.uint8, device=self.confusion.counts.device)
+        self.update(empty.sum(), empty, empty)  # torchmetrics warns when compute comes before any update
         for name, count in counts.items():
             self.counts()[name].copy_(count)
 
     def reset(self) -> None:
-        """Forgets everything."""
+        """Sets all counts to zero."""
         self.confusion.reset()
         self.mean_loss.reset()
 
 
 class EvaluationMetrics(nn.Module):
-    """All the counts of a split; every score is derived from them once, at the end.
+    """All counts of a split; every score is derived from them once, at the end.
 
-    `num_classes` counts the background of binary data (2), whose single probability is the foreground's.
+    `num_classes` is 2 for binary data, whose single probability is the foreground's.
     """
 
     def __init__(self, num_classes: int, *, binary: bool) -> None:
@@ -80,7 +78,7 @@ class EvaluationMetrics(nn.Module):
 
     @torch.no_grad()
     def update(self, probabilities_BKHW: Tensor, labels_BHW: Tensor, mask_BHW: Tensor) -> Tensor:
-        """Adds images of one size: probabilities 0..1, the labels decided from them, and the truth.
+        """Adds images of one size: probabilities 0..1, the labels predicted from them, and the truth.
 
         Returns each image's own confusion matrix (`metrics.image_counts`).
         """
@@ -135,7 +133,7 @@ class EvaluationMetrics(nn.Module):
         }
 
     def reset(self) -> None:
-        """Forgets everything."""
+        """Sets all counts to zero."""
         for metric in (self.confusion, self.histogram, self.calibration, self.boundary):
             metric.reset()
 

@@ -1,4 +1,8 @@
-"""What is counted while batches pass; scores are derived from it once, at the end."""
+"""Confusion matrices, and the scores derived from them: for a data set, per class and per image.
+
+Counts are summed over the whole split first and scores are derived once, so that they are exact for any batches.
+Ignored pixels (255) are dropped in `image_counts`.
+"""
 
 import math
 from collections.abc import Sequence
@@ -7,9 +11,6 @@ from statistics import fmean, median
 import torch
 from torch import Tensor
 from torchmetrics import Metric
-
-# MERGED FROM metrics/scores: Scores from counts alone, so that they are exact for the whole data set whatever the b
-# MERGED FROM metrics/images: Scores of single images: other numbers than the data set's, under names of their own.
 
 Scores = dict[str, float]
 
@@ -22,10 +23,10 @@ def scores(counts_KK: Tensor, *, binary: bool) -> Scores:
     classes leave out what is undefined, as scikit-learn does with `zero_division=nan`:
 
     - `miou`: mean IoU, over `classes_counted` of the K classes
-    - `pixel_accuracy`: share of right pixels; `mean_accuracy`: mean over classes of the share of their pixels
+    - `pixel_accuracy`: share of correct pixels; `mean_accuracy`: mean over classes of the share of their pixels
     - `fw_iou`: IoU weighted by each class's share of the pixels
     - `dice` and `f1` (the same for labels), `precision`, `recall`: means over classes; for binary data of the
-      foreground, class 1, with its `iou` and `specificity`, the share of background left alone
+      foreground, class 1, with its `iou` and `specificity`, the share of background predicted as background
     """
     return {name: float(value) for name, value in columns(counts_KK, binary=binary).items()}
 
@@ -38,7 +39,7 @@ def columns(counts_KK: Tensor, *, binary: bool) -> dict[str, Tensor]:
     pixels = pixels_K.sum(-1)
     values = {
         "miou": iou_K.nanmean(-1),
-        "pixel_accuracy": _right(counts_KK).sum(-1) / pixels,
+        "pixel_accuracy": _correct(counts_KK).sum(-1) / pixels,
         "mean_accuracy": by_class["recall"].nanmean(-1),
         "fw_iou": (iou_K * pixels_K).nansum(-1) / pixels,
     }
@@ -64,26 +65,26 @@ def per_class(counts_KK: Tensor, names: Sequence[str]) -> dict[str, Scores]:
 
 def ratios(counts_KK: Tensor) -> dict[str, Tensor]:
     """`iou`, `dice`, `precision` and `recall` by class, (..., K) each, of confusion matrices (..., K, K)."""
-    right_K, truth_K, predicted_K = _right(counts_KK), counts_KK.sum(-1), counts_KK.sum(-2)
+    correct_K, truth_K, predicted_K = _correct(counts_KK), counts_KK.sum(-1), counts_KK.sum(-2)
     return {
-        "iou": right_K / (truth_K + predicted_K - right_K),
-        "dice": 2 * right_K / (truth_K + predicted_K),
-        "precision": right_K / predicted_K,
-        "recall": right_K / truth_K,
+        "iou": correct_K / (truth_K + predicted_K - correct_K),
+        "dice": 2 * correct_K / (truth_K + predicted_K),
+        "precision": correct_K / predicted_K,
+        "recall": correct_K / truth_K,
     }
 
 
-def _right(counts_KK: Tensor) -> Tensor:
+def _correct(counts_KK: Tensor) -> Tensor:
     return counts_KK.diagonal(dim1=-2, dim2=-1)
 
 
 def image_counts(labels_BHW: Tensor, mask_BHW: Tensor, num_classes: int) -> Tensor:
     """Each image's confusion matrix, int64 (B, K, K) for `num_classes` (1..256) classes.
 
-    Rows are truth, columns prediction. Labels are 0..K-1; pixels whose truth is 255 are left out.
+    Rows are truth, columns prediction. Labels are 0..K-1; ignored pixels (truth 255) are dropped here.
     """
     size, images = num_classes * (num_classes + 1), len(mask_BHW)
-    # Ignore gets a row of its own, cut off below: picking the valid pixels first takes 20 times as long.
+    # Ignored pixels go to an extra row that is dropped below: 20 times faster than selecting the valid ones first.
     cells_BHW = mask_BHW.to(torch.int32, copy=True).clamp_max_(num_classes).mul_(num_classes)
     cells_BHW += labels_BHW.to(torch.int32)
     cells_BHW += torch.arange(images, dtype=torch.int32, device=cells_BHW.device).mul_(size).view(-1, 1, 1)
@@ -94,7 +95,7 @@ def image_counts(labels_BHW: Tensor, mask_BHW: Tensor, num_classes: int) -> Tens
 class ConfusionMatrix(Metric):
     """Counts of all pixels, int64 (K, K) for `num_classes` (1..255) classes: rows are truth, columns prediction.
 
-    Sums of whole numbers: the same for any order, any batch size and any number of processes.
+    Integer sums: the same for any order, any batch size and any number of processes.
     """
 
     is_differentiable = False
@@ -116,7 +117,7 @@ class ConfusionMatrix(Metric):
 
 
 class MeanLoss(Metric):
-    """The mean of values by their weights, in float64; nan where there was no weight."""
+    """Weighted mean in float64; nan without any weight."""
 
     is_differentiable = False
     full_state_update = False
@@ -129,7 +130,7 @@ class MeanLoss(Metric):
             self.add_state(name, default=torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, value: Tensor | float, weight: Tensor | float) -> None:
-        """Adds a mean over `weight` >= 0 things, such as a batch's loss over its valid pixels."""
+        """Adds a mean over `weight` >= 0 items, such as a batch's loss over its valid pixels."""
         weight = torch.as_tensor(weight, dtype=torch.float64, device=self.weight.device)
         self.total += torch.as_tensor(value, dtype=torch.float64, device=self.total.device) * weight
         self.weight += weight
@@ -139,22 +140,25 @@ class MeanLoss(Metric):
         return self.total / self.weight
 
 
-_NAMES = ("miou", "dice", "pixel_accuracy")
-_BINARY_NAMES = (*_NAMES, "iou")
+_IMAGE_SCORES = ("miou", "dice", "pixel_accuracy")
+_BINARY_IMAGE_SCORES = (*_IMAGE_SCORES, "iou")
 
 
 def image_scores(counts_BKK: Tensor, *, binary: bool) -> list[Scores]:
     """`miou`, `dice` and `pixel_accuracy` (binary: `iou` as well) of each image, as `scores` defines them."""
-    names = _BINARY_NAMES if binary else _NAMES
+    names = _BINARY_IMAGE_SCORES if binary else _IMAGE_SCORES
     table = columns(counts_BKK, binary=binary)
     values = zip(*(table[name].tolist() for name in names), strict=True)
     return [dict(zip(names, row, strict=True)) for row in values]
 
 
 def image_means(rows: Sequence[Scores], *, binary: bool) -> Scores:
-    """`image_miou_mean`, `image_miou_median` and so on over images; those where a score is nan are left out."""
+    """`image_miou_mean`, `image_miou_median` and so on over images, leaving out those whose score is nan.
+
+    These are not the data set's scores, and have names of their own for that reason.
+    """
     means = {}
-    for name in _BINARY_NAMES if binary else _NAMES:
+    for name in _BINARY_IMAGE_SCORES if binary else _IMAGE_SCORES:
         values = [row[name] for row in rows if not math.isnan(row[name])]
         means[f"image_{name}_mean"] = fmean(values) if values else math.nan
         means[f"image_{name}_median"] = median(values) if values else math.nan

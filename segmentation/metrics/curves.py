@@ -1,6 +1,8 @@
-"""From a histogram of scores (K, 2, N), negatives and positives by ascending score, to curves and their areas.
+"""ROC and precision-recall curves, their areas and the best threshold, in constant memory.
 
-Everything is float64 on the CPU, and computed once. Definitions are scikit-learn's.
+Pixels are counted in a histogram of scores (K, 2, N): for each of K scores the negatives and the positives, by
+ascending score. Curves and areas are computed from it once, at the end, in float64 on the CPU. Definitions are
+scikit-learn's, which sorts all pixels instead.
 """
 
 import math
@@ -14,42 +16,46 @@ from torchmetrics import Metric
 
 from segmentation.functional import is_ignored
 
-# MERGED FROM metrics/slabs: Large images in pieces that stay in the processor's cache: at six megapixels twice as f
-# MERGED FROM metrics/bins: Bins for probabilities: even ones of 2^-17, and ever finer ones where a network's scores
-# MERGED FROM metrics/histogram: Scores by truth, in constant memory: what ROC and precision-recall curves are drawn
-
-_VALUES = 2**18
-"""Probabilities in a piece: a megabyte."""
+_CHUNK = 2**18
+"""Probabilities in a chunk: one megabyte, which stays in the processor's cache."""
 
 
 def chunks(probabilities_BKHW: Tensor, *maps_BHW: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """The same pixels of everything, piece by piece: float32 (B, K, pixels), and (B, pixels) of each map."""
+    """Chunks of pixels: float32 probabilities (B, K, pixels), and (B, pixels) of each map.
+
+    At six megapixels, counting chunk by chunk is twice as fast as counting the whole image at once.
+    """
     batch, scores = probabilities_BKHW.shape[:2]
-    length = max(_VALUES // (batch * scores), 1)
-    pieces = [probabilities_BKHW.flatten(2).split(length, 2)]
-    pieces += [map_BHW.flatten(1).split(length, 1) for map_BHW in maps_BHW]
-    for piece_BKP, *maps_BP in zip(*pieces, strict=True):
-        yield piece_BKP.float(), *maps_BP
+    length = max(_CHUNK // (batch * scores), 1)
+    parts = [probabilities_BKHW.flatten(2).split(length, 2)]
+    parts += [map_BHW.flatten(1).split(length, 1) for map_BHW in maps_BHW]
+    for probabilities_BKP, *maps_BP in zip(*parts, strict=True):
+        yield probabilities_BKP.float(), *maps_BP
+
+
+# Bins: even steps of 2^-17 in the middle, and finer ones near 0 and near 1, where a network's scores crowd. Bins of
+# one relative width (the upper bits of the float) would need a third of the code, but with few positives among
+# scores of a narrow range their average precision is off by up to 0.01; with these by less than 0.0001.
 
 
 _STEPS = 2.0**17
-"""Even bins in 0..1."""
+"""Even bins between 0 and 1."""
 
 _END = 2.0**-9
-"""The distance from 0 and 1 up to which the look-up table is asked: a step of it is an even bin."""
+"""Distance from 0 and from 1 below which bins come from the look-up table."""
 
 _MANTISSA = 8
-"""Leading mantissa bits that the table tells apart."""
+"""Leading mantissa bits that the table distinguishes."""
 
 _SHIFT = 23 - _MANTISSA
 _SIGN = 1 << (31 - _SHIFT)
 
 _SQUEEZE = 1 - 2**-24
-"""Brings 1 down to the float below it, so that p - round(p) keeps the end that p is near to."""
+"""Maps 1 to the float just below it, so that the sign of p - round(p) says whether p is near 0 or near 1."""
 
 
 def _starts() -> tuple[Tensor, Tensor]:
-    """(119,) mantissa bits kept for each exponent of a distance up to `_END`, and the first bin of each."""
+    """For each of the 119 exponents of a distance up to `_END`: mantissa bits that count, and the first bin."""
     bits = torch.zeros(119, dtype=torch.int64)
     bits[1:102] = 4  # below 2^-25
     bits[102:118] = 8
@@ -58,7 +64,7 @@ def _starts() -> tuple[Tensor, Tensor]:
 
 @cache
 def num_bins() -> int:
-    """How many bins there are, N; bins ascend with the probability."""
+    """The number of bins, N (141,988); bins ascend with the probability."""
     even = int((0.5 - _END) * _STEPS) + 1
     return 2 * (int(_starts()[1][-1]) + even)
 
@@ -90,14 +96,14 @@ def to_bins(probabilities: Tensor, table: Tensor) -> Tensor:
     keys >>= _SHIFT
     keys += _SIGN
     bins = table.index_select(0, keys.flatten())
-    # Whole steps beyond the end's own bin, towards the middle: exact, all are powers of two.
+    # Add the even steps between the end and the probability. Exact: all factors are powers of two.
     bins += distance.mul_(_STEPS).nan_to_num_(0).flatten().to(torch.int32)
     return bins
 
 
 @cache
 def lower_edges() -> Tensor:
-    """float64 (N,): the lowest float32 probability of each bin, found by bisection over the floats."""
+    """float64 (N,): the lowest float32 probability of each bin, found by bisection over all floats."""
     bins = torch.arange(num_bins())
     low = torch.zeros(num_bins(), dtype=torch.int32)
     high = torch.full_like(low, 0x3F800001)  # just above one
@@ -110,11 +116,10 @@ def lower_edges() -> Tensor:
 
 
 class ScoreHistogram(Metric):
-    """Counts of pixels, int64 (K, 2, N): for each of `num_scores` probabilities negatives, then positives, by bin.
+    """Pixel counts, int64 (K, 2, N): for each of `num_scores` probabilities the negatives and positives by bin.
 
-    One score is the foreground's, and label 1 is positive; several are one-vs-rest, label k positive for the kth.
-    Bins ascend with the probability (`metrics.bins`). Sums of whole numbers: the same for any order, any batch
-    size and any number of processes.
+    A single score is the foreground's (label 1 is positive); several are one-vs-rest (label k is positive for the
+    kth). Integer sums: the same for any order, any batch size and any number of processes.
     """
 
     is_differentiable = False
@@ -125,7 +130,7 @@ class ScoreHistogram(Metric):
     def __init__(self, num_scores: int) -> None:
         super().__init__()
         self.num_scores = num_scores
-        # What counts nowhere has cells of its own, cut off in the end: for nan one in each row, for 255 one past all.
+        # Ignored pixels get extra cells that are dropped: nan scores one at the end of each row, label 255 the last.
         self._row = num_bins() + 1
         self._past = num_scores * 2 * self._row
         counts = torch.zeros(num_scores, 2, num_bins(), dtype=torch.int64)
@@ -133,8 +138,8 @@ class ScoreHistogram(Metric):
         self.register_buffer("table", bin_table(), persistent=False)
 
     def update(self, probabilities_BKHW: Tensor, mask_BHW: Tensor) -> None:
-        """Counts probabilities (0..1) against the truth; pixels whose truth is 255 and nan scores are left out."""
-        cells = torch.cat([self._cells(*slab) for slab in chunks(probabilities_BKHW, mask_BHW)])
+        """Adds probabilities (0..1) with their truth; ignored pixels (255) and nan scores are left out."""
+        cells = torch.cat([self._cells(*chunk) for chunk in chunks(probabilities_BKHW, mask_BHW)])
         counts = torch.bincount(cells, minlength=self._past + 1)[:-1]
         self.counts += counts.view(self.num_scores, 2, self._row)[..., :-1]
 
@@ -153,19 +158,19 @@ class ScoreHistogram(Metric):
         else:
             truth_B1P = mask_B1P.long() * ~ignored_B1P
             cells_BKP.scatter_add_(1, truth_B1P, torch.full_like(cells_BKP[:, :1], self._row))
-        # As a sum and a limit: choosing pixel by pixel takes several times as long.
+        # Adding and clamping is several times faster than `torch.where`.
         cells_BKP += ignored_B1P.to(torch.int32) * self._past
         return cells_BKP.clamp_max_(self._past).flatten()
 
 
 _POINTS = 1000
-"""Points of a curve to draw: a step is below a pixel of any picture."""
+"""Points kept of a curve: more than a picture has pixels across."""
 
 Columns = dict[str, list[float]]
 
 
 class Threshold(NamedTuple):
-    """The best place to cut, as `probability >= threshold` (0..1), and the scores there; nan where undefined."""
+    """The best threshold (foreground where probability >= threshold, 0..1) and its scores; nan where undefined."""
 
     threshold: float
     f1: float
@@ -181,18 +186,18 @@ def roc_auc(counts_K2N: Tensor) -> Tensor:
 
 
 def average_precision(counts_K2N: Tensor) -> Tensor:
-    """(K,) 0..1: sum over the positives of the precision at their score, by their number; nan without positives.
+    """(K,) 0..1: mean over the positives of the precision at their score; nan without positives.
 
-    A bin with empty neighbours is one tied score. One among others is a stretch of different scores: its
-    positives and negatives are taken as evenly mixed.
+    A bin whose neighbours are empty is taken as one tied score; in any other bin the scores are taken as different
+    and its positives and negatives as evenly mixed.
     """
     return torch.stack([_average_precision(counts_2N.double().cpu()) for counts_2N in counts_K2N])
 
 
 def best_threshold(counts_2N: Tensor) -> Threshold:
-    """Where F1 is highest, and with it IoU = F1 / (2 - F1): one threshold is the best by both.
+    """The threshold with the highest F1, which also has the highest IoU, since IoU = F1 / (2 - F1).
 
-    It lies in the middle of the gap between the lowest score chosen and the highest one left out.
+    It lies halfway between the lowest score that is foreground and the highest one that is not.
     """
     negatives_N, positives_N = counts_2N.double().cpu()
     if not positives_N.sum():
@@ -212,9 +217,9 @@ def best_threshold(counts_2N: Tensor) -> Threshold:
 def roc_points(counts_2N: Tensor) -> Columns:
     """`false_positive_rate`, `true_positive_rate` and `threshold`, from (0, 0) to (1, 1), at most 1,000 points.
 
-    The first threshold is infinite, where nothing is chosen. Empty where there are no positives or no negatives.
+    The first threshold is infinite: no pixel is foreground. Empty where there are no positives or no negatives.
     """
-    false, true, threshold = _choices(counts_2N)
+    false, true, threshold = _by_threshold(counts_2N)
     if not (false[-1] and true[-1]):
         return {"false_positive_rate": [], "true_positive_rate": [], "threshold": []}
     x, y = false / false[-1], true / true[-1]
@@ -228,7 +233,7 @@ def roc_points(counts_2N: Tensor) -> Columns:
 
 def pr_points(counts_2N: Tensor) -> Columns:
     """`recall`, `precision` and `threshold`, by ascending recall, at most 1,000 points; empty without positives."""
-    false, true, threshold = (values[1:] for values in _choices(counts_2N))
+    false, true, threshold = (values[1:] for values in _by_threshold(counts_2N))
     if not len(true) or not true[-1]:
         return {"recall": [], "precision": [], "threshold": []}
     x, y = true / true[-1], true / (true + false)
@@ -258,8 +263,8 @@ def _average_precision(counts_2N: Tensor) -> Tensor:
 
 
 def _mixed(negatives: Tensor, positives: Tensor, true: Tensor, chosen: Tensor) -> Tensor:
-    # The mean of the precision over the positives 1..m of a bin below `chosen`, by the discrete Gauss rule of three
-    # points: exact for m up to 3, and for polynomials up to the fifth degree.
+    # Mean precision over the m positives of a bin, by three-point discrete Gauss quadrature: exact for m <= 3 and for
+    # polynomials up to degree five.
     middle, variance = (positives + 1) / 2, (positives.square() - 1) / 12
     reach = ((3 * positives.square() - 7) / 20).clamp_min(0.25).sqrt()
     outer = variance / (2 * reach.square())
@@ -273,8 +278,8 @@ def _from_the_top(values: Tensor) -> Tensor:
     return values.flip(-1).cumsum(-1).flip(-1)
 
 
-def _choices(counts_2N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    # Negatives and positives chosen, and the threshold for it: nothing first, then a bin at a time.
+def _by_threshold(counts_2N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    # False and true positives at each threshold: first none at an infinite one, then bin by bin downwards.
     counts = counts_2N.double().cpu().flip(1)
     occupied = counts.sum(0) > 0
     false, true = (nn.functional.pad(row[occupied].cumsum(0), (1, 0)) for row in counts)
@@ -283,7 +288,7 @@ def _choices(counts_2N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _thin(x: Tensor, y: Tensor) -> Tensor:
-    # Points at even steps along the curve, its ends among them.
+    # Points at even distances along the curve, including both ends.
     if len(x) <= _POINTS:
         return torch.arange(len(x))
     way = nn.functional.pad((x.diff().abs() + y.diff().abs()).cumsum(0), (1, 0))

@@ -32,8 +32,8 @@ class Evaluation:
     """One checkpoint on one split.
 
     `confusion` (K, K) counts pixels, rows truth, columns prediction. `images` go from worst to best. `curves` is
-    what `Judgement.curves` gives; `report` what `report.json` holds: metrics, per_class, protocol, model, data,
-    environment, seconds.
+    what `EvaluationMetrics.curves` returns; `report` what `report.json` holds: metrics, per_class, protocol, model,
+    data, environment, seconds.
     """
 
     title: str

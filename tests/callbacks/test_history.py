@@ -29,7 +29,7 @@ def test_an_epoch_is_a_row_and_a_resumed_run_takes_them_up(tmp_path: Path) -> No
     assert "test/loss" not in read_history(path)[0]
 
     resumed = History(path)
-    resumed.go_on_after(2)
+    resumed.resume_after(2)
     log_epochs(resumed, range(2, 4), 0.7)
     assert [row["val/miou"] for row in read_history(path)] == [0.1, 0.1, 0.7, 0.7]
     assert resumed.row(3)["train/loss"] == pytest.approx(1 / 3)

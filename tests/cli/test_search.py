@@ -10,9 +10,8 @@ import yaml
 from scripts import Done, run_script
 
 from segmentation.cli import compose
-from segmentation.cli.command import more_overrides
-from segmentation.cli.messages import explain
-from segmentation.cli.search import Search
+from segmentation.cli.main import explain
+from segmentation.cli.search import Search, more_overrides
 from segmentation.cli.sweep import plan_sweep
 from segmentation.errors import UserError
 
@@ -113,7 +112,7 @@ def test_another_space_is_another_search(changed: list[str], words: str, tmp_pat
     with pytest.raises(UserError, match="Give another name=NAME") as refused:
         prepared(tmp_path, "hydra.sweeper.params=null", *changed)
     assert words in str(refused.value)
-    assert prepared(tmp_path, *same).fruitful
+    assert prepared(tmp_path, *same).has_values
 
 
 def test_what_never_composed_is_not_tried_again(tmp_path: Path) -> None:

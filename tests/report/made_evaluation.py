@@ -43,7 +43,7 @@ def make_evaluation(
     source = SegmentationDataset(classes, samples, samples, samples, notes=("A note on <the> data.",))
     checkpoint = folder / f"{title.replace('/', '_')}.ckpt"
     checkpoint.write_bytes(title.encode())
-    judgement = EvaluationMetrics(len(classes), binary=classes.binary)
+    metrics = EvaluationMetrics(len(classes), binary=classes.binary)
     images, predicted = [], []
     for index in range(len(names)):
         mask_1HW = torch.from_numpy(samples[index]["mask"])[None]
@@ -51,7 +51,7 @@ def make_evaluation(
         labels_1HW = (
             (probabilities_1KHW[:, 0] >= 0.5) if classes.binary else probabilities_1KHW.argmax(1)
         ).to(torch.uint8)
-        counts_1KK = judgement.update(probabilities_1KHW, labels_1HW, mask_1HW)
+        counts_1KK = metrics.update(probabilities_1KHW, labels_1HW, mask_1HW)
         ious = ratios(counts_1KK)["iou"][0]
         scores = image_scores(counts_1KK, binary=classes.binary)[0]
         images.append(ImageScores(names[index], index, scores, ious.numpy()))
@@ -66,10 +66,10 @@ def make_evaluation(
         tta="none",
         checkpoint=checkpoint,
     )
-    values = judgement.scores() | image_means([dict(image.scores) for image in images], binary=classes.binary)
+    values = metrics.scores() | image_means([dict(image.scores) for image in images], binary=classes.binary)
     report = {
         "metrics": {f"test/{name}": value for name, value in values.items()},
-        "per_class": judgement.per_class(classes.names),
+        "per_class": metrics.per_class(classes.names),
         "protocol": protocol,
         "model": {"backbone": {"name": "none"}},
         "data": {"name": "noise", "notes": list(source.notes)},
@@ -81,8 +81,8 @@ def make_evaluation(
         classes,
         "test",
         report,
-        judgement.confusion.compute().numpy(),
-        judgement.curves(),
+        metrics.confusion.compute().numpy(),
+        metrics.curves(),
         worst_first(images, binary=classes.binary),
     )
     return evaluation, lambda index: (samples[index]["image"], samples[index]["mask"], predicted[index])

@@ -1,4 +1,4 @@
-"""What a job does with what an earlier command left in its folder."""
+"""resume=RUN, resume=auto, and a sweep's job whose folder holds an earlier run."""
 
 import json
 import math
@@ -10,8 +10,9 @@ import pytest
 import yaml
 from conftest import composed
 from filelock import FileLock
+from scripts import run_script
 
-from segmentation.cli.resume import differences, latest_unfinished, take_up
+from segmentation.cli.resume import differences, latest_unfinished, resume_job, with_resumed
 from segmentation.errors import UserError
 
 
@@ -37,14 +38,14 @@ def reported(value: float | None) -> str:
 
 def test_an_empty_folder_begins(tmp_path: Path) -> None:
     config = composed()
-    assert take_up(config, tmp_path) == (config, None)
+    assert resume_job(config, tmp_path) == (config, None)
 
 
 @pytest.mark.parametrize("value", [0.5, None])
 def test_a_finished_run_has_its_value(value: float | None, tmp_path: Path) -> None:
     config = composed("seed=3")
     folder = leave(tmp_path / "run", config | {"resume": "earlier"}, report=reported(value))
-    found = take_up(config, folder)[1]
+    found = resume_job(config, folder)[1]
     assert found is not None
     assert found == value or (value is None and math.isnan(found))
 
@@ -53,20 +54,20 @@ def test_a_finished_run_has_its_value(value: float | None, tmp_path: Path) -> No
 def test_a_cut_off_run_goes_on(report: str | None, tmp_path: Path) -> None:
     config = composed()
     folder = leave(tmp_path / "run", config, report=report)
-    assert take_up(config, folder) == ({**config, "resume": str(folder)}, None)
+    assert resume_job(config, folder) == ({**config, "resume": str(folder)}, None)
 
 
 def test_a_run_without_a_whole_epoch_begins_anew(tmp_path: Path) -> None:
     config = composed()
     folder = leave(tmp_path / "run", config, last=False)
-    assert take_up(config, folder) == (config, None)
+    assert resume_job(config, folder) == (config, None)
     assert not (folder / "checkpoints").exists()
 
 
 def test_a_run_of_other_options_is_left_as_it_is(tmp_path: Path) -> None:
     folder = leave(tmp_path / "run", composed("trainer.max_epochs=5", "+loss.more=1"), report=reported(0.5))
     with pytest.raises(UserError) as caught:
-        take_up(composed("trainer.max_epochs=7"), folder)
+        resume_job(composed("trainer.max_epochs=7"), folder)
     for words in (str(folder), "trainer.max_epochs 5, now 7", "loss.more 1, now None", "name="):
         assert words in str(caught.value)
     assert (folder / "checkpoints" / "best.ckpt").exists()
@@ -82,12 +83,12 @@ def test_a_finished_run_that_was_prolonged_by_hand_is_finished(tmp_path: Path) -
     longer = composed("name=shapes", "trainer.max_epochs=9", "resume=somewhere")
     folder = leave(tmp_path / "run", longer, report=reported(0.5))
     begun(folder, config)
-    assert take_up(config, folder) == (config, 0.5)
+    assert resume_job(config, folder) == (config, 0.5)
     with pytest.raises(UserError, match="max_epochs 5, now 9"):
-        take_up(longer, folder)
+        resume_job(longer, folder)
     (folder / "report.json").unlink()
     with pytest.raises(UserError, match=r"resumed with other options .*max_epochs 9, now 5"):
-        take_up(config, folder)
+        resume_job(config, folder)
 
 
 def test_a_run_whose_config_was_torn_goes_on(tmp_path: Path) -> None:
@@ -97,7 +98,7 @@ def test_a_run_whose_config_was_torn_goes_on(tmp_path: Path) -> None:
     text = (folder / "config.yaml").read_text()
     for torn in ("", text[:100], text[:-40] + "\n: ["):
         (folder / "config.yaml").write_text(torn)
-        assert take_up(config, folder) == ({**config, "resume": str(folder)}, None)
+        assert resume_job(config, folder) == ({**config, "resume": str(folder)}, None)
 
 
 def test_being_resumed_is_no_difference() -> None:
@@ -131,3 +132,75 @@ def test_auto_looks_where_a_new_run_would_be(tmp_path: Path, monkeypatch: pytest
     assert latest_unfinished(["name=auto", "trainer.max_epochs=99"]) == latest
     with FileLock(latest / ".lock"):
         assert latest_unfinished(["name=auto"]) == place / "a"
+
+
+def test_resume_repeats_the_overrides_in_the_same_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "a, b=c"
+    (folder / ".hydra").mkdir(parents=True)
+    (folder / ".hydra" / "overrides.yaml").write_text("- backbone=resnet34\n- resume=elsewhere\n")
+    with pytest.raises(UserError, match="no epoch was finished"):
+        with_resumed([f"resume={folder}"])
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints" / "last.ckpt").touch()
+    arguments = with_resumed([f"resume={folder}", "trainer.max_epochs=9"])
+    assert arguments == [
+        "backbone=resnet34",
+        "trainer.max_epochs=9",
+        f"resume='{folder}'",
+        f"hydra.run.dir='{folder}'",
+        "hydra.output_subdir=null",
+    ]
+    assert with_resumed([f"+resume={folder}"]) == with_resumed([f"resume={folder}"])
+    with pytest.raises(UserError, match="already holds a run"):
+        with_resumed([f"hydra.run.dir='{folder}'"])
+
+
+def test_flags_may_stand_anywhere_beside_resume(tmp_path: Path) -> None:
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "overrides.yaml").write_text("- backbone=resnet34\n")
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
+    arguments = with_resumed([f"resume={tmp_path}", "--config-dir", "mine", "trainer.max_epochs=3"])
+    assert arguments[:4] == ["--config-dir", "mine", "backbone=resnet34", "trainer.max_epochs=3"]
+
+
+def test_resume_auto_reads_a_users_own_config_files(tmp_path: Path) -> None:
+    (tmp_path / "mine" / "experiment").mkdir(parents=True)
+    (tmp_path / "mine" / "experiment" / "own.yaml").write_text("# @package _global_\nname: own\n")
+    flags = ["--config-dir", str(tmp_path / "mine")]
+    # Nothing is there to go on with, so a new run begins.
+    assert with_resumed([*flags, "resume=auto", "experiment=own"]) == [*flags, "experiment=own"]
+
+
+@pytest.mark.parametrize("text", ["{a: 1}", "- [1]", "- ]["])
+def test_damaged_overrides_are_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "overrides.yaml").write_text(text)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
+    with pytest.raises(UserError, match="damaged"):
+        with_resumed([f"resume={tmp_path}"])
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "+hydra.callbacks.x={_target_: os.system, command: touch CANARY}",
+        "hydra/launcher=foreign",
+        "++hydra.job_logging.handlers.console.class=os.system",
+        "+loss@hydra.callbacks.x=focal",
+        "--config-dir=/tmp",
+        "-m",
+    ],
+)
+def test_a_strangers_run_folder_runs_nothing(tmp_path: Path, override: str) -> None:
+    canary = tmp_path / "canary"
+    (tmp_path / ".hydra").mkdir()
+    text = override.replace("CANARY", str(canary))
+    (tmp_path / ".hydra" / "overrides.yaml").write_text(json.dumps([text]))
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
+    done = run_script("train.py", f"resume={tmp_path}")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert "no option of a run" in done.stderr
+    assert not canary.exists()

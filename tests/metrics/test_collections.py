@@ -37,25 +37,25 @@ def images(classes: int) -> tuple[Tensor, Tensor, Tensor]:
     return probabilities, labels.byte(), mask
 
 
-def judged(classes: int, cuts: list[int]) -> EvaluationMetrics:
-    judgement = EvaluationMetrics(classes, binary=classes == 2)
+def evaluated(classes: int, cuts: list[int]) -> EvaluationMetrics:
+    metrics = EvaluationMetrics(classes, binary=classes == 2)
     data = images(classes)
     for start, end in pairwise(cuts):
-        judgement.update(*(values[start:end] for values in data))
-    return judgement
+        metrics.update(*(values[start:end] for values in data))
+    return metrics
 
 
-def everything(judgement: EvaluationMetrics, classes: int) -> Any:
+def everything(metrics: EvaluationMetrics, classes: int) -> Any:
     names = [f"class {index}" for index in range(classes)]
-    plain = [judgement.scores(), judgement.per_class(names), judgement.curves()]
+    plain = [metrics.scores(), metrics.per_class(names), metrics.curves()]
     return json.loads(json.dumps(plain), parse_constant=str)  # so that nan equals nan
 
 
 @pytest.mark.parametrize("classes", KINDS.values(), ids=KINDS)
 @pytest.mark.parametrize("batch", [1, 3, 8])
 def test_batches_change_nothing(classes: int, batch: int) -> None:
-    judgement = judged(classes, [*range(0, IMAGES, batch), IMAGES])
-    assert everything(judgement, classes) == everything(judged(classes, [0, IMAGES]), classes)
+    metrics = evaluated(classes, [*range(0, IMAGES, batch), IMAGES])
+    assert everything(metrics, classes) == everything(evaluated(classes, [0, IMAGES]), classes)
 
 
 @pytest.mark.parametrize("classes", KINDS.values(), ids=KINDS)
@@ -64,17 +64,17 @@ def test_what_is_judged_is_left_as_it_is(classes: int, dtype: torch.dtype) -> No
     probabilities, labels, mask = images(classes)
     given = probabilities, labels.to(dtype), mask.to(dtype)
     before = [values.clone() for values in given]
-    judgement = EvaluationMetrics(classes, binary=classes == 2)
-    judgement.update(*given)
+    metrics = EvaluationMetrics(classes, binary=classes == 2)
+    metrics.update(*given)
     assert all(map(torch.equal, given, before))
-    assert everything(judgement, classes) == everything(judged(classes, [0, IMAGES]), classes)
+    assert everything(metrics, classes) == everything(evaluated(classes, [0, IMAGES]), classes)
 
 
 def _judge_a_share(rank: int, folder: str) -> None:
     distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     for classes in KINDS.values():
-        judgement = judged(classes, [0, 1, 4] if rank == 0 else [4, 6, IMAGES])
-        Path(folder, f"{rank}_{classes}.json").write_text(json.dumps(everything(judgement, classes)))
+        metrics = evaluated(classes, [0, 1, 4] if rank == 0 else [4, 6, IMAGES])
+        Path(folder, f"{rank}_{classes}.json").write_text(json.dumps(everything(metrics, classes)))
     distributed.destroy_process_group()
 
 
@@ -82,7 +82,7 @@ def test_two_processes_are_as_good_as_one(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
     spawn(_judge_a_share, (str(tmp_path),), nprocs=2)
     for classes in KINDS.values():
-        alone = everything(judged(classes, [0, IMAGES]), classes)
+        alone = everything(evaluated(classes, [0, IMAGES]), classes)
         for rank in range(2):
             assert json.loads((tmp_path / f"{rank}_{classes}.json").read_text()) == alone
 
@@ -91,7 +91,7 @@ def test_binary_scores_are_scikit_learns() -> None:
     probabilities, labels, mask = images(2)
     valid = mask != IGNORE_INDEX
     score, label, truth = (values[valid].numpy() for values in (probabilities[:, 0], labels, mask))
-    values = judged(2, [0, IMAGES]).scores()
+    values = evaluated(2, [0, IMAGES]).scores()
     exact = {
         "pixel_accuracy": judge.accuracy_score(truth, label),
         "dice": judge.f1_score(truth, label),
@@ -120,7 +120,7 @@ def test_each_of_two_classes_has_its_own_areas() -> None:
     probabilities, _, mask = images(2)
     valid = mask != IGNORE_INDEX
     score, truth = probabilities[:, 0][valid].double().numpy(), mask[valid].numpy()
-    rows = judged(2, [0, IMAGES]).per_class(["ground", "thing"])
+    rows = evaluated(2, [0, IMAGES]).per_class(["ground", "thing"])
     for label, name in enumerate(rows):
         own = score if label else 1 - score
         assert rows[name]["roc_auc"] == pytest.approx(judge.roc_auc_score(truth == label, own), abs=1e-4)
@@ -130,23 +130,23 @@ def test_each_of_two_classes_has_its_own_areas() -> None:
 
 
 def test_means_leave_out_the_class_that_does_not_occur() -> None:
-    judgement = judged(5, [0, IMAGES])
-    rows, values = judgement.per_class([*"abcde"]), judgement.scores()
+    metrics = evaluated(5, [0, IMAGES])
+    rows, values = metrics.per_class([*"abcde"]), metrics.scores()
     assert math.isnan(rows["e"]["roc_auc"]) and math.isnan(rows["e"]["pr_auc"])
     for name in ("roc_auc", "pr_auc", "boundary_iou"):
         column = [row[name] for row in rows.values()]
         assert values[name] == pytest.approx(np.nanmean(column))
-    curves = judgement.curves()
+    curves = metrics.curves()
     assert [len(curves[name]) for name in ("roc", "pr", "reliability")] == [5, 5, 15]
-    assert sum(row["pixels"] for row in curves["reliability"]) == int(judgement.confusion.compute().sum())
+    assert sum(row["pixels"] for row in curves["reliability"]) == int(metrics.confusion.compute().sum())
 
 
 @pytest.mark.parametrize("classes", KINDS.values(), ids=KINDS)
 def test_from_ignored_pixels_nothing_is_known(classes: int) -> None:
-    judgement = judged(classes, [0, IMAGES])
-    judgement.reset()
-    judgement.update(*(values[2:3] for values in images(classes)))
-    values = judgement.scores()
+    metrics = evaluated(classes, [0, IMAGES])
+    metrics.reset()
+    metrics.update(*(values[2:3] for values in images(classes)))
+    values = metrics.scores()
     assert values.pop("classes_counted") == 0
     assert all(math.isnan(value) for value in values.values())
-    assert not any(judgement.curves()["roc"][0].values())
+    assert not any(metrics.curves()["roc"][0].values())

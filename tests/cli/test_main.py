@@ -1,0 +1,91 @@
+"""Help, short messages for mistakes on the command line, and the way from a script to the training."""
+
+import json
+from pathlib import Path
+
+import pytest
+from scripts import run_script
+
+from segmentation.cli.main import help_text
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("backbone=resnet19", "Did you mean 'resnet18'?"),
+        ("bakbone=resnet18", "Did you mean 'backbone'?"),
+        ("data.batchsize=3", "Did you mean 'batch_size'?"),
+        ("trainer.max_epoch=3", "Did you mean 'max_epochs'?"),
+        ("trainer=degub", "Did you mean 'debug'?"),
+        ("dataset=voc", "dataset.root is missing"),
+        ("experiment=voc_resnet18", "Did you mean 'voc_resnet18_aux'?"),
+        ("data.size=[96", "cannot be read"),
+        ("optimizer.lr=interval(a,b)", "str is incompatible"),
+        ("seed", "KEY=VALUE"),
+        ("weights=${nothing}", "weights refers to something that is not there"),
+        ("backbone=resnet18,resnet34", "--multirun"),
+        ("resume=nowhere", "no run folder"),
+        ("-mcjob", "Only one of --run, --multirun, --cfg"),
+        ("+data.size=3", "data.size"),
+        ("loss=null", "cannot be null"),
+        ("hydra.run.dir=/proc/nope", "/proc/nope"),
+    ],
+)
+def test_wrong_options(argument: str, words: str, tmp_path: Path) -> None:
+    done = run_script("train.py", f"hydra.run.dir={tmp_path}", argument)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert len(done.stderr) < 400
+
+
+def test_the_traceback_comes_back_on_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    done = run_script("train.py", "backbone=resnet19", f"hydra.run.dir={tmp_path}", fresh=True)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+def test_help_names_every_group_option_and_key() -> None:
+    text = help_text("train.py", "What it does.", ROOT / "conf", "train")
+    assert "What it does." in text
+    for path in (ROOT / "conf").glob("*/*.yaml"):
+        if path.parent.name != "hydra":
+            assert path.stem in text
+    for key in ("weights=none", "data.batch_size=", "output_stride=", "resume="):
+        assert key in text
+    assert max(map(len, text.splitlines())) <= 120
+
+
+# Runs train.py up to `Trainer.fit`, and writes down the functions of this project that are being called then.
+FRAMES = """
+import json, runpy, sys, traceback
+from pathlib import Path
+from pytorch_lightning import Trainer
+
+root = Path(sys.argv[1])
+
+
+def fit(self, *args, **options):
+    files = [(Path(frame.filename), frame.name) for frame in traceback.extract_stack()]
+    ours = [f"{file.relative_to(root)}:{name}" for file, name in files if file.is_relative_to(root)]
+    Path("frames.json").write_text(json.dumps([each for each in ours if not each.startswith((".venv", "tests"))]))
+    raise SystemExit
+
+
+Trainer.fit = fit
+sys.argv = [str(root / "train.py"), *sys.argv[2:]]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_a_run_passes_few_functions_on_its_way_to_fit(tmp_path: Path) -> None:
+    (tmp_path / "frames.py").write_text(FRAMES)
+    options = ["backbone=mobilenetv3_small", "head=lraspp", "dataset.train=2", "dataset.val=1", "logger=none"]
+    run_script(str(tmp_path / "frames.py"), str(ROOT), *options, "hydra.run.dir=run", folder=tmp_path)
+    frames = json.loads((tmp_path / "frames.json").read_text())
+    assert frames[0] == "train.py:<module>" and frames[-1] == "segmentation/train.py:train"
+    assert len(frames) <= 5, frames

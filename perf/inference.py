@@ -1,11 +1,12 @@
-"""Inference, one image at a time: eager torchvision against our model in full and in reduced precision.
+"""Inference, one image at a time: the tutorial's eager torchvision model against ours, eager and compiled.
 
-    python perf/inference.py
+    python perf/inference.py --compile
     python perf/inference.py --backbones resnet50 --size 512 512
 
-Both have the same weights. Images are decoded in memory; the time is from pixels to probabilities.
-The notes under the table say how far ours in fp32 is from torchvision, and how often reduced precision gives the same
-label.
+All contenders have the same weights. Images are decoded in memory; the time is from pixels to probabilities. Ours runs
+in fp32 and, if the hardware has it, in reduced precision, each also compiled with `--compile` (on a CPU with Inductor's
+freezing, on a GPU with CUDA graphs). Below the table: the largest difference in probability to the tutorial's model,
+and how many pixels get the same label.
 """
 
 import time
@@ -13,8 +14,11 @@ from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from measure import NOT_RUN, alternate, comparison, options, parse, print_table
+
+TUTORIAL = "torchvision"
 
 
 def main() -> None:
@@ -28,20 +32,24 @@ def main() -> None:
         default="auto",
         help="reduced precision: bf16-mixed or 16-mixed; auto: what the hardware supports",
     )
-    parser.add_argument("--compile", action="store_true", help="compile our model; on a GPU with CUDA graphs")
+    parser.add_argument(
+        "--compile", action="store_true", help="also measure our model compiled; that takes minutes first"
+    )
     args = parse(parser)
     tables, notes = [], []
     for backbone in args.backbones:
         with TemporaryDirectory() as folder:
-            contenders, note = _contenders(Path(folder), backbone, args)
+            contenders, agreement = _contenders(Path(folder), backbone, args)
         rates = alternate(contenders, args.rounds)
-        tables.append(f"{backbone}:\n\n" + comparison(rates, ("torchvision",), "images/s", args.device))
-        notes.append(f"{backbone}: {note}")
+        tables.append(f"{backbone}:\n\n" + comparison(rates, (TUTORIAL,), "images/s", args.device))
+        notes += [f"{backbone}, {note}" for note in agreement]
     height, width = args.size
     print_table("\n\n".join(tables), f"{height}x{width}, batch 1.", *notes)
 
 
-def _contenders(folder: Path, backbone: str, args: Namespace) -> tuple[dict[str, Callable[[], float]], str]:
+def _contenders(
+    folder: Path, backbone: str, args: Namespace
+) -> tuple[dict[str, Callable[[], float]], list[str]]:
     import ours
     import torch
     import tutorial
@@ -59,28 +67,42 @@ def _contenders(folder: Path, backbone: str, args: Namespace) -> tuple[dict[str,
 
     @torch.no_grad()
     def eager(image_BCHW: torch.Tensor) -> torch.Tensor:
-        answer: torch.Tensor = plain((image_BCHW.to(args.device).float() / 255).contiguous())["out"].sigmoid()
+        pixels = (image_BCHW.to(args.device).float() / 255).contiguous()
+        answer: torch.Tensor = plain(pixels)["out"].sigmoid()
         return answer
 
-    full = segmentation.load(checkpoint, precision="32-true", compile=args.compile)
-    contenders = {"torchvision": eager, "ours, fp32": lambda image: full.probabilities(image, size=size)}
-    off = max(float((contenders["ours, fp32"](one) - eager(one)).abs().max()) for one in images)
-    note = f"probabilities in fp32 differ by at most {off:.1e}"
-    precision = choose_precision(args.reduced, torch.device(args.device))
-    if precision == "32-true":
-        note += f"; reduced precision: {NOT_RUN}, this processor does not compute in bf16"
-    else:
-        less = segmentation.load(checkpoint, precision=precision, compile=args.compile)
-        contenders[f"ours, {precision}"] = lambda image: less.probabilities(image, size=size)
-        labels, reduced = (
-            torch.stack([found >= 0.5 for found in map(call, images)])
-            for call in (eager, contenders[f"ours, {precision}"])
-        )
-        note += (
-            f"; {precision} gives the same label to {(labels == reduced).float().mean():.3%} of the pixels, of which"
-            f" {labels.float().mean():.0%} are foreground"
-        )
-    return {name: _timed(call, images) for name, call in contenders.items()}, note
+    def predict(precision: str, compile: bool) -> Callable[[Any], Any]:
+        model = segmentation.load(checkpoint, precision=precision, compile=compile)
+        return lambda image: model.probabilities(image, size=size)
+
+    contenders = {TUTORIAL: eager, "ours, fp32": predict("32-true", False)}
+    reduced = choose_precision(args.reduced, torch.device(args.device))
+    if reduced != "32-true":
+        contenders[f"ours, {reduced}"] = predict(reduced, False)
+    if args.compile:
+        contenders["ours, fp32, compiled"] = predict("32-true", True)
+        if reduced != "32-true":
+            contenders[f"ours, {reduced}, compiled"] = predict(reduced, True)
+    # A compiled model may write its next answer into the same tensor.
+    answers = {name: [call(image).clone() for image in images] for name, call in contenders.items()}
+    notes = [
+        _agreement(name, answer, answers[TUTORIAL]) for name, answer in answers.items() if name != TUTORIAL
+    ]
+    if reduced == "32-true":
+        notes.append(f"reduced precision: {NOT_RUN}, this processor does not compute in bf16")
+    return {name: _timed(call, images) for name, call in contenders.items()}, notes
+
+
+def _agreement(name: str, found: list[Any], expected: list[Any]) -> str:
+    """How far the probabilities of all images are from the tutorial's."""
+    import torch
+
+    ours, theirs = (torch.stack(answers) for answers in (found, expected))
+    same, foreground = (ours >= 0.5) == (theirs >= 0.5), theirs >= 0.5
+    return (
+        f"{name}: the largest difference in probability is {(ours - theirs).abs().max():.1e}, and"
+        f" {same.float().mean():.3%} of the pixels get the same label ({foreground.float().mean():.0%} are foreground)"
+    )
 
 
 def _timed(call: Callable[..., object], images: list) -> Callable[[], float]:

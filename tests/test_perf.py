@@ -52,7 +52,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         (
             "inference.py",
             (*SMALL, "--backbones", "mobilenetv3_small", "--images", "2", "--compile"),
-            ("torchvision", "ours, fp32"),
+            ("torchvision", "ours, fp32", "ours, fp32, compiled"),
         ),
         (
             "video.py",

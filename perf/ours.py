@@ -19,7 +19,7 @@ from segmentation.data import open_dataset
 from segmentation.data.datamodule import SegmentationData
 from segmentation.data.dataset import SegmentationDataset
 from segmentation.environment import choose_precision
-from segmentation.models.pretrained import fill
+from segmentation.models.pretrained import load_state
 from segmentation.optim import create_optimizer
 from segmentation.report import protocol
 
@@ -85,7 +85,7 @@ def save_checkpoint(config: Config, plain: nn.Module, path: Path) -> Path:
     """Write a checkpoint of ours with the weights of the tutorial's model, whose input is pixels in 0..1."""
     settings, dataset = open_settings(config)
     model, about = build_model(settings, dataset.classes), settings.data.input
-    report = fill(model, plain.state_dict(), "the tutorial")
+    report = load_state(model, plain.state_dict(), "the tutorial")
     assert not report.skipped, report
     model.normalise_by((0, 0, 0), (1, 1, 1))
     rules = protocol(dataset, threshold=THRESHOLD, **about)

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,13 @@ from segmentation.distributed import plugins, strategy_options
 from segmentation.environment import choose_precision
 from segmentation.errors import UserError
 from segmentation.losses import create_loss
-from segmentation.models import Segmenter, create_segmenter, load_weights, pretrained_options
+from segmentation.models import (
+    Segmenter,
+    create_segmenter,
+    load_weights,
+    pretrained_options,
+    read_weights_file,
+)
 from segmentation.models.compile import compile_parts
 from segmentation.optim import create_optimizer, create_schedulers
 from segmentation.report import protocol
@@ -49,14 +56,18 @@ def build_data(settings: TrainingSettings, source: SegmentationDataset) -> Segme
     return SegmentationData(source, transform, settings.data, seed=settings.seed)
 
 
-def build_model(settings: ModelSettings, classes: Classes, weights: str = "none") -> Segmenter:
+def build_model(
+    settings: ModelSettings, classes: Classes, weights: str = "none", state: Mapping[str, Any] | None = None
+) -> Segmenter:
     """The segmenter, untrained, as it must be built for the `weights` that will be loaded.
+
+    `state` is that of `read_weights_file(weights)`.
 
     Raises `UserError` for parts that do not fit each other and a size that leaves the model one cell.
     """
     auxiliary, head = split_head(settings.head)
     output_stride = None if settings.output_stride == "auto" else settings.output_stride
-    backbone, head = pretrained_options(dict(settings.backbone), head, weights, output_stride)
+    backbone, head = pretrained_options(dict(settings.backbone), head, weights, output_stride, state)
     if backbone.get("norm_momentum") == "auto":
         backbone["norm_momentum"] = 0.1 if weights == "none" else None
     model = call(
@@ -80,9 +91,10 @@ def build_model(settings: ModelSettings, classes: Classes, weights: str = "none"
 def build_task(settings: TrainingSettings, source: SegmentationDataset) -> SegmentationTask:
     """The model with its first weights, loss, optimizer and schedules, and what its checkpoints say of it."""
     classes, about = source.classes, settings.data.input
-    model = build_model(settings, classes, settings.weights)
+    state = read_weights_file(settings.weights)
+    model = build_model(settings, classes, settings.weights, state)
     if settings.resume is None:  # else its checkpoint fills the model: nothing need be fetched again
-        log.info("%s", load_weights(model, settings.weights))
+        log.info("%s", load_weights(model, settings.weights, state))
     if settings.compile:
         compile_parts(model, _device(settings.trainer.get("accelerator")))
     loss, loss_options = _named("loss", settings.loss)

@@ -10,8 +10,7 @@ import torch
 from segmentation.config import call
 from segmentation.environment import versions
 from segmentation.errors import UserError
-from segmentation.functional import Decision
-from segmentation.models import Segmenter, create_segmenter
+from segmentation.models import Decision, Segmenter, create_segmenter
 from segmentation.types import Classes
 
 _PREFIX = "model."  # where the LightningModule keeps the segmenter

@@ -10,11 +10,9 @@ from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from segmentation.functional import Decision, resize
-from segmentation.losses import pooled
 from segmentation.metrics import TrainingMetrics
-from segmentation.models import Segmenter, shard
-from segmentation.optim import settle
+from segmentation.models import Decision, Segmenter, resize, shard
+from segmentation.optim import match_memory_format
 from segmentation.types import Batch, Classes
 
 OptimizerFactory = Callable[[nn.Module], torch.optim.Optimizer]
@@ -24,8 +22,8 @@ SchedulersFactory = Callable[..., list[dict[str, Any]]]
 class SegmentationTask(LightningModule):
     """Trains and evaluates a `Segmenter`.
 
-    `loss` maps (logits (B, K, H, W), mask (B, H, W)) to a scalar; the auxiliary head, where there is one,
-    adds `aux_weight` times its own. `optimizer` gets the model, `schedulers` the optimizer with
+    `loss` maps (logits (B, K, H, W), mask (B, H, W), process group or None) to a scalar; the auxiliary head, where
+    there is one, adds `aux_weight` times its own. `optimizer` gets the model, `schedulers` the optimizer with
     `total_steps` and `epochs`: both are called late, because only the trainer knows the length of the run.
     `describe` returns the plain data that make a checkpoint self-contained.
 
@@ -82,18 +80,18 @@ class SegmentationTask(LightningModule):
         mask_BHW = batch["mask"]
         assert isinstance(mask_BHW, Tensor)
         logits_BKHW, auxiliary_BKHW = self.model.with_auxiliary(batch["image"])
-        with pooled():
-            loss: Tensor = self.loss(logits_BKHW, mask_BHW)
-            self._count(self.train_metrics, loss, logits_BKHW, mask_BHW)
-            if auxiliary_BKHW is not None:
-                loss = loss + self._aux_weight * self.loss(auxiliary_BKHW, mask_BHW)
+        group = torch.distributed.group.WORLD  # None in a single process
+        loss: Tensor = self.loss(logits_BKHW, mask_BHW, group)
+        self._count(self.train_metrics, loss, logits_BKHW, mask_BHW)
+        if auxiliary_BKHW is not None:
+            loss = loss + self._aux_weight * self.loss(auxiliary_BKHW, mask_BHW, group)
         self.log("loss", loss.detach(), prog_bar=True, logger=False)
         return loss
 
     def on_train_start(self) -> None:
         """Adapt a resumed optimizer state to this run's memory format and device."""
         for optimizer in self.trainer.optimizers:
-            settle(optimizer)
+            match_memory_format(optimizer)
 
     def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
         """Seed the random numbers of this step."""

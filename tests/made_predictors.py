@@ -8,9 +8,8 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from segmentation.checkpoint import Trained, describe
-from segmentation.functional import Decision
 from segmentation.inference import Predictor
-from segmentation.models import create_segmenter
+from segmentation.models import Decision, create_segmenter
 from segmentation.types import Classes
 
 NAMES = ("ground", "roof", "road")

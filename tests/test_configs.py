@@ -1,18 +1,34 @@
 """Every option of every group composes and builds, so that no config can rot."""
 
+import inspect
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from conftest import CONF, composed
+from hydra.errors import MissingConfigException
+from segmentation.cli.messages import explain
 
 from segmentation import build
 from segmentation.callbacks import History
+from segmentation.cli import compose
+from segmentation.cli.main import help_text
 from segmentation.config import read_training_settings
 from segmentation.data import open_dataset
+from segmentation.losses import LOSSES
+from segmentation.optim import OPTIMIZERS, SCHEDULERS
+
+TABLES: dict[str, Mapping[str, Callable[..., Any]]] = {
+    "loss": LOSSES,
+    "optimizer": OPTIMIZERS,
+    "scheduler": SCHEDULERS,
+}
 
 OPTIONS = sorted(
-    (path.parent.name, path.stem) for path in CONF.glob("*/*.yaml") if path.parent.name != "hydra"
+    (path.parent.name, path.stem) for path in CONF.glob("*/[!_]*.yaml") if path.parent.name != "hydra"
 )
 
 
@@ -80,3 +96,28 @@ def test_the_recipes_are_those_of_their_sources(roots: dict[str, Path]) -> None:
     )
     assert (config["data"]["batch_size"], config["trainer"]["max_epochs"]) == (32, 60)
     assert config["scheduler"]["milestones"] == [45]
+
+
+def test_what_options_inherit_from_is_no_choice() -> None:
+    """`_base.yaml` and the like appear neither in the help nor in the suggestions of an error."""
+    assert (CONF / "loss" / "_base.yaml").exists()
+    help_groups, _, _ = help_text("train.py", "", CONF, "train").partition("Options (")
+    assert "bce_dice" in help_groups
+    assert not re.search(r"\s_\w", help_groups)
+    with pytest.raises(MissingConfigException) as caught:
+        compose("train", "loss=_bas")
+    assert (explain(caught.value) or "").endswith(
+        "Choose from: bce, bce_dice, ce_dice, cross_entropy, dice, focal, lovasz, tversky."
+    )
+
+
+@pytest.mark.parametrize("group", ["loss", "optimizer", "scheduler"])
+def test_defaults_of_configs_are_those_of_the_code(group: str) -> None:
+    for path in (CONF / group).glob("[!_]*.yaml"):
+        options = dict(composed(f"{group}={path.stem}")[group])
+        parameters = inspect.signature(TABLES[group][options.pop("name")]).parameters
+        for name, value in options.items():
+            default = parameters[name].default
+            if default is not inspect.Parameter.empty:
+                default = list(default) if isinstance(default, tuple) else default
+                assert value == default, f"{path.stem}: {name}"

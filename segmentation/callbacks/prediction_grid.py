@@ -9,7 +9,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from segmentation.data.datamodule import SegmentationData
-from segmentation.functional import resize
+from segmentation.models import resize
 from segmentation.task import SegmentationTask
 from segmentation.visualization import side_by_side
 

@@ -180,7 +180,9 @@ def _missing_option(error: "MissingConfigException") -> str:
         return f"There is no config '{option}'."
     if group in ("hydra/sweeper", "hydra/launcher"):
         return f"{group}={option} needs its package: pip install 'segmentation[sweep]'."
-    return f"{group}={option} is unknown.{closest(option, error.options or [])}"
+    # A leading underscore marks files that other options inherit from.
+    choices = [name for name in error.options or [] if not name.startswith("_")]
+    return f"{group}={option} is unknown.{closest(option, choices)}"
 
 
 def _unknown_key(error: "ConfigAttributeError | ConfigKeyError") -> str:
@@ -225,7 +227,9 @@ def _group_lines(conf: Path, groups: list[str], shared: Collection[str]) -> list
 
 
 def _group(conf: Path, group: str, is_shared: bool) -> str:
-    names = sorted(CHOICES[group] if is_shared else (path.stem for path in (conf / group).glob("*.yaml")))
+    # A leading underscore marks files that other options inherit from.
+    files = (path.stem for path in (conf / group).glob("[!_]*.yaml"))
+    names = sorted(CHOICES[group] if is_shared else files)
     text = textwrap.wrap(" ".join(names), _WIDTH - 17) or ["-"]
     return f"  {group:13}  " + f"\n{'':17}".join(text)
 

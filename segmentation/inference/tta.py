@@ -7,7 +7,7 @@ from itertools import product
 from torch import Tensor
 
 from segmentation.errors import UserError, closest
-from segmentation.functional import resize
+from segmentation.models import resize
 
 Augmentation = str | float | Sequence[str | float]
 """What users write: "none", "flip", "vertical_flip", "scales", a scale as a number, or a list of these."""

@@ -1,11 +1,10 @@
-"""From logits and a mask to what training makes small."""
+"""Loss functions."""
 
 from typing import Any
 
 from torch import nn
 
 from segmentation.config import create
-from segmentation.losses.functional import pooled
 from segmentation.losses.modules import (
     BCE,
     BCEDice,
@@ -17,7 +16,7 @@ from segmentation.losses.modules import (
     Tversky,
 )
 
-__all__ = ["LOSSES", "create_loss", "pooled"]
+__all__ = ["LOSSES", "create_loss"]
 
 LOSSES: dict[str, type[nn.Module]] = {
     "bce": BCE,
@@ -32,9 +31,11 @@ LOSSES: dict[str, type[nn.Module]] = {
 
 
 def create_loss(name: str, *, binary: bool, classes: int, **options: Any) -> nn.Module:
-    """The loss called `name` for this many classes, two of them where the data are binary.
+    """The loss called `name` for this many classes; binary data has two.
 
-    The module maps logits (B, K, H, W), K = 1 for binary, and a mask (B, H, W), 255 for ignore, to a scalar.
-    Raises `UserError` for a name, an option or a value that is not right.
+    The module maps logits (B, K, H, W), K = 1 for binary, and a mask (B, H, W), 255 for ignore, to a scalar. With a
+    process group as its third argument the loss is that of the batch that these processes share.
+
+    Raises `UserError` for an unknown name or option and for an invalid value.
     """
     return create("loss", LOSSES, name, binary, classes, **options)

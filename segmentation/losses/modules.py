@@ -1,8 +1,9 @@
-"""The losses as modules: options are checked here, the mathematics stand in `functional`.
+"""Losses as modules: their options are checked here, the mathematics is in `functional`.
 
-Each is built for `classes` classes, `binary` where one logit tells two of them apart, and called with logits
-(B, K, H, W) of any floating type and a mask (B, H, W), uint8 or int64, where 255 is ignore. The result is a
-float32 scalar, zero with gradients where every pixel is ignored. A wrong value raises `UserError`.
+Each is built for `classes` classes, `binary` if one logit separates two of them, and called with logits (B, K, H, W)
+of any floating type, a mask (B, H, W), uint8 or int64, where 255 is ignore, and the process group that shares the
+batch, if any. The result is a float32 scalar; it is zero, with zero gradients, if every pixel is ignored. An invalid
+option raises `UserError`.
 """
 
 import math
@@ -10,21 +11,20 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.distributed import ProcessGroup
 
 from segmentation.errors import UserError
 from segmentation.losses import functional
-
-# MERGED FROM losses/base: What all losses share: class weights, float32, and options held to their range.
 
 Weights = Sequence[float] | None
 
 
 class Loss(nn.Module):
-    """`function` with its options and a weight for each class; None weighs all the same.
+    """`function` with its options and one weight per class; None gives all classes the same weight.
 
-    A region loss of binary data is about the foreground alone, as is the custom, unless weights are given.
+    Without weights, a region loss of binary data is that of the foreground alone, as is usual.
 
-    Raises `UserError` where the weights are not one a class, negative or all zero.
+    Raises `UserError` unless there is one weight per class, none is negative and one is above 0.
     """
 
     function: Callable[..., Tensor]
@@ -37,16 +37,16 @@ class Loss(nn.Module):
             class_weights = [0.0, 1.0] if binary and self.region else [1.0] * classes
         if len(class_weights) != classes:
             weights = list(class_weights)
-            raise UserError(f"loss.class_weights={weights} must have {classes} numbers, one a class.")
-        check_shares(class_weights=class_weights)
-        # Not persistent: the weights in a checkpoint are the model's alone.
+            raise UserError(f"loss.class_weights={weights} must have {classes} numbers, one per class.")
+        check_weights(class_weights=class_weights)
+        # Not persistent: a checkpoint holds the weights of the model only.
         self.register_buffer("class_weights", torch.tensor(class_weights).float(), persistent=False)
         self.options = options
 
-    def forward(self, logits_BKHW: Tensor, mask_BHW: Tensor) -> Tensor:
+    def forward(self, logits_BKHW: Tensor, mask_BHW: Tensor, group: ProcessGroup | None = None) -> Tensor:
         """The loss of one batch, a float32 scalar."""
-        # float32 under autocast too: 16 bits are too few for sums over a batch's pixels.
-        return type(self).function(logits_BKHW.float(), mask_BHW, self.class_weights, **self.options)
+        # float32 also under autocast: 16 bits are too few for sums over the pixels of a batch.
+        return type(self).function(logits_BKHW.float(), mask_BHW, self.class_weights, group, **self.options)
 
 
 def check_range(option: str, value: float, low: float, high: float = math.inf) -> None:
@@ -56,17 +56,17 @@ def check_range(option: str, value: float, low: float, high: float = math.inf) -
         raise UserError(f"loss.{option}={value} is not right: give a number {rule}.")
 
 
-def check_shares(**shares: Sequence[float]) -> None:
+def check_weights(**weights: Sequence[float]) -> None:
     """Raises `UserError` unless these weights, used together, are 0 or more and not all zero."""
-    for option, values in shares.items():
+    for option, values in weights.items():
         for value in values:
             check_range(option, value, 0)
-    if not any(value > 0 for values in shares.values() for value in values):
-        names = " and ".join(f"loss.{option}" for option in shares)
+    if not any(value > 0 for values in weights.values() for value in values):
+        names = " and ".join(f"loss.{option}" for option in weights)
         raise UserError(f"{names}: all zero, so nothing would be learned. Give at least one a value above 0.")
 
 
-class _Smoothed(Loss):
+class _WithLabelSmoothing(Loss):
     def __init__(
         self, binary: bool, classes: int, *, class_weights: Weights = None, label_smoothing: float = 0.0
     ) -> None:
@@ -74,13 +74,13 @@ class _Smoothed(Loss):
         super().__init__(binary, classes, class_weights, label_smoothing=label_smoothing)
 
 
-class BCE(_Smoothed):
+class BCE(_WithLabelSmoothing):
     """`functional.bce`."""
 
     function = staticmethod(functional.bce)
 
 
-class CrossEntropy(_Smoothed):
+class CrossEntropy(_WithLabelSmoothing):
     """`functional.cross_entropy`."""
 
     function = staticmethod(functional.cross_entropy)
@@ -107,7 +107,7 @@ class Focal(Loss):
 
 
 class Tversky(Loss):
-    """`functional.tversky`; its defaults are those that Salehi et al. found best for small lesions."""
+    """`functional.tversky`; the defaults are what Salehi et al. found best for small lesions."""
 
     function = staticmethod(functional.tversky)
     region = True
@@ -122,13 +122,13 @@ class Tversky(Loss):
         beta: float = 0.7,
         smooth: float = 0.0,
     ) -> None:
-        check_shares(alpha=[alpha], beta=[beta])
+        check_weights(alpha=[alpha], beta=[beta])
         check_range("smooth", smooth, 0)
         super().__init__(binary, classes, class_weights, alpha=alpha, beta=beta, smooth=smooth)
 
 
 class Dice(Loss):
-    """`functional.tversky` that weighs false positives and false negatives the same."""
+    """`functional.tversky` with the same weight for false positives and false negatives."""
 
     function = staticmethod(functional.tversky)
     region = True
@@ -151,9 +151,9 @@ class Lovasz(Loss):
 
 
 class _WithDice(nn.Module):
-    """The weighted sum of a pixel loss, built as `pixel`, and `Dice`; class weights are for both."""
+    """The weighted sum of the pixel loss `pixel` and `Dice`; class weights are for both."""
 
-    pixel: type[_Smoothed]
+    pixel: type[_WithLabelSmoothing]
 
     def __init__(
         self,
@@ -167,17 +167,17 @@ class _WithDice(nn.Module):
         dice_weight: float = 1.0,
     ) -> None:
         super().__init__()
-        check_shares(pixel_weight=[pixel_weight], dice_weight=[dice_weight])
+        check_weights(pixel_weight=[pixel_weight], dice_weight=[dice_weight])
         self.pixel_loss = self.pixel(
             binary, classes, class_weights=class_weights, label_smoothing=label_smoothing
         )
         self.dice = Dice(binary, classes, class_weights=class_weights, smooth=smooth)
         self.pixel_weight, self.dice_weight = pixel_weight, dice_weight
 
-    def forward(self, logits_BKHW: Tensor, mask_BHW: Tensor) -> Tensor:
-        """The loss of one batch."""
-        pixels: Tensor = self.pixel_loss(logits_BKHW, mask_BHW)
-        return self.pixel_weight * pixels + self.dice_weight * self.dice(logits_BKHW, mask_BHW)
+    def forward(self, logits_BKHW: Tensor, mask_BHW: Tensor, group: ProcessGroup | None = None) -> Tensor:
+        """The loss of one batch, a float32 scalar."""
+        pixel_loss: Tensor = self.pixel_loss(logits_BKHW, mask_BHW, group)
+        return self.pixel_weight * pixel_loss + self.dice_weight * self.dice(logits_BKHW, mask_BHW, group)
 
 
 class BCEDice(_WithDice):

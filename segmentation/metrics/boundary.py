@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from segmentation.functional import is_ignored
 from segmentation.metrics.confusion import image_counts
+from segmentation.types import is_ignored
 
 _BAND = 0.02
 """Width of the band as a share of the image's diagonal, as in the paper."""

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from segmentation.functional import is_ignored
 from segmentation.metrics.curves import chunks
+from segmentation.types import is_ignored
 
 BINS = 15
 """Equal bins of confidence, as in Guo et al. 2017 (arXiv:1706.04599)."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from segmentation.functional import is_ignored
+from segmentation.types import is_ignored
 
 _CHUNK = 2**18
 """Probabilities in a chunk: one megabyte, which stays in the processor's cache."""

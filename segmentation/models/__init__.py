@@ -1,15 +1,18 @@
 """Models: any head on any backbone, described by plain data."""
 
-from segmentation.models.heads import HEADS
-from segmentation.models.pretrained import WeightsReport, load_weights, pretrained_options
-from segmentation.models.segmenter import Segmenter, create_segmenter, shard
+from segmentation.models.heads import HEADS, resize
+from segmentation.models.pretrained import WeightsReport, load_weights, pretrained_options, read_weights_file
+from segmentation.models.segmenter import Decision, Segmenter, create_segmenter, shard
 
 __all__ = [
     "HEADS",
+    "Decision",
     "Segmenter",
     "WeightsReport",
     "create_segmenter",
     "load_weights",
     "pretrained_options",
+    "read_weights_file",
+    "resize",
     "shard",
 ]

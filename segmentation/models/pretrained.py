@@ -1,4 +1,4 @@
-"""Where the weights start: ImageNet's, COCO's, or a file's."""
+"""Pretrained weights: of ImageNet, of COCO, or from a file, which is read without running any code in it."""
 
 import re
 import warnings
@@ -23,48 +23,49 @@ from torchvision.models.segmentation import (
 )
 
 from segmentation.errors import UserError, closest
-from segmentation.models.backbones.base import adapt_filters, in_turn
+from segmentation.models.backbones.base import adapt_filters, repeat_channels
 from segmentation.models.backbones.timm import TimmBackbone
 from segmentation.models.segmenter import Segmenter
 
-# MERGED FROM models/files: Reading weights from somebody's file, without running anything that it brings.
-# MERGED FROM models/state: From somebody's state dict to our tensors: naming its keys, filling a model.
-# MERGED FROM models/coco: Torchvision's whole segmentation models: which it has, and how they were built.
+Options = dict[str, Any]
+State = Mapping[str, Any]
 
-_WORDS = ("none", "imagenet", "coco")
-_ENUM = re.compile(r"[A-Z][A-Z0-9_]*")  # torchvision's way to name weights: IMAGENET1K_V2
-_WRAPPERS = ("module.", "_orig_mod.", "model.")  # left in the keys by DDP, torch.compile and Lightning
+_KEYWORDS = ("none", "imagenet", "coco")
+_ENUM = re.compile(r"[A-Z][A-Z0-9_]*")  # torchvision's names of weights, such as IMAGENET1K_V2
+_WRAPPERS = ("module.", "_orig_mod.", "model.")  # prefixes of keys, left by DDP, torch.compile and Lightning
+_HEADS = {"classifier.": "head.", "aux_classifier.": "aux_head."}  # torchvision's names and ours
 
 
-def is_published(weights: str) -> bool:
-    """Whether `weights=` means a backbone's, trained on ImageNet: by the word, or by torchvision's name of them."""
+# Weights from a file
+
+
+def read_weights_file(weights: str) -> State | None:
+    """The state dict if `weights` is a file, for `pretrained_options` and `load_weights`; None if it is a name.
+
+    Raises `UserError` as `_read_state` does.
+    """
+    if weights in _KEYWORDS or _is_imagenet(weights):
+        return None
+    return _read_state(Path(weights).expanduser())
+
+
+def _is_imagenet(weights: str) -> bool:
+    """Whether `weights` are those of a backbone trained on ImageNet: the keyword, or torchvision's name of them."""
     return weights == "imagenet" or _ENUM.fullmatch(weights) is not None
 
 
-def is_file(weights: str) -> bool:
-    """Whether `weights=` means a file."""
-    return weights not in _WORDS and not is_published(weights)
+def _read_state(path: Path) -> State:
+    """The state dict in a file: the whole file, or the entry `state_dict` or `model` of a checkpoint.
 
-
-def unwrapped(key: str) -> str:
-    """A tensor's name without what wrappers put before it."""
-    while wrapper := next((prefix for prefix in _WRAPPERS if key.startswith(prefix)), ""):
-        key = key.removeprefix(wrapper)
-    return key
-
-
-def read_state(path: Path) -> Mapping[str, Any]:
-    """The state dict in a file: the whole of it, or what a checkpoint keeps under `state_dict` or `model`.
-
-    Raises `UserError` for a file that is missing, damaged, something else, or that would run code,
-    and for tensors that are not of plain finite numbers.
+    Raises `UserError` for a file that is missing, damaged, not a state dict, or would run code, and for tensors that
+    are not plain and finite.
     """
     if not path.is_file():
         raise UserError(f"weights={path} is no file. Give imagenet, coco, none or the path of a state dict.")
     try:
-        with warnings.catch_warnings(action="ignore"):  # of strange pickles, which the error says better
+        with warnings.catch_warnings(action="ignore"):  # about unusual pickles; the error below says more
             contents = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds; all mean that the file cannot be trusted
+    except Exception as error:  # torch raises many types; all mean that the file cannot be trusted
         raise UserError(
             f"weights={path} is damaged or holds more than weights, which could run code: it was not loaded."
             " Give a state dict of plain tensors."
@@ -88,15 +89,15 @@ def _is_plain(value: Tensor) -> bool:
     )
 
 
-_HEADS = {"classifier.": "head.", "aux_classifier.": "aux_head."}  # torchvision's names and ours
+# From a state dict to the model
 
 
 @dataclass(frozen=True)
 class WeightsReport:
-    """What was loaded from where; `skipped` gives the reason for each key that the model did not take.
+    """Which tensors were loaded from `source`; `skipped` gives the reason for each key that was not loaded.
 
-    `adapted` are the keys, among the loaded ones, that were made for another number of channels; `parts` are how
-    many of each part's tensors were loaded: `{"backbone": (120, 120)}`.
+    `adapted` are the loaded keys that had another number of channels; `parts` are the loaded and all tensors of each
+    part: `{"backbone": (120, 120)}`.
     """
 
     source: str
@@ -118,13 +119,13 @@ class WeightsReport:
         return f"weights: {self.loaded} tensors of {self.source} ({parts}){adapted}{''.join(skipped)}"
 
 
-def fill(model: Segmenter, state: Mapping[str, Any], source: str) -> WeightsReport:
-    """Loads what fits, of a classifier (the backbone alone) or of a whole segmentation model.
+def load_state(model: Segmenter, state: State, source: str) -> WeightsReport:
+    """Loads the tensors that fit, of a classifier (the backbone only) or of a whole segmentation model.
 
-    A layer of another shape, or of a head that the model does not have, keeps its fresh start. A backbone
-    that fits in part would be half untrained without a word: it is an error.
+    A layer of another shape, or of a head that the model does not have, is skipped. A backbone that fits only in part
+    is an error, because it would silently be half untrained.
 
-    Raises `UserError` where the backbone's tensors are not those of the model.
+    Raises `UserError` if the backbone's tensors are not those of the model.
     """
     own = model.state_dict()
     named = _named(model, state)
@@ -134,8 +135,8 @@ def fill(model: Segmenter, state: Mapping[str, Any], source: str) -> WeightsRepo
         raise UserError(
             f"weights={source} holds {twice} twice, under another name. Give a file with one of them."
         )
-    fitted = {name: _fitted(model, name, value) for name, (_, value) in given.items() if name in own}
-    # A layer is taken as a whole: beside a fresh weight, a bias made for another one would be noise.
+    fitted = {name: _adapted(model, name, value) for name, (_, value) in given.items() if name in own}
+    # A layer is loaded as a whole: a trained bias beside an untrained weight would be noise.
     changed = {_layer(name) for name, value in fitted.items() if value.shape != own[name].shape}
     fitting = {name: value for name, value in fitted.items() if _layer(name) not in changed}
     _require_backbone(model, given.keys(), fitting.keys(), source)
@@ -153,45 +154,51 @@ def fill(model: Segmenter, state: Mapping[str, Any], source: str) -> WeightsRepo
     return WeightsReport(source, len(fitting), skipped, adapted, shares)
 
 
-def _fitted(model: Segmenter, name: str, value: Tensor) -> Tensor:
-    """The tensor for the model's number of channels, where it is one that depends on it."""
+def _adapted(model: Segmenter, name: str, value: Tensor) -> Tensor:
+    """The tensor for the model's number of channels, if it depends on that."""
     channels = model.mean.shape[1]
     if value.ndim != 4 or value.shape[1] in (channels, 0):
         return value
     if name in ("mean", "std"):
-        return value.mean(1, keepdim=True) if channels == 1 else in_turn(value, channels, dim=1)
-    return adapt_filters(value, channels) if name == _first_filters(model) else value
+        return value.mean(1, keepdim=True) if channels == 1 else repeat_channels(value, channels, dim=1)
+    return adapt_filters(value, channels) if name == _first_convolution(model) else value
 
 
-def _first_filters(model: Segmenter) -> str:
+def _first_convolution(model: Segmenter) -> str:
     modules = model.backbone.named_modules(prefix="backbone")
     return next(f"{name}.weight" for name, module in modules if isinstance(module, nn.Conv2d))
 
 
 def _require_backbone(model: Segmenter, given: Set[str], fitting: Set[str], source: str) -> None:
     own = {name for name in model.state_dict() if name.startswith("backbone.")}
-    # The counters are younger than many files.
+    # Many files are older than these counters.
     missing = [name for name in own - fitting if not name.endswith("num_batches_tracked")]
     blocks = tuple(f"backbone.{block}." for block in model.backbone.blocks())
-    foreign = [name for name in given - own if name.startswith(blocks)]
-    if missing or foreign:
+    unknown = [name for name in given - own if name.startswith(blocks)]
+    if missing or unknown:
         name = model.description["backbone"]["name"]
         raise UserError(
             f"weights={source} is not of {name}: {len(missing)} of the backbone's {len(own)} tensors do not"
-            f" fit and {len(foreign)} are unknown to it. Give the file of this backbone."
+            f" fit and {len(unknown)} are unknown to it. Give the file of this backbone."
         )
 
 
-def _named(model: Segmenter, state: Mapping[str, Any]) -> list[tuple[str, str, Tensor]]:
-    """(key, our name, tensor) of each tensor; a file without "backbone." in it is a classifier's."""
+def _named(model: Segmenter, state: State) -> list[tuple[str, str, Tensor]]:
+    """(key, our name, tensor) of each tensor; a state dict without "backbone." in it is a classifier's."""
     tensors = {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
-    bare = {key: unwrapped(key) for key in tensors}
-    if any(name.startswith("backbone.") for name in bare.values()):
-        return [(key, _in_segmenter(bare[key]), value) for key, value in tensors.items()]
-    return [(key, f"backbone.{model.backbone.key(bare[key])}", value) for key, value in tensors.items()]
+    names = {key: _without_wrappers(key) for key in tensors}
+    if any(name.startswith("backbone.") for name in names.values()):
+        return [(key, _segmenter_key(names[key]), value) for key, value in tensors.items()]
+    return [(key, f"backbone.{model.backbone.key(names[key])}", value) for key, value in tensors.items()]
 
 
-def _in_segmenter(name: str) -> str:
+def _without_wrappers(key: str) -> str:
+    while wrapper := next((prefix for prefix in _WRAPPERS if key.startswith(prefix)), ""):
+        key = key.removeprefix(wrapper)
+    return key
+
+
+def _segmenter_key(name: str) -> str:
     prefix = next((prefix for prefix in _HEADS if name.startswith(prefix)), "")
     return _HEADS.get(prefix, "") + name.removeprefix(prefix)
 
@@ -200,9 +207,12 @@ def _layer(name: str) -> str:
     return name.rpartition(".")[0]
 
 
+# Published weights
+
+
 @dataclass(frozen=True)
 class CocoWeights:
-    """Torchvision's weights of a whole model, and the output stride that it was trained at."""
+    """torchvision's weights of a whole model, and the output stride that it was trained with."""
 
     weights: WeightsEnum
     output_stride: int
@@ -218,13 +228,11 @@ COCO: Mapping[tuple[str, str], CocoWeights] = {
 }
 """By head and backbone."""
 
-_RATES = (12, 24, 36)  # of its DeepLabV3, at every output stride
-
-Options = dict[str, Any]
+_COCO_RATES = (12, 24, 36)  # of torchvision's DeepLabV3, at every output stride
 
 
 def coco_weights(head: str, backbone: Options) -> CocoWeights:
-    """Raises `UserError` for a model that torchvision does not have."""
+    """The weights of a whole model. Raises `UserError` for a model that torchvision does not have."""
     name, source = backbone.get("name"), backbone.get("source", "torchvision")
     if source != "torchvision" or (head, name) not in COCO:
         known = ", ".join(f"{head}+{name}" for head, name in COCO)
@@ -234,60 +242,60 @@ def coco_weights(head: str, backbone: Options) -> CocoWeights:
 
 
 def pretrained_options(
-    backbone: Options, head: Options, weights: str, output_stride: int | None
+    backbone: Options, head: Options, weights: str, output_stride: int | None, state: State | None = None
 ) -> tuple[Options, Options]:
-    """The sections of backbone and head, what is None in them or missing filled in as the weights were trained with.
+    """The options of backbone and head; those that are missing or None get the values that the weights need.
 
-    That is for `coco`, and a file of one of torchvision's whole models, DeepLabV3's `rates`, reaching as many
-    pixels at any stride, and the features that LR-ASPP `taps`. Raises `UserError` where torchvision has no such
-    weights, and for a file that is none.
+    These are, for `coco` and for a file of one of torchvision's whole models, the `rates` of DeepLabV3, which cover as
+    many pixels at any stride, and the features that LR-ASPP `taps`. `state` is that of `read_weights_file`.
+
+    Raises `UserError` if torchvision has no such weights.
     """
-    whole = weights == "coco" or (
-        is_file(weights) and _is_torchvisions(read_state(Path(weights).expanduser()))
-    )
-    if not whole:
-        return backbone, head
-    if weights != "coco" and (head.get("name"), backbone.get("name")) not in COCO:
-        return backbone, head
+    if weights != "coco":
+        is_whole = state is not None and _is_whole_model(state)
+        if not is_whole or (head.get("name"), backbone.get("name")) not in COCO:
+            return backbone, head
     trained = coco_weights(str(head.get("name")), backbone)
     if head.get("name") == "deeplabv3" and head.get("rates") is None:
-        # A stride that is not possible is the backbone's to refuse.
-        stride = max(output_stride or 16, 1)
-        head = {**head, "rates": [rate * trained.output_stride // stride for rate in _RATES]}
+        stride = max(output_stride or 16, 1)  # the backbone reports an impossible stride
+        head = {**head, "rates": [rate * trained.output_stride // stride for rate in _COCO_RATES]}
     if head.get("name") == "lraspp" and backbone.get("taps") is None:
         backbone = {**backbone, "taps": "first"}
     return backbone, head
 
 
-def _is_torchvisions(state: Mapping[str, Any]) -> bool:
-    names = [unwrapped(str(key)) for key in state]
+def _is_whole_model(state: State) -> bool:
+    """Whether the keys are those of torchvision's segmentation models."""
+    names = [_without_wrappers(str(key)) for key in state]
     return all(any(name.startswith(part) for name in names) for part in ("backbone.", "classifier."))
 
 
-def load_weights(model: Segmenter, weights: str) -> WeightsReport:
-    """Fills `model` from `imagenet`, torchvision's name of weights, `coco` or a file; `none` leaves it as it is.
+def load_weights(model: Segmenter, weights: str, state: State | None = None) -> WeightsReport:
+    """Loads `imagenet`, torchvision's name of weights, `coco` or a file into `model`; `none` loads nothing.
 
-    A layer that the model does not have, or has for other classes, is skipped and reported; a first
-    convolution for other channels is adapted. Published weights bring the mean and std that they were
-    trained with.
+    A layer that the model does not have, or has for other classes, is skipped and reported; a first convolution for
+    other channels is adapted. Published weights set the mean and std that they were trained with. `state` is that of
+    `read_weights_file`, if it was called before: a file is then not read again.
 
-    Raises `UserError` where there are no such weights, they cannot be fetched, or are of another backbone.
+    Raises `UserError` if there are no such weights, they cannot be downloaded, or belong to another backbone.
     """
     if weights == "none":
         return WeightsReport("none")
-    backbone, name = model.backbone, model.description["backbone"]["name"]
+    state = read_weights_file(weights) if state is None else state
+    if state is not None:
+        return load_state(model, state, weights)
+    backbone, description = model.backbone, model.description
     if weights == "coco":
-        about = model.description
-        return _load_published(model, coco_weights(about["head"]["name"], about["backbone"]).weights)
-    if is_published(weights) and isinstance(backbone, TimmBackbone):
+        return _load_published(
+            model, coco_weights(description["head"]["name"], description["backbone"]).weights
+        )
+    if isinstance(backbone, TimmBackbone):
         return _load_timm(model, backbone, weights)
-    if is_published(weights):
-        return _load_published(model, _find(name, weights))
-    return fill(model, read_state(Path(weights).expanduser()), weights)
+    return _load_published(model, _find(description["backbone"]["name"], weights))
 
 
 def _find(name: str, weights: str) -> WeightsEnum:
-    known = {each.name: each for each in get_model_weights(name)}
+    known = {entry.name: entry for entry in get_model_weights(name)}
     if weights == "imagenet":
         default: WeightsEnum = get_model_weights(name).DEFAULT
         return default
@@ -297,7 +305,7 @@ def _find(name: str, weights: str) -> WeightsEnum:
 
 
 def _load_published(model: Segmenter, weights: WeightsEnum) -> WeightsReport:
-    report = fill(model, _fetch(weights), str(weights))
+    report = load_state(model, _download(weights), str(weights))
     preprocessing = weights.transforms()
     model.normalise_by(preprocessing.mean, preprocessing.std)
     return report
@@ -306,7 +314,8 @@ def _load_published(model: Segmenter, weights: WeightsEnum) -> WeightsReport:
 def _load_timm(model: Segmenter, backbone: TimmBackbone, weights: str) -> WeightsReport:
     if weights != "imagenet":
         raise UserError(
-            f"weights={weights} is torchvision's: timm's are part of its names, such as backbone.name=resnet50.a1_in1k."
+            f"weights={weights} is a name of torchvision's; timm has the weights in the name of the backbone, such as"
+            " backbone.name=resnet50.a1_in1k."
         )
     mean, std = backbone.load_pretrained()
     model.normalise_by(mean, std)
@@ -317,18 +326,18 @@ def _load_timm(model: Segmenter, backbone: TimmBackbone, weights: str) -> Weight
     )
 
 
-def _fetch(weights: WeightsEnum) -> Mapping[str, Any]:
-    """From torch.hub's cache; what is downloaded into it is held against the hash in its name."""
+def _download(weights: WeightsEnum) -> State:
+    """From torch.hub's cache; a downloaded file is checked against the hash in its name."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(weights.url).path).name
-    cure = f"Put that file at {path} by hand, or take weights=none."
+    cure = f"Put that file at {path} by hand, or use weights=none."
     try:
-        state: Mapping[str, Any] = torch.hub.load_state_dict_from_url(
+        state: State = torch.hub.load_state_dict_from_url(
             weights.url, progress=False, check_hash=True, map_location="cpu", weights_only=True
         )
     except (OSError, HTTPException) as error:
-        raise UserError(f"{weights} cannot be fetched from {weights.url} ({error}). {cure}") from error
-    except Exception as error:  # a damaged file shows itself in many ways
+        raise UserError(f"{weights} cannot be downloaded from {weights.url} ({error}). {cure}") from error
+    except Exception as error:  # a damaged file raises many types
         if path.exists():
-            raise UserError(f"{path} is damaged: delete it, it will be fetched again.") from error
-        raise UserError(f"{weights.url} did not give the file of that name ({error}). {cure}") from error
+            raise UserError(f"{path} is damaged: delete it, it will be downloaded again.") from error
+        raise UserError(f"{weights.url} did not return the file of that name ({error}). {cure}") from error
     return state

@@ -1,6 +1,6 @@
-"""Optimizers over named groups of parameters: backbone or head, decayed or not.
+"""Optimizers over named parameter groups: backbone or head, with or without weight decay.
 
-All are fused where they can be: one pass over the memory of a step instead of several, half its time on a CPU too.
+They are fused where possible: one pass over the memory per step instead of several, which halves its time on a CPU too.
 """
 
 import math
@@ -15,12 +15,10 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from segmentation.config import create
 from segmentation.errors import UserError
 
-# MERGED FROM optim/checks: Options held to their range.
 
-
-def check(option: str, value: object, right: bool, rule: str) -> None:
-    """Raises `UserError`, "it must be RULE", unless the value is `right`; infinity and nan never are."""
-    if not right or (isinstance(value, float) and not math.isfinite(value)):
+def check(option: str, value: object, valid: bool, rule: str) -> None:
+    """Raises `UserError`, "it must be RULE", unless the value is `valid`; infinity and nan never are."""
+    if not valid or (isinstance(value, float) and not math.isfinite(value)):
         raise UserError(f"{option}={value} is not right: it must be {rule}.")
 
 
@@ -32,7 +30,7 @@ def adam(
     backbone_lr_factor: float = 1.0,
     betas: tuple[float, float] = (0.9, 0.999),
 ) -> Optimizer:
-    """Kingma & Ba 2015; `betas` (0..1) are the memories of the gradient and of its square."""
+    """Kingma & Ba 2015; `betas` (0..1) are the decay rates of the moving averages of the gradient and its square."""
     _check_betas(betas)
     return Adam(parameter_groups(model, lr, weight_decay, backbone_lr_factor), lr=lr, betas=betas, fused=True)
 
@@ -45,7 +43,7 @@ def adamw(
     backbone_lr_factor: float = 1.0,
     betas: tuple[float, float] = (0.9, 0.999),
 ) -> Optimizer:
-    """Loshchilov & Hutter 2019: Adam whose decay is not scaled by the gradient's size."""
+    """Loshchilov & Hutter 2019: Adam with decoupled weight decay. `betas` as in `adam`."""
     _check_betas(betas)
     return AdamW(
         parameter_groups(model, lr, weight_decay, backbone_lr_factor), lr=lr, betas=betas, fused=True
@@ -61,13 +59,13 @@ def sgd(
     momentum: float = 0.9,
     nesterov: bool = False,
 ) -> Optimizer:
-    """Stochastic gradient descent with `momentum` (0..1), by choice Nesterov's."""
+    """Stochastic gradient descent with `momentum` (0..1), optionally Nesterov's."""
     check("optimizer.momentum", momentum, 0 <= momentum < 1, "from 0 to below 1")
-    check("optimizer.nesterov", nesterov, momentum > 0 or not nesterov, "false where optimizer.momentum is 0")
+    check("optimizer.nesterov", nesterov, momentum > 0 or not nesterov, "false if optimizer.momentum is 0")
     groups = parameter_groups(model, lr, weight_decay, backbone_lr_factor)
-    # torch cannot fuse its steps over parameters that are cut up between processes.
-    whole = not any(isinstance(parameter, DTensor) for parameter in model.parameters())
-    return SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=whole)
+    # torch's fused SGD does not support parameters that FSDP shards.
+    sharded = any(isinstance(parameter, DTensor) for parameter in model.parameters())
+    return SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=not sharded)
 
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"adam": adam, "adamw": adamw, "sgd": sgd}
@@ -76,18 +74,18 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"adam": adam, "adamw": adamw,
 def create_optimizer(name: str, model: nn.Module, **options: Any) -> Optimizer:
     """The optimizer called `name` over `parameter_groups` of the model; `defaults["lr"]` is the head's rate.
 
-    Raises `UserError` for a name, an option or a value that is not right.
+    Raises `UserError` for an unknown name or option and for an invalid value.
     """
     optimizer = create("optimizer", OPTIMIZERS, name, model, **options)
-    # A fused step would undo fp16's loss scaling by itself, and nothing could clip true gradients before it.
+    # With this flag the fused step would unscale fp16 gradients itself, too late for gradient clipping.
     optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
     return optimizer
 
 
-def settle(optimizer: Optimizer) -> None:
-    """Brings what a resumed optimizer remembers to how its parameters are held now.
+def match_memory_format(optimizer: Optimizer) -> None:
+    """Gives the state of a resumed optimizer the memory format of its parameters.
 
-    A fused step goes through memory as it lies: a state in another order would silently be that of other weights.
+    A fused step reads memory in its physical order: a state in another format would silently belong to other weights.
     """
     for group in optimizer.param_groups:
         group["fused"] = optimizer.defaults["fused"]
@@ -100,12 +98,13 @@ def settle(optimizer: Optimizer) -> None:
 def parameter_groups(
     model: nn.Module, lr: float, weight_decay: float, backbone_lr_factor: float
 ) -> list[dict[str, Any]]:
-    """The groups `backbone`, `backbone_no_decay`, `head` and `head_no_decay`, without those that are empty.
+    """The groups `backbone`, `backbone_no_decay`, `head` and `head_no_decay`, without empty ones.
 
-    Backbone is what lies under `model.backbone`; its rate is `backbone_lr_factor` (> 0) times `lr` (> 0).
-    Parameters of one dimension, norms and biases, do not decay. Frozen ones are in, for they may thaw.
+    The parameters below `model.backbone` are the backbone; its rate is `backbone_lr_factor` (> 0) times `lr` (> 0).
+    One-dimensional parameters (norms and biases) have no weight decay. Frozen parameters are included, because they may
+    be unfrozen later.
 
-    Raises `UserError` for a value out of its range.
+    Raises `UserError` for a value out of range.
     """
     check("optimizer.lr", lr, lr > 0, "above 0")
     check("optimizer.weight_decay", weight_decay, weight_decay >= 0, "0 or more")

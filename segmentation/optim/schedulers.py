@@ -1,10 +1,9 @@
-"""Schedules of the learning rate over the run's real length, counted in optimizer steps.
+"""Learning-rate schedules over the real length of a run, counted in optimizer steps.
 
-A schedule is a curve: from the epochs done, with their fraction, to a factor for every parameter group's own
-rate, so a backbone's slower rate keeps its ratio. Absolute rates (`min_lr`, `max_lr`) are meant for the head,
-whose rate is the optimizer's `lr`. The factor follows from the number of steps alone: a run resumed with
-another number of epochs goes on along the curve of the new length. `warmup_epochs` multiplies any of them by
-a line from a hundredth to one.
+A schedule is a curve: from the finished epochs, with their fraction, to a factor for the rate of every parameter group,
+so that the ratio of backbone to head stays. Absolute rates (`min_lr`, `max_lr`) are those of the head, whose rate is
+the optimizer's `lr`. The factor depends on the number of steps only: a run resumed with another number of epochs
+continues on the curve of the new length. `warmup_epochs` multiplies a schedule by a line from 0.01 to 1.
 """
 
 import math
@@ -20,17 +19,16 @@ from segmentation.config import create
 from segmentation.errors import UserError
 from segmentation.optim.optimizers import check
 
-# MERGED FROM optim/run: What a schedule must know of the run, and how its curve is brought to the optimizer.
-
 Schedules = list[dict[str, Any]]
+"""Lightning's descriptions of schedulers, see `create_schedulers`."""
 
 WARMUP_START = 0.01
-"""The share of its rate with which a group begins a warm-up."""
+"""Factor of the rate at the start of a warm-up."""
 
 
 @dataclass(frozen=True)
-class RunLength:
-    """An optimizer and how many of its steps, in how many epochs, the run has."""
+class Run:
+    """What a schedule needs to know: the optimizer, and the run's number of optimizer steps and epochs."""
 
     optimizer: Optimizer
     total_steps: float
@@ -44,26 +42,26 @@ class RunLength:
 
     @property
     def length(self) -> float:
-        """The run's epochs. Raises `UserError` where it has no known end."""
+        """The run's epochs. Raises `UserError` if they are not known."""
         if not self.epochs or self.epochs <= 0 or not 0 < self.total_steps < math.inf:
             raise UserError(
-                "scheduler: the length of the run is not known, and this schedule stretches over it. "
-                "Set trainer.max_epochs to a number above 0, or take scheduler=constant without warm-up."
+                "scheduler: this schedule depends on the length of the run, which is not known. "
+                "Set trainer.max_epochs to a number above 0, or use scheduler=constant without warm-up."
             )
         return self.epochs
 
     def epoch(self, step: int) -> float:
-        """Epochs done after `step` optimizer steps, with their fraction; the last one is never exceeded."""
+        """Epochs after `step` optimizer steps, with their fraction; never more than the run has."""
         return min(step * self.length / self.total_steps, self.length)
 
     def check_warmup(self, warmup_epochs: float) -> None:
         """Raises `UserError` unless the warm-up is 0 or fits into the run."""
-        inside = warmup_epochs == 0 or 0 < warmup_epochs <= self.length
-        check("scheduler.warmup_epochs", warmup_epochs, inside, f"from 0 to the run's {self.epochs} epochs")
+        fits = warmup_epochs == 0 or 0 < warmup_epochs <= self.length
+        check("scheduler.warmup_epochs", warmup_epochs, fits, f"from 0 to the run's {self.epochs} epochs")
 
 
 class _Curve(LambdaLR):
-    """Takes up the curve of a resumed run's new length at once, not one step late."""
+    """Applies the curve of a resumed run's new length at once, not one step late."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
@@ -73,21 +71,21 @@ class _Curve(LambdaLR):
         self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
 
 
-def by_step(run: RunLength, curve: Callable[[float], float], *, warmup_epochs: float) -> Schedules:
-    """Every group's own rate times `curve(epoch)`, and times a line from `WARMUP_START` to 1 at first."""
+def by_step(run: Run, curve: Callable[[float], float], *, warmup_epochs: float) -> Schedules:
+    """Every group's rate times `curve(epoch)`, and times a line from `WARMUP_START` to 1 in the first epochs."""
     run.check_warmup(warmup_epochs)
 
     def factor(step: int) -> float:
         epoch = run.epoch(step)
-        rising = WARMUP_START + (1 - WARMUP_START) * epoch / warmup_epochs if epoch < warmup_epochs else 1.0
-        return curve(epoch) * rising
+        warmup = WARMUP_START + (1 - WARMUP_START) * epoch / warmup_epochs if epoch < warmup_epochs else 1.0
+        return curve(epoch) * warmup
 
-    # A plain function: what a scheduler's state keeps of a callable object would outlive a change of length.
+    # A plain function: a callable object would be saved in the scheduler's state, with the old length of the run.
     return [{"scheduler": _Curve(run.optimizer, factor), "interval": "step"}]
 
 
-def warmup_alone(run: RunLength, *, warmup_epochs: float) -> Schedules:
-    """The same rise for a rate that is otherwise constant or set by others; nothing for 0 epochs."""
+def warmup_only(run: Run, *, warmup_epochs: float) -> Schedules:
+    """The same warm-up for a rate that is constant or set by another scheduler; empty for 0 epochs."""
     run.check_warmup(warmup_epochs)
     if warmup_epochs == 0:
         return []
@@ -96,48 +94,48 @@ def warmup_alone(run: RunLength, *, warmup_epochs: float) -> Schedules:
     return [{"scheduler": warmup, "interval": "step"}]
 
 
-def constant(run: RunLength, *, warmup_epochs: float = 0.0) -> Schedules:
+def constant(run: Run, *, warmup_epochs: float = 0.0) -> Schedules:
     """The optimizer's rate throughout."""
-    return warmup_alone(run, warmup_epochs=warmup_epochs)
+    return warmup_only(run, warmup_epochs=warmup_epochs)
 
 
-def cosine(run: RunLength, *, min_lr: float = 0.0, warmup_epochs: float = 0.0) -> Schedules:
+def cosine(run: Run, *, min_lr: float = 0.0, warmup_epochs: float = 0.0) -> Schedules:
     """Half a cosine from the optimizer's rate down to `min_lr`. Loshchilov & Hutter 2017, SGDR, eq. 5."""
-    low = _share_of_rate(run, min_lr)
+    low = _relative(run, min_lr)
     return by_step(run, lambda epoch: _cosine(1.0, low, epoch / run.length), warmup_epochs=warmup_epochs)
 
 
 def multistep(
-    run: RunLength, *, milestones: list[float] | None = None, gamma: float = 0.1, warmup_epochs: float = 0.0
+    run: Run, *, milestones: list[float] | None = None, gamma: float = 0.1, warmup_epochs: float = 0.0
 ) -> Schedules:
-    """Times `gamma` (0..1) when each of the `milestones`, in epochs, is done; None is two thirds of the run."""
+    """Times `gamma` (0..1) after each of the `milestones`, in epochs; None is one after two thirds of the run."""
     milestones = [run.length * 2 / 3] if milestones is None else milestones
-    rising = all(early < late for early, late in zip([0.0, *milestones], milestones, strict=False))
-    check("scheduler.milestones", milestones, bool(milestones) and rising, "epochs above 0 that increase")
-    inside = milestones[-1] < run.length
-    check("scheduler.milestones", milestones, inside, f"inside the run of {run.epochs} epochs")
+    increasing = all(early < late for early, late in zip([0.0, *milestones], milestones, strict=False))
+    check("scheduler.milestones", milestones, bool(milestones) and increasing, "epochs above 0 that increase")
+    fits = milestones[-1] < run.length
+    check("scheduler.milestones", milestones, fits, f"inside the run of {run.epochs} epochs")
     check("scheduler.gamma", gamma, 0 < gamma < 1, "between 0 and 1")
     return by_step(run, lambda epoch: gamma ** bisect_right(milestones, epoch), warmup_epochs=warmup_epochs)
 
 
-def poly(run: RunLength, *, power: float = 0.9, warmup_epochs: float = 0.0) -> Schedules:
-    """(1 - share of the run done)^`power`. Chen et al. 2017, Rethinking Atrous Convolution, sec. 4."""
+def poly(run: Run, *, power: float = 0.9, warmup_epochs: float = 0.0) -> Schedules:
+    """(1 - finished share of the run)^`power`. Chen et al. 2017, Rethinking Atrous Convolution, sec. 4."""
     check("scheduler.power", power, power > 0, "above 0")
     return by_step(run, lambda epoch: (1 - epoch / run.length) ** power, warmup_epochs=warmup_epochs)
 
 
 def onecycle(
-    run: RunLength,
+    run: Run,
     *,
-    warmup_share: float = 0.3,
+    warmup_share: float,
     start_division: float = 25.0,
     final_division: float = 1e4,
     warmup_epochs: float = 0.0,
 ) -> Schedules:
-    """Up to the optimizer's rate over `warmup_share` (0..1) of the run, down over the rest, both by cosines.
+    """Up to the optimizer's rate over `warmup_share` (0..1) of the run, down over the rest, both as cosines.
 
-    It starts at the rate over `start_division` and ends at that start over `final_division` (both >= 1).
-    Smith & Topin 2018, Super-Convergence, with the cosines that PyTorch's OneCycleLR has for their lines.
+    It starts at the rate divided by `start_division` and ends at that start divided by `final_division` (both >= 1).
+    Smith & Topin 2018, Super-Convergence, with cosines instead of lines, as in PyTorch's OneCycleLR.
     """
     check("scheduler.warmup_share", warmup_share, 0 < warmup_share < 1, "between 0 and 1")
     check("scheduler.start_division", start_division, start_division >= 1, "1 or more")
@@ -153,14 +151,14 @@ def onecycle(
     return by_step(run, curve, warmup_epochs=warmup_epochs)
 
 
-def cyclic(run: RunLength, *, max_lr: float, up_epochs: float = 5.0, warmup_epochs: float = 0.0) -> Schedules:
-    """Triangles: from the optimizer's rate to `max_lr` in `up_epochs`, and back in as many.
+def cyclic(run: Run, *, max_lr: float, up_epochs: float = 5.0, warmup_epochs: float = 0.0) -> Schedules:
+    """A triangle wave: from the optimizer's rate to `max_lr` in `up_epochs`, and back in the same time.
 
     Smith 2017, Cyclical Learning Rates for Training Neural Networks, sec. 3.
     """
     check("scheduler.max_lr", max_lr, max_lr > run.lr, f"above optimizer.lr={run.lr}")
-    inside = 0 < up_epochs <= run.length
-    check("scheduler.up_epochs", up_epochs, inside, f"above 0 and inside the run of {run.epochs} epochs")
+    fits = 0 < up_epochs <= run.length
+    check("scheduler.up_epochs", up_epochs, fits, f"above 0 and inside the run of {run.epochs} epochs")
 
     def curve(epoch: float) -> float:
         height = 1 - abs(epoch % (2 * up_epochs) / up_epochs - 1)
@@ -170,7 +168,7 @@ def cyclic(run: RunLength, *, max_lr: float, up_epochs: float = 5.0, warmup_epoc
 
 
 def plateau(
-    run: RunLength,
+    run: Run,
     *,
     factor: float = 0.1,
     patience: int = 10,
@@ -180,11 +178,11 @@ def plateau(
     """Times `factor` (0..1) after more than `patience` epochs without a lower val/loss, down to `min_lr`."""
     check("scheduler.factor", factor, 0 < factor < 1, "between 0 and 1")
     check("scheduler.patience", patience, patience >= 0, "0 or more")
-    low = _share_of_rate(run, min_lr)
-    least = [low * group["lr"] for group in run.optimizer.param_groups]
-    scheduler = ReduceLROnPlateau(run.optimizer, factor=factor, patience=patience, min_lr=least)
-    watch = {"scheduler": scheduler, "interval": "epoch", "monitor": "val/loss"}
-    return [watch, *warmup_alone(run, warmup_epochs=warmup_epochs)]
+    low = _relative(run, min_lr)
+    lowest = [low * group["lr"] for group in run.optimizer.param_groups]
+    scheduler = ReduceLROnPlateau(run.optimizer, factor=factor, patience=patience, min_lr=lowest)
+    on_epoch = {"scheduler": scheduler, "interval": "epoch", "monitor": "val/loss"}
+    return [on_epoch, *warmup_only(run, warmup_epochs=warmup_epochs)]
 
 
 SCHEDULERS: dict[str, Callable[..., Schedules]] = {
@@ -203,19 +201,19 @@ def create_schedulers(
 ) -> Schedules:
     """The schedule called `name` for a run of `total_steps` optimizer steps in `epochs` epochs.
 
-    The result is a list, empty for a plain constant, of Lightning's descriptions of a scheduler: "scheduler",
-    the "interval" ("step" or "epoch") at which it is to be stepped and the "monitor" that it needs, if any.
+    The result is a list of Lightning's descriptions of a scheduler, empty for a constant rate: "scheduler", the
+    "interval" ("step" or "epoch") of its steps and the "monitor" that it needs, if any.
 
-    Raises `UserError` for a name, an option or a value that is not right, and where the schedule stretches
-    over a run without a known end.
+    Raises `UserError` for an unknown name or option, for an invalid value, and if the schedule depends on the length of
+    the run and this is not known.
     """
-    return create("scheduler", SCHEDULERS, name, RunLength(optimizer, total_steps, epochs), **options)
+    return create("scheduler", SCHEDULERS, name, Run(optimizer, total_steps, epochs), **options)
 
 
 def _cosine(start: float, end: float, done: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * done)) / 2
 
 
-def _share_of_rate(run: RunLength, min_lr: float) -> float:
+def _relative(run: Run, min_lr: float) -> float:
     check("scheduler.min_lr", min_lr, 0 <= min_lr < run.lr, f"from 0 to below optimizer.lr={run.lr}")
     return min_lr / run.lr

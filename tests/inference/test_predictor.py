@@ -14,8 +14,8 @@ from PIL import Image
 import segmentation
 from segmentation.data.image_io import read_image
 from segmentation.errors import UserError
-from segmentation.functional import resize
 from segmentation.inference import Predictor, outputs
+from segmentation.models import resize
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["classes", "binary"])

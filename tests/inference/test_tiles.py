@@ -13,9 +13,9 @@ from torch import nn
 from torch.nn.functional import conv2d
 
 from segmentation.errors import UserError
-from segmentation.functional import resize
 from segmentation.inference import Predictor, tiling
 from segmentation.inference.tiling import Tiling, spans
+from segmentation.models import resize
 
 sides = st.integers(1, 300)
 

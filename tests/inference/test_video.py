@@ -19,10 +19,9 @@ from made_videos import interrupting, make_video, names, numbers, read_video, sa
 
 from segmentation.checkpoint import Trained
 from segmentation.errors import UserError
-from segmentation.functional import Decision
 from segmentation.inference import Predictor, video_io
 from segmentation.inference.video import overlays, predict_video
-from segmentation.models import create_segmenter
+from segmentation.models import Decision, create_segmenter
 from segmentation.types import Classes
 
 

@@ -5,8 +5,8 @@ import torch
 from made_predictors import near
 
 from segmentation.errors import UserError
-from segmentation.functional import resize
 from segmentation.inference.tta import Augmentation, describe_tta, tta_views
+from segmentation.models import resize
 
 IMAGES = torch.randint(0, 256, (2, 3, 41, 57), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
 SIZE = (41, 57)

@@ -1,4 +1,4 @@
-"""Models for the tests: untrained, but with statistics that let every image through."""
+"""Untrained models for the tests, with batch norm statistics as after a training."""
 
 from typing import Any
 
@@ -30,11 +30,11 @@ def made(
     )
 
 
-def lively(model: nn.Module, images_BCHW: Tensor) -> None:
-    """Leaves `model` in evaluation mode with batch norms as after a training on such images.
+def randomize_norms(model: nn.Module, images_BCHW: Tensor) -> None:
+    """Leaves `model` in evaluation mode, with batch norms as after a training on such images.
 
-    Fresh ones do nothing, which hides one that is left out, and let the signal of a deep untrained net fade
-    until its output is the same for every image: then any two models would agree.
+    New batch norms do nothing, so a test would not notice a missing one, and the signal of a deep untrained network
+    fades until its output is the same for every image: then any two models would agree.
     """
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
@@ -55,12 +55,12 @@ def pictures(*shape: int) -> Tensor:
 
 
 def assert_same(found: Tensor, expected: Tensor, *, within: float = 2e-5) -> None:
-    """Equal to float32's rounding, measured against the largest value: sums of both signs lose digits."""
+    """Equal within the rounding of float32, relative to the largest value, because sums of both signs lose digits."""
     scale = expected.abs().max()
     torch.testing.assert_close(found / scale, expected / scale, rtol=0, atol=within)
 
 
-def assert_seen(logits_BKHW: Tensor) -> None:
-    """The first two images of the batch got different answers: what follows compares more than constants."""
+def assert_depends_on_image(logits_BKHW: Tensor) -> None:
+    """The first two images of the batch have different logits: otherwise a test would compare constants."""
     difference = (logits_BKHW[0] - logits_BKHW[1]).abs().max()
     assert difference > 0.01 * logits_BKHW.abs().max()

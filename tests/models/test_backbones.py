@@ -1,18 +1,18 @@
-"""Torchvision's backbones: strides by shape, dilation against the undilated net and torchvision's own."""
+"""torchvision's backbones: strides by shape; dilation compared with the undilated network and with torchvision."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import pytest
 import torch
-from made_models import assert_same, assert_seen, lively
+from made_models import assert_depends_on_image, assert_same, randomize_norms
 from torch import nn
 from torchvision.models import get_model, get_model_weights, list_models
 from torchvision.ops import SqueezeExcitation
 
 from segmentation.errors import UserError
 from segmentation.models.backbones import OUTPUT_STRIDES, STRIDES, Backbone, create_backbone
-from segmentation.models.backbones.torchvision import trunk_names
+from segmentation.models.backbones.torchvision import backbone_names
 
 # One of each way of building: (channels of strides 4, 8, 16, 32).
 FAMILIES = {
@@ -43,8 +43,8 @@ def create(name: str, output_stride: int | None = 32, in_channels: int = 3, **op
 
 
 @contextmanager
-def as_memory_is() -> Iterator[None]:
-    """Makes models without drawing their weights."""
+def uninitialized_weights() -> Iterator[None]:
+    """Models get uninitialised weights, which is faster."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("kaiming_normal_", "kaiming_uniform_", "normal_", "trunc_normal_", "uniform_"):
             patch.setattr(nn.init, name, lambda tensor, *args, **options: tensor)
@@ -53,15 +53,15 @@ def as_memory_is() -> Iterator[None]:
 
 @pytest.fixture
 def fresh_memory() -> Iterator[None]:
-    """Weights as the memory happens to be: for tests that look at shapes and names alone."""
-    with as_memory_is():
+    """Uninitialised weights, for tests of shapes and names only."""
+    with uninitialized_weights():
         yield
 
 
 @pytest.mark.usefixtures("fresh_memory")
-@pytest.mark.parametrize("name", trunk_names())
+@pytest.mark.parametrize("name", backbone_names())
 def test_features_come_at_the_output_stride_asked_for(name: str) -> None:
-    """`strides` are measured on the shapes that come out."""
+    """`strides` come from the shapes of the feature maps."""
     for output_stride in OUTPUT_STRIDES:
         if name.startswith(WINDOWED) and output_stride < 32:
             with pytest.raises(UserError, match=f"{name}: it can do 32"):
@@ -85,20 +85,20 @@ def test_feature_maps_have_the_strides_and_channels_of_the_last_block_of_each(na
 
 
 @pytest.mark.usefixtures("fresh_memory")
-def test_the_usual_stride_is_taken_where_it_can_be() -> None:
+def test_the_default_output_stride_is_16_if_possible() -> None:
     assert create("resnet18", None).strides[32] == 16
     assert create("swin_t", None).strides[32] == 32
 
 
-def test_what_is_left_out_of_torchvisions_classifiers() -> None:
-    left = set(list_models(module=__import__("torchvision").models)) - set(trunk_names())
+def test_classifiers_that_cannot_be_backbones() -> None:
+    left = set(list_models(module=__import__("torchvision").models)) - set(backbone_names())
     families = {name.rstrip("0123456789_").split("_")[0].rstrip("0123456789") for name in left}
     assert families == {"alexnet", "googlenet", "inception", "squeezenet", "maxvit", "vit"}
 
 
-def of_weights(state: Mapping[str, torch.Tensor], name: str, output_stride: int) -> Backbone:
-    """A backbone in evaluation mode that has the weights of another."""
-    with as_memory_is():
+def with_weights(state: Mapping[str, torch.Tensor], name: str, output_stride: int) -> Backbone:
+    """A backbone in evaluation mode with these weights."""
+    with uninitialized_weights():
         backbone = create(name, output_stride)
     backbone.load_state_dict(state)
     return backbone.eval()
@@ -115,13 +115,13 @@ def test_dilation_keeps_the_features_and_adds_those_between(
     monkeypatch.setattr(SqueezeExcitation, "forward", lambda self, values: values)
     torch.manual_seed(0)
     plain = create(name)
-    lively(plain, torch.randn(2, 3, 64, 64))
+    randomize_norms(plain, torch.randn(2, 3, 64, 64))
     images = torch.randn(2, 3, 64, 96)
     with torch.no_grad():
         coarse = plain(images)
-        assert_seen(coarse[32])
+        assert_depends_on_image(coarse[32])
         for output_stride in (8, 16):
-            fine = of_weights(plain.state_dict(), name, output_stride)(images)
+            fine = with_weights(plain.state_dict(), name, output_stride)(images)
             for stride in STRIDES:
                 step = stride // min(stride, output_stride)
                 assert_same(fine[stride][..., ::step, ::step], coarse[stride])
@@ -138,11 +138,11 @@ def test_dilation_keeps_the_features_and_adds_those_between(
         ("mobilenet_v3_large", 16, {"dilated": True}),
     ],
 )
-def test_dilation_is_torchvisions(name: str, output_stride: int, options: dict[str, object]) -> None:
+def test_dilation_equals_torchvisions(name: str, output_stride: int, options: dict[str, object]) -> None:
     plain = create(name)
-    lively(plain, torch.randn(2, 3, 64, 64))
-    ours = of_weights(plain.state_dict(), name, output_stride)
-    with as_memory_is():
+    randomize_norms(plain, torch.randn(2, 3, 64, 64))
+    ours = with_weights(plain.state_dict(), name, output_stride)
+    with uninitialized_weights():
         theirs = get_model(name, weights=None, **options).eval()
     blocks = getattr(theirs, "features", theirs)
     blocks.load_state_dict(ours.state_dict(), strict=False)
@@ -151,7 +151,7 @@ def test_dilation_is_torchvisions(name: str, output_stride: int, options: dict[s
     with torch.no_grad():
         for block in ours.blocks():
             expected = getattr(blocks, block)(expected)
-        assert_seen(expected)
+        assert_depends_on_image(expected)
         assert_same(ours(image)[32], expected)
 
 
@@ -159,15 +159,15 @@ def test_dilation_is_torchvisions(name: str, output_stride: int, options: dict[s
 def test_undilated_features_are_what_torchvision_classifies(name: str) -> None:
     torch.manual_seed(0)
     theirs = get_model(name, weights=None)
-    lively(theirs, torch.randn(2, 3, 64, 64))
-    with as_memory_is():
+    randomize_norms(theirs, torch.randn(2, 3, 64, 64))
+    with uninitialized_weights():
         ours = create(name).eval()
     state = {ours.key(key): value for key, value in theirs.state_dict().items()}
     ours.load_state_dict({key: state[key] for key in ours.state_dict()})
     image = torch.randn(2, 3, 65, 97)
     with torch.no_grad():
         expected, found = theirs(image), ours(image)[32]
-        assert_seen(expected)
+        assert_depends_on_image(expected)
         assert_same(_classify(theirs, found), expected)
 
 
@@ -185,7 +185,7 @@ def _classify(classifier: nn.Module, features_BCHW: torch.Tensor) -> torch.Tenso
 
 
 @pytest.mark.usefixtures("fresh_memory")
-@pytest.mark.parametrize("name", trunk_names())
+@pytest.mark.parametrize("name", backbone_names())
 def test_parameters_are_those_that_torchvision_publishes(name: str) -> None:
     theirs = get_model(name, weights=None)
     published = get_model_weights(name).DEFAULT.meta["num_params"]
@@ -239,7 +239,7 @@ def test_the_first_block_of_a_stride_can_be_tapped() -> None:
         (16, {"name": "resnet18", "in_channels": 4}, "the model sets it"),
     ],
 )
-def test_what_is_not_possible_says_what_is(
+def test_an_impossible_option_is_an_error(
     output_stride: int, section: dict[str, object], message: str
 ) -> None:
     with pytest.raises(UserError) as caught:

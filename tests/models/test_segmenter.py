@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_models import assert_same, assert_seen, lively, made, pictures
+from made_models import assert_depends_on_image, assert_same, made, pictures, randomize_norms
 from torch import nn
 
 from segmentation.config import call
@@ -32,7 +32,7 @@ def model() -> Segmenter:
     """In evaluation mode; tests that change it copy it."""
     torch.manual_seed(0)
     ready = made("mobilenet_v3_small", aux=True)
-    lively(ready, pictures(4, 3, 64, 64))
+    randomize_norms(ready, pictures(4, 3, 64, 64))
     return ready
 
 
@@ -72,7 +72,7 @@ def test_an_image_is_judged_alike_in_any_batch(model: Segmenter) -> None:
     images = pictures(3, 3, 40, 56)
     with torch.no_grad():
         together, alone = model(images), torch.cat([model(image[None]) for image in images])
-    assert_seen(together)
+    assert_depends_on_image(together)
     assert_same(together, alone)
 
 
@@ -116,7 +116,7 @@ def test_normalisation_is_right_in_every_memory_layout(
     model = made("mobilenet_v3_small", head="lraspp", channels=shape[1])
     image = layout(pictures(*shape))
     before = image.clone()
-    found = model._normalised(image)
+    found = model._normalise(image)
     mean, std = (buffer.flatten().tolist() for buffer in (model.mean, model.std))
     for channel in range(shape[1]):
         expected = (image[:, channel].float() - mean[channel]) / std[channel]

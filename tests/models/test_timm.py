@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from made_models import assert_same, assert_seen, lively, made, pictures
+from made_models import assert_depends_on_image, assert_same, made, pictures, randomize_norms
 
 from segmentation.errors import UserError
 from segmentation.models import load_weights
@@ -28,12 +28,12 @@ def test_features_are_timms_own(name: str, output_stride: int) -> None:
     ours = create(name, output_stride)
     options = {} if output_stride == 32 else {"output_stride": output_stride}
     theirs = timm.create_model(name, features_only=True, **options)
-    lively(theirs, torch.randn(2, 3, 64, 64))
+    randomize_norms(theirs, torch.randn(2, 3, 64, 64))
     ours.load_state_dict({f"net.{key}": value for key, value in theirs.state_dict().items()})
     image = torch.randn(2, 3, 64, 96)
     with torch.no_grad():
         expected, found = theirs(image)[-4:], ours.eval()(image)
-    assert_seen(expected[-1])
+    assert_depends_on_image(expected[-1])
     for stride, values in zip((4, 8, 16, 32), expected, strict=True):
         true = min(stride, output_stride)
         assert ours.strides[stride] == true
@@ -107,7 +107,7 @@ def test_without_timm_the_message_names_the_extra(monkeypatch: pytest.MonkeyPatc
 
 
 def test_trained_weights_bring_their_mean_and_std(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Timm's download is stood in for: a network is not at hand."""
+    """timm's download is replaced, because there is no network."""
     trained = timm.create_model("resnet10t", features_only=True, in_chans=4)
     trained.pretrained_cfg = {**trained.pretrained_cfg, "mean": (0.5, 0.25, 0.75), "std": (0.1, 0.2, 0.4)}
     asked = {}

@@ -1,4 +1,4 @@
-"""Each parameter is in one group, with the rate and the decay of its kind."""
+"""Each parameter is in one group, with the rate and weight decay of that group."""
 
 from copy import deepcopy
 from typing import Any
@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from segmentation.errors import UserError
-from segmentation.optim import OPTIMIZERS, create_optimizer, settle
+from segmentation.optim import OPTIMIZERS, create_optimizer, match_memory_format
 
 
 class Small(nn.Module):
@@ -29,7 +29,7 @@ def groups_of(optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_every_parameter_is_in_the_group_of_its_kind(name: str) -> None:
+def test_every_parameter_is_in_the_right_group(name: str) -> None:
     model = Small()
     optimizer = create_optimizer(name, model, lr=0.1, weight_decay=0.02, backbone_lr_factor=0.25)
     groups = groups_of(optimizer)
@@ -51,7 +51,7 @@ def test_every_parameter_is_in_the_group_of_its_kind(name: str) -> None:
     assert {key: group["weight_decay"] for key, group in groups.items()} == decays
 
 
-def test_frozen_parameters_are_in() -> None:
+def test_frozen_parameters_are_included() -> None:
     model = Small()
     model.backbone.requires_grad_(False)
     assert "backbone" in groups_of(create_optimizer("adamw", model, lr=0.1))
@@ -75,7 +75,7 @@ def test_a_step_moves_every_parameter_down(name: str) -> None:
     assert model(image).square().mean() < loss
 
 
-def test_own_options_arrive() -> None:
+def test_options_of_one_optimizer_are_passed_on() -> None:
     (adam,) = {
         group["betas"] for group in create_optimizer("adam", Small(), lr=0.1, betas=[0.8, 0.9]).param_groups
     }
@@ -109,7 +109,7 @@ def test_a_wrong_option_is_named(name: str, options: dict[str, Any], message: st
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_step_is_the_same_after_the_memory_was_ordered_anew(name: str) -> None:
+def test_a_step_is_the_same_after_a_change_of_memory_format(name: str) -> None:
     image = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
     def step(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -124,7 +124,7 @@ def test_a_step_is_the_same_after_the_memory_was_ordered_anew(name: str) -> None
     second.load_state_dict(first.state_dict())
     after = create_optimizer(name, second, lr=0.01)
     after.load_state_dict(deepcopy(before.state_dict()))
-    settle(after)
+    match_memory_format(after)
     step(first, before)
     step(second, after)
     for own, other in zip(first.parameters(), second.parameters(), strict=True):

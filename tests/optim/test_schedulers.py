@@ -1,4 +1,4 @@
-"""Learning rates by hand and beside PyTorch's own schedulers; warm-up; resuming."""
+"""Learning rates computed by hand and compared with PyTorch's schedulers; warm-up; resuming."""
 
 import copy
 import math
@@ -23,7 +23,7 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "cosine": {},
     "multistep": {"milestones": [2, 5]},
     "poly": {},
-    "onecycle": {},
+    "onecycle": {"warmup_share": 0.3},
     "cyclic": {"max_lr": 1.0, "up_epochs": 2},
     "plateau": {},
 }
@@ -52,7 +52,7 @@ def walk(optimizer: Optimizer, schedulers: list[Any], steps: int) -> list[list[f
 
 
 def curve(name: str, steps: int = STEPS, **options: Any) -> list[float]:
-    """The head's rates; every other group keeps its ratio to it all the way."""
+    """The head's rates; checks that the ratio to the backbone's rate stays the same."""
     optimizer = optimizer_with_backbone()
     entries = build(name, optimizer, **options)
     rates = walk(optimizer, [entry["scheduler"] for entry in entries if entry["interval"] == "step"], steps)
@@ -60,7 +60,7 @@ def curve(name: str, steps: int = STEPS, **options: Any) -> list[float]:
     return [head for head, _ in rates]
 
 
-TWINS: dict[str, tuple[str, dict[str, Any], Callable[[Optimizer], Any]]] = {
+PYTORCH_SCHEDULERS: dict[str, tuple[str, dict[str, Any], Callable[[Optimizer], Any]]] = {
     "cosine": ("cosine", {}, lambda o: lr_scheduler.CosineAnnealingLR(o, STEPS)),
     "multistep": (
         "multistep",
@@ -97,9 +97,9 @@ TWINS: dict[str, tuple[str, dict[str, Any], Callable[[Optimizer], Any]]] = {
 }
 
 
-@pytest.mark.parametrize("twin", TWINS)
+@pytest.mark.parametrize("twin", PYTORCH_SCHEDULERS)
 def test_the_curve_is_that_of_pytorch(twin: str) -> None:
-    name, options, theirs = TWINS[twin]
+    name, options, theirs = PYTORCH_SCHEDULERS[twin]
     optimizer = optimizer_with_backbone()
     expected = walk(optimizer, [theirs(optimizer)], STEPS)
     # PyTorch's cosine and polynomial are recursive and lose a little on the way.
@@ -193,7 +193,7 @@ def is_plateau(scheduler: object) -> bool:
 
 @pytest.mark.parametrize("name", SCHEDULERS)
 @pytest.mark.parametrize(("total_steps", "epochs"), [(math.inf, -1), (math.inf, None), (100, -1), (0, 0)])
-def test_a_run_without_an_end(name: str, total_steps: float, epochs: int | None) -> None:
+def test_a_run_of_unknown_length_is_an_error(name: str, total_steps: float, epochs: int | None) -> None:
     arguments = {"total_steps": total_steps, "epochs": epochs, **MINIMAL[name]}
     if name in ("constant", "plateau"):
         create_schedulers(name, optimizer_with_backbone(), **arguments)
@@ -228,8 +228,8 @@ def test_a_run_without_an_end(name: str, total_steps: float, epochs: int | None)
         ("poly", {"power": 0}, "scheduler.power=0"),
         ("poly", {"power": "steep"}, "scheduler.power=steep"),
         ("onecycle", {"warmup_share": 1}, "scheduler.warmup_share=1"),
-        ("onecycle", {"start_division": 0.5}, "scheduler.start_division=0.5"),
-        ("onecycle", {"final_division": 0}, "scheduler.final_division=0"),
+        ("onecycle", {"warmup_share": 0.3, "start_division": 0.5}, "scheduler.start_division=0.5"),
+        ("onecycle", {"warmup_share": 0.3, "final_division": 0}, "scheduler.final_division=0"),
         ("cyclic", {}, "scheduler.max_lr is missing"),
         ("cyclic", {"max_lr": 0.05}, "scheduler.max_lr=0.05 is not right: it must be above optimizer.lr=0.1"),
         ("cyclic", {"max_lr": 1, "up_epochs": 0}, "scheduler.up_epochs=0"),

@@ -1,4 +1,4 @@
-"""Backbones: any classifier of torchvision's or timm's that has feature maps."""
+"""Backbones: any classifier of torchvision or timm that has feature maps."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -18,15 +18,15 @@ SOURCES: Mapping[str, type[Backbone]] = {"torchvision": TorchvisionBackbone, "ti
 
 
 def create_backbone(section: Mapping[str, Any], *, output_stride: int | None, in_channels: int) -> Backbone:
-    """An untrained backbone: `source` out of `SOURCES`, that library's own `name` for it, and its options.
+    """An untrained backbone: a `source` of `SOURCES`, the `name` that this library uses, and its options.
 
-    `norm_momentum` is the share of a new batch in the running statistics of the batch norms (0..1); None, and
-    without it, the library's. Raises `UserError` for whatever of it is not possible.
+    `norm_momentum` is the weight (0..1) of a new batch in the running statistics of the batch norms; None keeps the
+    library's. Raises `UserError` for a name, option or stride that is not possible.
     """
     options = dict(section)
-    for ours in ("output_stride", "in_channels"):
-        if ours in options:
-            raise UserError(f"There is no option 'backbone.{ours}': the model sets it.")
+    for name in ("output_stride", "in_channels"):
+        if name in options:
+            raise UserError(f"There is no option 'backbone.{name}': the model sets it.")
     source, momentum = options.pop("source", "torchvision"), options.pop("norm_momentum", None)
     backbone = create(
         "backbone", SOURCES, source, output_stride=output_stride, in_channels=in_channels, **options

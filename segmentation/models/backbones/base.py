@@ -1,4 +1,4 @@
-"""What heads and weights know of a backbone."""
+"""The interface of a backbone, shape inference on the meta device, and adaptation to the number of image channels."""
 
 from abc import abstractmethod
 from collections.abc import Iterable
@@ -14,21 +14,18 @@ from torch.overrides import TorchFunctionMode
 
 from segmentation.errors import UserError
 
-# MERGED FROM models/backbones/measure: What a module does to shapes, computed on the meta device: no pixel is touch
-# MERGED FROM models/channels: Weights made for three channels, on images of another number of them.
-
 STRIDES = (4, 8, 16, 32)
-"""The nominal strides: those that the trunk of a classifier has before any dilation."""
+"""The nominal strides of the feature maps: those of a classifier without dilation."""
 
 OUTPUT_STRIDES = (8, 16, 32)
-"""The strides at which the last feature map may come."""
+"""The strides that the last feature map can have."""
 
 
 class Backbone(nn.Module):
     """Feature maps at four nominal strides.
 
-    `channels` and `strides` say for each nominal stride (4, 8, 16, 32) how many channels its feature map has,
-    and at what stride it really comes, which dilation makes smaller.
+    `channels` and `strides` give, for each nominal stride (4, 8, 16, 32), the number of channels of its feature map and
+    its real stride, which dilation makes smaller.
     """
 
     channels: dict[int, int]
@@ -40,17 +37,17 @@ class Backbone(nn.Module):
 
     @abstractmethod
     def key(self, key: str) -> str:
-        """The name here of a tensor that the whole classifier calls `key`."""
+        """The name in this backbone of the tensor that the classifier calls `key`."""
 
     @abstractmethod
     def blocks(self) -> tuple[str, ...]:
-        """The modules that tensors of a trunk belong to; a classifier's other tensors only classify."""
+        """The names of the modules that hold the backbone's tensors; a classifier's other tensors only classify."""
 
 
 def choose_stride(name: str, output_stride: int | None, possible: tuple[int, ...]) -> int:
-    """`output_stride`; for None the usual 16 where it is possible, else the finest.
+    """`output_stride`; None is the usual 16 if possible, else the finest.
 
-    Raises `UserError` where it is not among the possible ones.
+    Raises `UserError` unless it is one of the possible strides.
     """
     if output_stride is None:
         return 16 if 16 in possible else min(possible)
@@ -64,33 +61,34 @@ def choose_stride(name: str, output_stride: int | None, possible: tuple[int, ...
     return output_stride
 
 
-# Different, so that the axes can be told apart.
-_HEIGHT, _WIDTH = 256, 320
+# Shape inference
+
+_HEIGHT, _WIDTH = 256, 320  # different, so that the axes can be told apart
 
 
 @dataclass(frozen=True)
-class Measure:
-    """A feature map: the image's pixels to one of its cells, and where it keeps its channels."""
+class FeatureShape:
+    """A feature map: image pixels per cell, channels, and which axis holds the channels."""
 
     stride: int
     channels: int
-    channels_last: bool  # (B, H, W, C), as transformers have it
+    channels_last: bool  # (B, H, W, C), as in transformers
 
     @classmethod
-    def of(cls, values: Tensor) -> "Measure":
-        """The measure of what became of a `blank` image."""
+    def of(cls, values: Tensor) -> "FeatureShape":
+        """The shape of a feature map of a `meta_image`."""
         channels_last = values.shape[1] * _WIDTH == values.shape[2] * _HEIGHT
         height, channels = (values.shape[1], values.shape[3]) if channels_last else values.shape[2:0:-1]
         return cls(_HEIGHT // height, channels, channels_last)
 
 
-def blank(in_channels: int) -> Tensor:
-    """An image (1, C, 256, 320) without pixels."""
+def meta_image(in_channels: int) -> Tensor:
+    """An image (1, C, 256, 320) on the meta device: a shape without pixels."""
     return torch.empty(1, in_channels, _HEIGHT, _WIDTH, device="meta")
 
 
-def on_meta(module: nn.Module, values: Tensor) -> Tensor | list[Tensor]:
-    """What `module` would make of the values, without its weights being copied or its state changed."""
+def run_on_meta(module: nn.Module, values: Tensor) -> Tensor | list[Tensor]:
+    """`module(values)` on the meta device; its weights are not copied and its state does not change."""
     state: Iterable[tuple[str, Tensor]] = chain(module.named_parameters(), module.named_buffers())
     result: Tensor | list[Tensor] = functional_call(
         module, {name: value.to("meta") for name, value in state}, (values,)
@@ -98,20 +96,20 @@ def on_meta(module: nn.Module, values: Tensor) -> Tensor | list[Tensor]:
     return result
 
 
-def measure_chain(blocks: nn.ModuleDict, in_channels: int) -> dict[str, Measure]:
-    """Stride and channels behind each block of a chain, in order."""
-    values, measured = blank(in_channels), {}
-    with _ShapesAlone():
+def infer_shapes(blocks: nn.ModuleDict, in_channels: int) -> dict[str, FeatureShape]:
+    """The feature map behind each of the `blocks`, which are called one after another."""
+    values, shapes = meta_image(in_channels), {}
+    with _SkipShapeless():
         for name, block in blocks.items():
-            passed = on_meta(block, values)
-            assert isinstance(passed, Tensor)
-            values = passed
-            measured[name] = Measure.of(values)
-    return measured
+            output = run_on_meta(block, values)
+            assert isinstance(output, Tensor)
+            values = output
+            shapes[name] = FeatureShape.of(values)
+    return shapes
 
 
-class _ShapesAlone(TorchFunctionMode):
-    """Leaves out what keeps shapes as they are: most of the time would be spent on batch norms."""
+class _SkipShapeless(TorchFunctionMode):
+    """Skips operations that do not change shapes: otherwise most of the time goes into batch norms."""
 
     _KEEP = frozenset(
         getattr(functional, name)
@@ -122,8 +120,11 @@ class _ShapesAlone(TorchFunctionMode):
         return args[0] if func in self._KEEP else func(*args, **(kwargs or {}))
 
 
-def widen_input(trunk: nn.Module, in_channels: int) -> None:
-    """Makes the first convolution of `trunk` take that many channels, in place, from its own filters."""
+# Image channels
+
+
+def set_in_channels(trunk: nn.Module, in_channels: int) -> None:
+    """Changes the first convolution of `trunk`, in place, to take `in_channels`, with filters made from its own."""
     first = next(layer for layer in trunk.modules() if isinstance(layer, nn.Conv2d))
     if first.in_channels != in_channels:
         first.weight = nn.Parameter(adapt_filters(first.weight.detach(), in_channels))
@@ -131,17 +132,17 @@ def widen_input(trunk: nn.Module, in_channels: int) -> None:
 
 
 def adapt_filters(weight_OCHW: Tensor, in_channels: int) -> Tensor:
-    """A first convolution's weights (O, C, h, w) for `in_channels` images: trained filters are kept.
+    """Weights (O, C, h, w) of a first convolution for images of `in_channels`, so that trained filters are kept.
 
-    One channel gets their sum: grey images are then seen as their three equal channels were. More are the
-    old ones in turn (of RGB: R, G, B, R, ...), scaled so that the answer keeps its size.
+    One channel gets the sum of the filters: a grey image gives the same result as its three equal channels did. More
+    channels repeat them in order (of RGB: R, G, B, R, ...), scaled so that the output keeps its magnitude.
     """
     given = weight_OCHW.shape[1]
     if in_channels == 1:
         return weight_OCHW.sum(1, keepdim=True)
-    return in_turn(weight_OCHW, in_channels, dim=1) * (given / in_channels)
+    return repeat_channels(weight_OCHW, in_channels, dim=1) * (given / in_channels)
 
 
-def in_turn(values: Tensor, count: int, *, dim: int = 0) -> Tensor:
-    """`count` entries along `dim`: those given, over and over."""
+def repeat_channels(values: Tensor, count: int, *, dim: int = 0) -> Tensor:
+    """`count` entries along `dim`: the given ones, repeated in order."""
     return values.index_select(dim, torch.arange(count, device=values.device) % values.shape[dim])

@@ -1,7 +1,7 @@
-"""Torchvision's classifiers as backbones.
+"""torchvision's classifiers as backbones.
 
-Nothing about one is typed in: its blocks come from the module itself, their strides and channels are measured
-on the meta device, which computes shapes alone.
+No classifier is described by hand: its blocks come from the module itself, their strides and channels from shape
+inference on the meta device.
 """
 
 import re
@@ -19,90 +19,81 @@ from segmentation.models.backbones.base import (
     STRIDES,
     Backbone,
     choose_stride,
-    measure_chain,
-    widen_input,
+    infer_shapes,
+    set_in_channels,
 )
 from segmentation.models.backbones.dilation import can_dilate, dilate
-
-# MERGED FROM models/backbones/blocks: A torchvision classifier taken apart: the chain of blocks that gives feature
 
 _FAMILIES = (
     *("convnext", "densenet", "efficientnet", "mnasnet", "mobilenet", "regnet", "resnet", "resnext"),
     *("shufflenet", "swin", "vgg", "wide_resnet"),
 )
-# Where the blocks lie, if not at the top, and what stands behind them.
-_CONTAINERS = ("features", "layers", "trunk_output")
-# Published DenseNets are older than its names; torchvision, too, renames them as it loads them.
+_CONTAINERS = ("features", "layers", "trunk_output")  # modules that hold the blocks, in some families
+_CLASSIFYING = ("avgpool", "classifier", "fc", "flatten", "head", "permute")  # modules behind the blocks
+# Published DenseNet weights have older names; torchvision renames them in the same way when it loads them.
 _OLD_DENSE = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
-_BEHIND = ("avgpool", "classifier", "fc", "flatten", "head", "permute")
 
 
-def trunk_names() -> Sequence[str]:
-    """Torchvision's names of the classifiers that can be a backbone.
+def backbone_names() -> Sequence[str]:
+    """torchvision's names of the classifiers that can be a backbone.
 
-    Not among them: AlexNet, GoogLeNet, Inception and SqueezeNet, whose maps do not halve from stride to stride;
-    ViT, which has one stride alone; MaxViT, whose attention is built for one image size.
+    Not among them: AlexNet, GoogLeNet, Inception and SqueezeNet, whose feature maps do not halve from stride to stride;
+    ViT, which has a single stride; MaxViT, whose attention is built for one image size.
     """
     names = list_models(module=torchvision.models)
     return [name for name in names if name.startswith(_FAMILIES)]
 
 
 def create_blocks(name: str) -> dict[str, nn.Module]:
-    """The untrained blocks of a classifier in order, under torchvision's names for them.
+    """The untrained blocks of a classifier in order, with torchvision's names.
 
-    Raises `UserError` for a name that `trunk_names` does not hold.
+    Raises `UserError` for a name that is not one of `backbone_names`.
     """
-    if name not in trunk_names():
-        raise UserError(f"backbone.name={name} is unknown.{closest(name, trunk_names())}")
+    if name not in backbone_names():
+        raise UserError(f"backbone.name={name} is unknown.{closest(name, backbone_names())}")
     with torch.device("cpu"):  # RegNet computes its widths with tensors
         classifier = get_model(name, weights=None)
     blocks: dict[str, nn.Module] = {}
     for key, child in classifier.named_children():
         if key in _CONTAINERS:
             blocks.update(child.named_children())
-        elif key not in _BEHIND:
+        elif key not in _CLASSIFYING:
             blocks[key] = child
     if name.startswith("densenet"):
-        blocks["relu5"] = nn.ReLU()  # its classifier has this one in `forward`
+        blocks["relu5"] = nn.ReLU()  # the classifier calls it in `forward`
     return blocks
-
-
-def block_key(key: str) -> str:
-    """A tensor's name in the classifier -> its name in the chain of blocks."""
-    container, _, rest = key.partition(".")
-    return _OLD_DENSE.sub(r"\1\2", rest if container in _CONTAINERS else key)
 
 
 Taps = Literal["last", "first"]
 
 
 class TorchvisionBackbone(Backbone, nn.ModuleDict):
-    """A chain of blocks, named as torchvision names them.
+    """Blocks that are called one after another, with torchvision's names.
 
-    `output_stride` is 8, 16 or 32; None takes 16 where the trunk can do it, else the finest that it can.
-    `taps` says which block gives the features of strides 4, 8 and 16: the last one of that stride (None too),
-    or the first one, as torchvision's own LR-ASPP has it. Those of 32 always come from the last.
+    `output_stride` is 8, 16 or 32; None is 16 if the backbone can do it, else the finest that it can.
+    `taps` says which block gives the features of strides 4, 8 and 16: the last one of that stride (also for None),
+    or the first one, as in torchvision's LR-ASPP. The features of stride 32 always come from the last block.
 
-    Raises `UserError` for a name and for a stride that the trunk cannot give.
+    Raises `UserError` for an unknown name and for a stride that the backbone cannot give.
     """
 
     def __init__(
         self, *, name: str, output_stride: int | None = None, in_channels: int = 3, taps: Taps | None = None
     ) -> None:
         super().__init__(create_blocks(name))
-        widen_input(self, in_channels)
+        set_in_channels(self, in_channels)
         self.eval()
-        actual = measure_chain(self, in_channels)
-        nominal = {block: each.stride for block, each in actual.items()}
-        output_stride = choose_stride(name, output_stride, _possible(self, nominal))
+        shapes = infer_shapes(self, in_channels)
+        nominal = {block: shape.stride for block, shape in shapes.items()}
+        output_stride = choose_stride(name, output_stride, _possible_strides(self, nominal))
         if output_stride < max(nominal.values()):
-            # Torchvision trained its MobileNetV3 with dilation in the strided convolution itself.
+            # torchvision trained its MobileNetV3 with dilation in the strided convolution itself.
             dilate(self, nominal, output_stride, dilate_strided=name.startswith("mobilenet_v3"))
-            actual = measure_chain(self, in_channels)
+            shapes = infer_shapes(self, in_channels)
         tapped = _tapped(nominal, taps)
-        self._taps = {block: (stride, actual[block].channels_last) for stride, block in tapped.items()}
-        self.strides = {stride: actual[block].stride for stride, block in tapped.items()}
-        self.channels = {stride: actual[block].channels for stride, block in tapped.items()}
+        self._taps = {block: (stride, shapes[block].channels_last) for stride, block in tapped.items()}
+        self.strides = {stride: shapes[block].stride for stride, block in tapped.items()}
+        self.channels = {stride: shapes[block].channels for stride, block in tapped.items()}
         self.train()
 
     def forward(self, image_BCHW: Tensor) -> dict[int, Tensor]:
@@ -117,14 +108,15 @@ class TorchvisionBackbone(Backbone, nn.ModuleDict):
 
     def key(self, key: str) -> str:
         """The name here of a tensor of torchvision's classifier."""
-        return block_key(key)
+        container, _, rest = key.partition(".")
+        return _OLD_DENSE.sub(r"\1\2", rest if container in _CONTAINERS else key)
 
     def blocks(self) -> tuple[str, ...]:
-        """The chain's links."""
+        """The names of the blocks."""
         return tuple(self)
 
 
-def _possible(blocks: nn.ModuleDict, strides: Mapping[str, int]) -> tuple[int, ...]:
+def _possible_strides(blocks: nn.ModuleDict, strides: Mapping[str, int]) -> tuple[int, ...]:
     finest, before = min(OUTPUT_STRIDES), 1
     for name, block in blocks.items():
         if strides[name] > before and not can_dilate(block):

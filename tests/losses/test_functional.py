@@ -1,7 +1,7 @@
-"""Losses by hand, and beside those of segmentation_models_pytorch where the definitions agree.
+"""Losses computed by hand, and compared with segmentation_models_pytorch where the definitions agree.
 
-The comparison is made without ignored pixels: there the other's focal loss and label smoothing divide by
-all pixels. And with every class present, for it counts an absent class as a loss of zero.
+The comparison has no ignored pixels, because its focal loss and label smoothing then divide by all pixels, and every
+class is present, because it counts an absent class as a loss of zero.
 """
 
 import math
@@ -19,7 +19,7 @@ LOG2, LOG3, LOG4 = math.log(2), math.log(3), math.log(4)
 
 
 def row(*pixels: tuple[float, ...]) -> Tensor:
-    """Logits (1, K, 1, N) from the logits of each of N pixels."""
+    """Logits (1, K, 1, N) from the logits of N pixels."""
     return torch.tensor(pixels).T[None, :, None]
 
 
@@ -110,7 +110,7 @@ def test_false_alarms_cost_something_where_there_is_no_foreground(name: str, exp
     assert gradient[0, 0, 0, 0] > 0
 
 
-TWINS: dict[str, tuple[dict[str, float], Callable[[str], nn.Module]]] = {
+SMP_LOSSES: dict[str, tuple[dict[str, float], Callable[[str], nn.Module]]] = {
     "dice": ({}, lambda mode: smp.DiceLoss(mode)),
     "dice smooth": ({"smooth": 0.7}, lambda mode: smp.DiceLoss(mode, smooth=0.7)),
     "tversky jaccard": ({"alpha": 1, "beta": 1}, lambda mode: smp.JaccardLoss(mode)),
@@ -121,10 +121,10 @@ TWINS: dict[str, tuple[dict[str, float], Callable[[str], nn.Module]]] = {
 }
 
 
-@pytest.mark.parametrize("twin", TWINS)
+@pytest.mark.parametrize("twin", SMP_LOSSES)
 @pytest.mark.parametrize("mode", ["binary", "multiclass"])
 def test_the_value_is_that_of_segmentation_models_pytorch(twin: str, mode: str) -> None:
-    options, theirs = TWINS[twin]
+    options, theirs = SMP_LOSSES[twin]
     binary, classes = mode == "binary", 2 if mode == "binary" else 5
     generator = torch.Generator().manual_seed(0)
     logits = 2 * torch.randn(3, 1 if binary else classes, 8, 9, generator=generator)

@@ -1,4 +1,4 @@
-"""Compiled models compute what they did before. But for one small model kernels are left out: they take minutes."""
+"""Compiled models give the same results. Kernels take minutes, so only one small model is compiled to real ones."""
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from made_models import assert_same, assert_seen, lively, made, pictures
+from made_models import assert_depends_on_image, assert_same, made, pictures, randomize_norms
 from torch import Tensor, nn
 from torch._dynamo.backends.debugging import aot_eager
 from torch._dynamo.utils import counters
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor 
 
 @pytest.fixture
 def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
-    """The graphs that torch.compile made, run by torch's own operations."""
+    """The graphs that torch.compile made; they are run by torch's own operations."""
     graphs: list[Any] = []
 
     def backend(graph: Any, examples: Any) -> Callable[..., Any]:
@@ -55,9 +55,9 @@ def test_training_has_the_same_gradients(backbone: str, head: str, traced: list[
     assert list(other.state_dict()) == list(model.state_dict())
     images = pictures(2, 3, 64, 64)
     expected, found = (gradients(one, images) for one in (model, other))
-    assert len(traced) == 4  # the first try, the backbone, two heads: none of them in pieces
+    assert len(traced) == 4  # the compiler check, the backbone, two heads: one graph each
     assert list(found) == list(expected)
-    # All at once: some are nothing but rounding, as of a bias before a batch norm.
+    # All together: some gradients are pure rounding, such as that of a bias before a batch norm.
     assert_same(
         *(torch.cat([one.flatten() for one in all_.values()]) for all_ in (found, expected)), within=1e-9
     )
@@ -65,19 +65,19 @@ def test_training_has_the_same_gradients(backbone: str, head: str, traced: list[
 
 def test_inference_gives_the_same_answer_at_any_size(traced: list[Any]) -> None:
     model = made("resnet18", head="lraspp")
-    lively(model, pictures(4, 3, 64, 64))
+    randomize_norms(model, pictures(4, 3, 64, 64))
     other = compile_whole(deepcopy(model), CPU)
     with torch.inference_mode():
         for shape in ((2, 3, 64, 64), (3, 3, 49, 67)):
             images = pictures(*shape)
             expected = model(images)
-            assert_seen(expected)
+            assert_depends_on_image(expected)
             assert_same(other(images), expected, within=1e-5)
     assert len(traced) > 1
 
 
 def test_many_models_are_compiled_in_one_process(traced: list[Any]) -> None:
-    """torch counts what it compiled by the code that they share, and soon stops."""
+    """torch limits the compiled versions of one piece of code, which these models share."""
     for number in range(12):
         model = nn.Sequential(*(nn.Conv2d(3, 3, 1) for _ in range(number + 1)))
         run = compile_whole(model, CPU)
@@ -86,9 +86,9 @@ def test_many_models_are_compiled_in_one_process(traced: list[Any]) -> None:
         assert len(traced) == before + 1
 
 
-def test_on_a_processor_the_weights_are_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With real kernels: some 20 seconds. Batch norms go into convolutions, and weights are packed."""
-    # Inductor compiles in processes of its own, which would outlive the test; one model is not worth them.
+def test_on_a_cpu_the_weights_are_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With real kernels, about 20 seconds: batch norms are folded into convolutions, and weights are packed."""
+    # Inductor would start compile processes that outlive the test.
     monkeypatch.setattr(inductor, "compile_threads", 1)
     torch.compiler.reset()
     counters["inductor"].clear()
@@ -102,28 +102,28 @@ def test_on_a_processor_the_weights_are_frozen(monkeypatch: pytest.MonkeyPatch) 
         nn.Conv2d(8, 4, 1),
     ).to(memory_format=torch.channels_last)
     images = torch.rand(2, 3, 24, 32).to(memory_format=torch.channels_last)
-    lively(model, images)
+    randomize_norms(model, images)
     run = compile_whole(model, CPU)
     with torch.inference_mode():
         expected = model(images)
-        assert_seen(expected)
+        assert_depends_on_image(expected)
         found = run(images)
     torch.testing.assert_close(found.softmax(1), expected.softmax(1), rtol=0, atol=1e-4)
     assert counters["inductor"]["binary_folding"] > 0
     if torch.backends.mkldnn.is_available():
         assert counters["inductor"]["mkldnn_conv_weight_pack_matcher_count"] == 3
-    # The model itself still learns, and Inductor's setting is what it was.
+    # The model can still be trained, and Inductor's setting is restored.
     assert not inductor.freezing
     model.train()(images).sum().backward()
     torch.compiler.reset()
 
 
-def test_torch_knows_the_options() -> None:
-    assert set(compile._GRAPHS) <= set(torch._inductor.list_options())
+def test_inductor_has_these_options() -> None:
+    assert set(compile._GPU_OPTIONS) <= set(torch._inductor.list_options())
 
 
 @pytest.mark.parametrize("make", [compile_parts, compile_whole])
-def test_without_a_compiler_nothing_is_begun(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_compiler_is_an_error(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> Any:
         raise RuntimeError("No working C++ compiler found\nand much more")
 

@@ -1,4 +1,6 @@
-"""What holds for every loss, binary or not."""
+"""Properties of every loss, binary or not, and errors for invalid options."""
+
+from typing import Any
 
 import pytest
 import torch
@@ -6,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from segmentation.functional import Decision
+from segmentation.errors import UserError
 from segmentation.losses import LOSSES, create_loss
+from segmentation.models import Decision
 from segmentation.types import IGNORE_INDEX
 
 KINDS = {"binary": (True, 2), "multiclass": (False, 4)}
@@ -51,7 +54,7 @@ def value_and_gradient(loss: torch.nn.Module, logits: Tensor, mask: Tensor) -> t
 @every_kind
 @settings(deadline=None, max_examples=12)
 @given(seed=st.integers(0, 10**6), ignored=st.floats(0, 0.95), weighted=st.booleans())
-def test_ignored_pixels_are_as_good_as_removed(
+def test_ignored_pixels_have_the_effect_of_removed_ones(
     name: str, options: dict[str, float], kind: str, seed: int, ignored: float, weighted: bool
 ) -> None:
     binary, classes = KINDS[kind]
@@ -99,7 +102,7 @@ def test_extreme_logits_stay_finite(name: str, options: dict[str, float], kind: 
 @every_kind
 @settings(deadline=None, max_examples=5)
 @given(seed=st.integers(0, 10**6))
-def test_where_a_pixel_lies_does_not_matter(
+def test_the_order_of_pixels_does_not_matter(
     name: str, options: dict[str, float], kind: str, seed: int
 ) -> None:
     binary, classes = KINDS[kind]
@@ -149,7 +152,7 @@ def test_half_precision_logits_give_a_single_precision_loss(
 
 @every_loss
 @every_kind
-def test_a_mask_of_any_integer_type_is_right(name: str, options: dict[str, float], kind: str) -> None:
+def test_a_mask_can_have_any_integer_type(name: str, options: dict[str, float], kind: str) -> None:
     binary, classes = KINDS[kind]
     logits, mask = data(kind, 4, ignored=0.2)
     loss = create_loss(name, binary=binary, classes=classes, **options)
@@ -172,7 +175,7 @@ def test_only_the_ratio_of_class_weights_matters(name: str, options: dict[str, f
 
 @pytest.mark.parametrize("name", ["bce", "cross_entropy", "focal"])
 @every_kind
-def test_pixels_of_a_class_without_weight_are_as_good_as_ignored(name: str, kind: str) -> None:
+def test_pixels_of_a_class_without_weight_have_the_effect_of_ignored_ones(name: str, kind: str) -> None:
     binary, classes = KINDS[kind]
     logits, mask = data(kind, 6, ignored=0.2)
     loss = create_loss(name, binary=binary, classes=classes, class_weights=[0.0, *[1.0] * (classes - 1)])
@@ -184,3 +187,42 @@ def test_pixels_of_a_class_without_weight_are_as_good_as_ignored(name: str, kind
 def test_a_loss_adds_nothing_to_a_checkpoint() -> None:
     for name in LOSSES:
         assert not create_loss(name, binary=False, classes=3, class_weights=[1, 2, 3]).state_dict()
+
+
+# Invalid options.
+
+WRONG = [
+    ("dise", {}, "loss=dise is unknown. Did you mean 'dice'?"),
+    ("focal", {"gama": 2}, "There is no option 'loss.gama'. Did you mean 'gamma'?"),
+    ("dice", {"gamma": 2}, "There is no option 'loss.gamma'"),
+    ("focal", {"gamma": "much"}, "loss.gamma=much"),
+    ("focal", {"gamma": -1}, "loss.gamma=-1"),
+    ("focal", {"gamma": float("nan")}, "loss.gamma=nan"),
+    ("focal", {"alpha": 1.5}, "loss.alpha=1.5"),
+    ("cross_entropy", {"label_smoothing": 1.1}, "loss.label_smoothing=1.1"),
+    ("bce", {"label_smoothing": -0.1}, "loss.label_smoothing=-0.1"),
+    ("dice", {"smooth": -1}, "loss.smooth=-1"),
+    ("tversky", {"alpha": -0.5}, "loss.alpha=-0.5"),
+    ("tversky", {"alpha": 0, "beta": 0}, "loss.alpha and loss.beta: all zero"),
+    ("bce_dice", {"dice_weight": -1}, "loss.dice_weight=-1"),
+    ("ce_dice", {"pixel_weight": 0, "dice_weight": 0}, "loss.pixel_weight and loss.dice_weight: all zero"),
+    ("lovasz", {"class_weights": [1, 2]}, "loss.class_weights=[1.0, 2.0] must have 3 numbers"),
+    ("bce", {"class_weights": [1, -1, 1]}, "loss.class_weights=-1"),
+    ("bce", {"class_weights": [0, 0, 0]}, "loss.class_weights: all zero"),
+    ("bce", {"class_weights": "heavy"}, "loss.class_weights=heavy"),
+    ("ce_dice", {"class_weights": [1]}, "loss.class_weights=[1.0] must have 3 numbers"),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "message"), WRONG)
+def test_a_wrong_option_is_named(name: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        create_loss(name, binary=False, classes=3, **options)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+def test_binary_data_have_two_weights() -> None:
+    create_loss("dice", binary=True, classes=2, class_weights=[1, 2])
+    with pytest.raises(UserError, match="must have 2 numbers"):
+        create_loss("dice", binary=True, classes=2, class_weights=[1])

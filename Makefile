@@ -1,4 +1,4 @@
-# `make help` lists what there is. Everything runs in .venv, which the first call sets up.
+# `make help` lists the targets. Everything runs in .venv, which the first call sets up.
 ARGS ?=
 PYTHON ?= $(shell for python in python3 python3.12 python3.11 python3.13; do \
 	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \

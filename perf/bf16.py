@@ -1,4 +1,4 @@
-"""bf16 convolutions on a CPU without bf16: at the speed of fp32, and rounded as hardware with bf16 rounds them."""
+"""Emulates bf16 convolutions on processors without bf16: computed in fp32, rounded as bf16 hardware rounds."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -12,17 +12,17 @@ from segmentation.environment import choose_precision
 _CONVOLUTIONS = (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default)
 
 
-def bf16(device: str) -> AbstractContextManager[object]:
-    """A context in which bf16-mixed is fast enough to train: nothing on hardware with bf16, else `Widened`."""
+def fast_bf16(device: str) -> AbstractContextManager[object]:
+    """A context in which bf16-mixed is fast enough: nothing if the hardware has bf16, else `EmulatedBF16`."""
     native = choose_precision("auto", torch.device(device)) == "bf16-mixed"
-    return nullcontext() if native else Widened()
+    return nullcontext() if native else EmulatedBF16()
 
 
-class Widened(TorchDispatchMode):
-    """Convolutions of bf16 values are computed in fp32 and rounded to bf16.
+class EmulatedBF16(TorchDispatchMode):
+    """Computes convolutions of bf16 values in fp32 and rounds the results to bf16.
 
-    CPUs with bf16 do the same, because they add in fp32; only the order of the sums differs. torch's own implementation
-    for other CPUs takes about ten times as long.
+    Processors with bf16 do the same (their sums are fp32), except for the order of the sums. On other processors
+    torch's own bf16 convolutions take about ten times as long.
     """
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

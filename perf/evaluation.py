@@ -1,11 +1,11 @@
-"""Evaluation: images a second with all binary scores and curves, and memory by the number of images.
+"""Evaluation with all binary scores and curves: images per second, and memory by the number of images.
 
     python perf/evaluation.py
     python perf/evaluation.py --counts 100 1000 10000
 
-The tutorial collects all pixels and calls scikit-learn; evaluate.py counts. Both read the same JPEGs of the size
-that the model sees and use the same weights. The forward pass alone is ours on batches that already lie there.
-Memory is the peak of a process of its own for each count, on the same images under many names.
+The tutorial collects all pixels and calls scikit-learn; evaluate.py counts. Both read the same JPEGs, which already
+have the size that the model sees, and use the same weights. "Forward pass alone" is our model on a batch in memory.
+Memory is the peak of a separate process for each count; its images are links to the same few files.
 """
 
 import json
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from measure import ROOT, alternate, begin, comparison, markdown, options, ratio, show
+from measure import ROOT, alternate, comparison, markdown, options, parse, print_table, ratio
 
 _BATCH = 8
 _WATCHED = (
@@ -28,30 +28,30 @@ _WATCHED = (
 
 
 def main() -> None:
-    """Prints both tables."""
+    """Print both tables."""
     parser = options(__doc__ or "", rounds=3)
     parser.add_argument("--backbone", default="mobilenetv3_small")
     parser.add_argument("--size", type=int, nargs=2, default=(256, 256), metavar=("HEIGHT", "WIDTH"))
-    parser.add_argument("--images", type=int, default=128, help="of which speed is taken")
-    parser.add_argument("--counts", type=int, nargs="*", default=(100, 1000), help="of which memory is taken")
+    parser.add_argument("--images", type=int, default=128, help="number of images for the speed")
     parser.add_argument(
-        "--compile", action="store_true", help="ours by torch.compile, on a GPU as CUDA graphs"
+        "--counts", type=int, nargs="*", default=(100, 1000), help="numbers of images for the memory"
     )
-    chosen = begin(parser)
+    parser.add_argument("--compile", action="store_true", help="compile our model; on a GPU with CUDA graphs")
+    args = parse(parser)
     with TemporaryDirectory() as folder:
-        contenders, checkpoint = _contenders(Path(folder), chosen)
-        rates = alternate(contenders, chosen.rounds)
-        rows = [_watch(checkpoint, Path(folder), count) for count in chosen.counts]
+        contenders, checkpoint = _contenders(Path(folder), args)
+        rates = alternate(contenders, args.rounds)
+        rows = [_watch(checkpoint, Path(folder), count) for count in args.counts]
     aside = 1 - ratio(rates, "evaluate.py", "forward pass alone")
-    table = comparison(rates, ("tutorial",), "images/s", chosen.device)
+    table = comparison(rates, ("tutorial",), "images/s", args.device)
     memory = markdown(["images", "seconds", "images/s", "peak MB"], rows)
-    show(
+    print_table(
         f"{table}\n\n{memory}" if rows else table,
-        f"{chosen.backbone}, {chosen.images} images. All but the forward pass: {aside:.0%} of evaluate.py's time.",
+        f"{args.backbone}, {args.images} images. Time not in the forward pass: {aside:.0%} of evaluate.py.",
     )
 
 
-def _contenders(folder: Path, chosen: Namespace) -> tuple[dict[str, Callable[[], float]], Path]:
+def _contenders(folder: Path, args: Namespace) -> tuple[dict[str, Callable[[], float]], Path]:
     import ours
     import tutorial
     from photographs import make_folder
@@ -62,16 +62,16 @@ def _contenders(folder: Path, chosen: Namespace) -> tuple[dict[str, Callable[[],
     from segmentation.config import read_evaluation_settings
     from segmentation.evaluate import evaluate_split, open_context
 
-    size, count = tuple(chosen.size), chosen.images
+    size, count = tuple(args.size), args.images
     root = make_folder(folder / "data", train=64, test=count, height=size[0], width=size[1])
-    plain = tutorial.settled(chosen.backbone, root / "train", size, chosen.device)
-    config = ours.configure(root, chosen.backbone, size=size, batch_size=_BATCH)
+    plain = tutorial.trained(args.backbone, root / "train", size, args.device)
+    config = ours.configure(root, args.backbone, size=size, batch_size=_BATCH)
     checkpoint = ours.save_checkpoint(config, plain, folder / "model.ckpt")
     loader = DataLoader(tutorial.Pictures(root / "test", size), batch_size=_BATCH)
     settings = read_evaluation_settings(
         compose("evaluate", f"checkpoint='{checkpoint}'", f"batch_size={_BATCH}")
     )
-    predictor = segmentation.load(checkpoint, compile=chosen.compile)
+    predictor = segmentation.load(checkpoint, compile=args.compile)
     context = open_context(checkpoint, settings)
     batch = next(iter(ours.data(config).test_dataloader()))["image"]
 
@@ -83,7 +83,7 @@ def _contenders(folder: Path, chosen: Namespace) -> tuple[dict[str, Callable[[],
         evaluate_split(predictor, context, settings, None)[0].curves()
 
     contenders: dict[str, Callable[[], object]] = {
-        "tutorial": lambda: tutorial.evaluate(plain, loader, chosen.device),
+        "tutorial": lambda: tutorial.evaluate(plain, loader, args.device),
         "evaluate.py": own,
         "forward pass alone": forward,
     }
@@ -100,7 +100,7 @@ def _timed(call: Callable[[], object], images: int) -> Callable[[], float]:
 
 
 def _watch(checkpoint: Path, folder: Path, count: int) -> list[str]:
-    """Seconds of the pass over the images and the peak of resident memory, of a process as a user starts it."""
+    """Run evaluate.py as a user would: a row with its seconds and its peak of resident memory."""
     output = folder / f"of_{count}"
     options = (f"checkpoint='{checkpoint}'", f"output='{output}'", "dataset=binary", "dataset.threshold=127")
     root = _repeated(folder / "data", folder / f"data_{count}", count)
@@ -112,7 +112,7 @@ def _watch(checkpoint: Path, folder: Path, count: int) -> list[str]:
 
 
 def _repeated(root: Path, target: Path, count: int) -> Path:
-    """The data of `root`, its test images under so many names."""
+    """A folder with the data of `root` and `count` links to its test images."""
     for split in ("train", "val"):
         (target / split).mkdir(parents=True)
         for kind in ("images", "masks"):

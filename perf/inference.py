@@ -3,7 +3,7 @@
     python perf/inference.py --compile
     python perf/inference.py --backbones resnet50 --size 512 512
 
-All contenders have the same weights. Images lie decoded in memory; the time is from pixels to probabilities. Ours runs
+All contenders have the same weights. Images are decoded in memory; the time is from pixels to probabilities. Ours runs
 in fp32 and, if the hardware has it, in reduced precision, each also compiled with `--compile` (on a CPU with Inductor's
 freezing, on a GPU with CUDA graphs). Below the table: the largest difference in probability to the tutorial's model,
 and how many pixels get the same label.
@@ -16,37 +16,39 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from measure import NOT_RUN, alternate, begin, comparison, options, show
+from measure import NOT_RUN, alternate, comparison, options, parse, print_table
 
 TUTORIAL = "torchvision"
 
 
 def main() -> None:
-    """Prints a table for each backbone."""
+    """Print a table for each backbone."""
     parser = options(__doc__ or "")
     parser.add_argument("--backbones", nargs="+", default=["mobilenetv3_small", "resnet50"])
     parser.add_argument("--size", type=int, nargs=2, default=(256, 256), metavar=("HEIGHT", "WIDTH"))
-    parser.add_argument("--images", type=int, default=16, help="per turn")
+    parser.add_argument("--images", type=int, default=16, help="images per round")
     parser.add_argument(
-        "--reduced", default="auto", help="precision: bf16-mixed, 16-mixed; auto: the hardware's"
+        "--reduced",
+        default="auto",
+        help="reduced precision: bf16-mixed or 16-mixed; auto: what the hardware supports",
     )
     parser.add_argument(
-        "--compile", action="store_true", help="ours also by torch.compile, which takes minutes first"
+        "--compile", action="store_true", help="also measure our model compiled; that takes minutes first"
     )
-    chosen = begin(parser)
+    args = parse(parser)
     tables, notes = [], []
-    for backbone in chosen.backbones:
+    for backbone in args.backbones:
         with TemporaryDirectory() as folder:
-            contenders, agreement = _contenders(Path(folder), backbone, chosen)
-        rates = alternate(contenders, chosen.rounds)
-        tables.append(f"{backbone}:\n\n" + comparison(rates, (TUTORIAL,), "images/s", chosen.device))
+            contenders, agreement = _contenders(Path(folder), backbone, args)
+        rates = alternate(contenders, args.rounds)
+        tables.append(f"{backbone}:\n\n" + comparison(rates, (TUTORIAL,), "images/s", args.device))
         notes += [f"{backbone}, {note}" for note in agreement]
-    height, width = chosen.size
-    show("\n\n".join(tables), f"{height}x{width}, batch 1.", *notes)
+    height, width = args.size
+    print_table("\n\n".join(tables), f"{height}x{width}, batch 1.", *notes)
 
 
 def _contenders(
-    folder: Path, backbone: str, chosen: Namespace
+    folder: Path, backbone: str, args: Namespace
 ) -> tuple[dict[str, Callable[[], float]], list[str]]:
     import ours
     import torch
@@ -56,16 +58,16 @@ def _contenders(
     import segmentation
     from segmentation.environment import choose_precision
 
-    size = tuple(chosen.size)
-    root = make_folder(folder / "data", train=64, test=chosen.images)
-    plain = tutorial.settled(backbone, root / "train", size, chosen.device)
+    size = tuple(args.size)
+    root = make_folder(folder / "data", train=64, test=args.images)
+    plain = tutorial.trained(backbone, root / "train", size, args.device)
     config = ours.configure(root, backbone, size=size, batch_size=1)
     checkpoint = ours.save_checkpoint(config, plain, folder / "model.ckpt")
     images = [batch["image"] for batch in ours.data(config).test_dataloader()]
 
     @torch.no_grad()
     def eager(image_BCHW: torch.Tensor) -> torch.Tensor:
-        pixels = (image_BCHW.to(chosen.device).float() / 255).contiguous()
+        pixels = (image_BCHW.to(args.device).float() / 255).contiguous()
         answer: torch.Tensor = plain(pixels)["out"].sigmoid()
         return answer
 
@@ -74,10 +76,10 @@ def _contenders(
         return lambda image: model.probabilities(image, size=size)
 
     contenders = {TUTORIAL: eager, "ours, fp32": predict("32-true", False)}
-    reduced = choose_precision(chosen.reduced, torch.device(chosen.device))
+    reduced = choose_precision(args.reduced, torch.device(args.device))
     if reduced != "32-true":
         contenders[f"ours, {reduced}"] = predict(reduced, False)
-    if chosen.compile:
+    if args.compile:
         contenders["ours, fp32, compiled"] = predict("32-true", True)
         if reduced != "32-true":
             contenders[f"ours, {reduced}, compiled"] = predict(reduced, True)

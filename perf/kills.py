@@ -1,11 +1,11 @@
-"""Kill -9 at random moments of a run, resumed each time: it must end as the run that was left alone.
+"""Kill -9 at random moments of a run, resumed each time: it must end like the run that was left alone.
 
     python perf/kills.py
     python perf/kills.py --kills 100 --epochs 200 --seed 3
 
-Every second kill waits for a checkpoint that is being written. After each, all checkpoints are read. A run that was
-killed before its first checkpoint is started anew in the same folder. Processes are forks of one that has imported the
-libraries; from there on they are `python train.py`.
+Every second kill waits until a checkpoint is being written. After each kill all checkpoints are read. A run that was
+killed before its first checkpoint starts again in the same folder. To save time, processes are forks of one that has
+imported the libraries; then they run `train.py`.
 """
 
 import contextlib
@@ -22,45 +22,45 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from measure import ROOT, markdown, show
+from measure import ROOT, markdown, print_table
 
 _SMALL = (
     *("backbone=mobilenetv3_small", "head=lraspp", "dataset.size=48", "dataset.train=6", "dataset.val=2"),
     *("dataset.test=2", "data.size=[48,48]", "data.batch_size=2", "data.workers=0", "precision=32-true"),
     *("augmentation=standard", "callbacks.ema_decay=0.9", "callbacks.grid.images=0"),
 )
-_PLACES = multiprocessing.get_context("forkserver")
+_FORKSERVER = multiprocessing.get_context("forkserver")
 
 
 def main() -> None:
-    """Prints the table; raises `AssertionError` where a run did not end alike or a checkpoint was lost."""
+    """Print the table; raises `AssertionError` if a run ended differently or a checkpoint was lost."""
     parser = ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=40)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    chosen = parser.parse_args()
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments")
+    args = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
-    _PLACES.set_forkserver_preload(["segmentation.train", "segmentation.cli.sweep"])
-    moments = random.Random(chosen.seed)
+    _FORKSERVER.set_forkserver_preload(["segmentation.train", "segmentation.cli.sweep"])
+    moments = random.Random(args.seed)
     with TemporaryDirectory() as parent:
         whole, cut = Path(parent, "whole"), Path(parent, "cut")
-        options = [*_SMALL, f"trainer.max_epochs={chosen.epochs}", f"hydra.run.dir={whole}"]
-        process = _begun(options, whole)
+        options = [*_SMALL, f"trainer.max_epochs={args.epochs}", f"hydra.run.dir={whole}"]
+        process = _start(options, whole)
         begun = time.monotonic()
         process.join()
-        assert process.exitcode == 0, _said(whole)
+        assert process.exitcode == 0, _log(whole)
         seconds = time.monotonic() - begun
         options[-1] = f"hydra.run.dir={cut}"
         kills = []
-        while len(kills) < chosen.kills:
-            pause = moments.uniform(0, 1.5 * seconds / chosen.kills)
-            killed = _killed(_again(options, cut), cut, pause, in_writing=len(kills) % 2 == 1)
+        while len(kills) < args.kills:
+            pause = moments.uniform(0, 1.5 * seconds / args.kills)
+            killed = _kill(_resume_options(options, cut), cut, pause, in_writing=len(kills) % 2 == 1)
             if killed is None:
                 break
             kills.append(killed)
-        process = _begun(_again(options, cut), cut)
+        process = _start(_resume_options(options, cut), cut)
         process.join()
-        assert process.exitcode == 0, _said(cut)
+        assert process.exitcode == 0, _log(cut)
         _check_same(cut, whole)
     rows = [
         [str(number), f"{pause:.2f}", "yes" if writing else "no", str(epochs), str(readable)]
@@ -69,29 +69,29 @@ def main() -> None:
     heads = [
         "kill",
         "seconds after the start",
-        "a checkpoint half written",
-        "whole epochs",
-        "checkpoints read",
+        "checkpoint half written",
+        "complete epochs",
+        "readable checkpoints",
     ]
-    show(
+    print_table(
         markdown(heads, rows),
-        f"{len(kills)} kills of {chosen.kills}; no checkpoint was unreadable; weights, history and scores at the end"
-        f" are those of the run left alone, {chosen.epochs} epochs in {seconds:.1f} s.",
+        f"{len(kills)} kills of {args.kills}; no checkpoint was unreadable; weights, history and scores at the end"
+        f" are those of the run left alone, {args.epochs} epochs in {seconds:.1f} s.",
     )
 
 
-def _again(options: list[str], folder: Path) -> list[str]:
+def _resume_options(options: list[str], folder: Path) -> list[str]:
     return [f"resume={folder}"] if (folder / "checkpoints" / "last.ckpt").exists() else options
 
 
-def _begun(options: list[str], folder: Path) -> BaseProcess:
-    """A process of `train.py` that is about to train."""
+def _start(options: list[str], folder: Path) -> BaseProcess:
+    """Start `train.py`; returns its process when it is about to train."""
     log = folder.with_suffix(".log")
     log.write_text("")
-    process = _PLACES.Process(target=_train, args=(options, log))
+    process = _FORKSERVER.Process(target=_train, args=(options, log))
     process.start()
     while "model:" not in log.read_text():
-        assert process.exitcode in (None, 0), _said(folder)
+        assert process.exitcode in (None, 0), _log(folder)
         time.sleep(0.01)
     return process
 
@@ -104,11 +104,14 @@ def _train(options: list[str], log: Path) -> None:
     runpy.run_path("train.py", run_name="__main__")
 
 
-def _killed(
+def _kill(
     options: list[str], folder: Path, pause: float, *, in_writing: bool
 ) -> tuple[float, bool, int, int] | None:
-    """When it was killed, whether in writing, and the epochs and checkpoints there; None where it ended before."""
-    process = _begun(options, folder)
+    """Seconds until the kill, whether a checkpoint was half written, complete epochs and readable checkpoints.
+
+    None if the run ended before the kill.
+    """
+    process = _start(options, folder)
     begun = time.monotonic()
     process.join(pause)
     while in_writing and process.exitcode is None and not list(folder.glob("checkpoints/*.part")):
@@ -119,7 +122,7 @@ def _killed(
     if process.exitcode == 0:
         return None
     parts = list(folder.glob("checkpoints/*.part"))
-    # A resumed run does not read what was cut off, and writes over it.
+    # A resumed run ignores partial files and overwrites them.
     return seconds, bool(parts), len(_history(folder)), _read_all(folder)
 
 
@@ -157,7 +160,7 @@ def _check_same(folder: Path, whole: Path) -> None:
         assert all(torch.equal(value, second[key]) for key, value in first.items()), name
 
 
-def _said(folder: Path) -> str:
+def _log(folder: Path) -> str:
     return folder.with_suffix(".log").read_text()
 
 

@@ -1,10 +1,10 @@
-"""Loading and augmenting: images a second on one core, the tutorial's data set against train.py's, also cached.
+"""Loading and augmentation: images per second on one core, the tutorial's data set against train.py's, also cached.
 
     python perf/loading.py
     python perf/loading.py --data PATH --size 256 256 --set augmentation=strong
 
-480x360 JPEGs with PNG masks (made here, or {train,val}/{images,masks} of 0/255 under --data) become batches
-through a DataLoader without worker processes, epoch after epoch. Ours are augmented too, the tutorial's are not.
+A DataLoader without worker processes makes batches of 480x360 JPEGs with PNG masks: synthetic ones, or those of --data,
+a folder with {train,val}/{images,masks} of 0/255. The tutorial does not augment; ours is measured with and without.
 """
 
 import os
@@ -15,46 +15,46 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from measure import alternate, begin, comparison, options, show
+from measure import alternate, comparison, options, parse, print_table
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = options(__doc__ or "")
     parser.add_argument("--size", type=int, nargs=2, default=(256, 256), metavar=("HEIGHT", "WIDTH"))
-    parser.add_argument("--images", type=int, default=200, help="to an epoch, where they are made here")
+    parser.add_argument("--images", type=int, default=200, help="images per epoch, without --data")
     parser.add_argument("--data", type=Path, help="a folder with {train,val}/{images,masks}")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="more options of train.py")
     parser.set_defaults(threads=1)
-    chosen = begin(parser)
+    args = parse(parser)
     with TemporaryDirectory() as folder:
-        if chosen.data is None:
+        if args.data is None:
             from photographs import make_folder
 
-            chosen.data = make_folder(Path(folder), train=chosen.images)
-        os.environ["XDG_CACHE_HOME"] = folder  # where cache=disk keeps what it decoded
-        rates = alternate(_contenders(chosen), chosen.rounds)
-    table = comparison(rates, ("tutorial",), "images/s a core", "cpu")
-    height, width = chosen.size
-    show(
+            args.data = make_folder(Path(folder), train=args.images)
+        os.environ["XDG_CACHE_HOME"] = folder  # the folder of cache=disk
+        rates = alternate(_contenders(args), args.rounds)
+    table = comparison(rates, ("tutorial",), "images/s per core", "cpu")
+    height, width = args.size
+    print_table(
         table,
-        f"Loading with masks to {height}x{width}, one core, no worker processes, files in the system's cache.",
+        f"Images and masks at {height}x{width}, one core, no worker processes, files in the page cache.",
     )
 
 
-def _contenders(chosen: Namespace) -> dict[str, Callable[[], float]]:
+def _contenders(args: Namespace) -> dict[str, Callable[[], float]]:
     import cv2
     import ours
     import tutorial
     from torch.utils.data import DataLoader
 
-    cv2.setNumThreads(0)  # one core, as a loader's process has it
-    size = tuple(chosen.size)
-    plain = DataLoader(tutorial.Pictures(chosen.data / "train", size), batch_size=8, shuffle=True)
+    cv2.setNumThreads(0)  # one core, as in a loader process
+    size = tuple(args.size)
+    plain = DataLoader(tutorial.Pictures(args.data / "train", size), batch_size=8, shuffle=True)
 
     def loader(*overrides: str) -> Iterable[Any]:
         config = ours.configure(
-            *(chosen.data, "resnet18", "data.workers=0", *chosen.set, *overrides), size=size, batch_size=8
+            *(args.data, "resnet18", "data.workers=0", *args.set, *overrides), size=size, batch_size=8
         )
         return ours.data(config).train_dataloader()
 
@@ -64,7 +64,7 @@ def _contenders(chosen: Namespace) -> dict[str, Callable[[], float]]:
         "ours, not augmented": _timed(loader("augmentation=none")),
     }
     cached = loader("data.cache=disk", "augmentation=none")
-    for _ in cached:  # filled before it is timed
+    for _ in cached:  # fill the cache before it is timed
         pass
     contenders["ours, cache=disk"] = _timed(cached)
     return contenders

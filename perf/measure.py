@@ -1,4 +1,4 @@
-"""What the measurements share: contenders in turn, ratios, and a table that says where it was taken."""
+"""Shared by all measurements: options, running contenders in turn, ratios, and the printed table."""
 
 import os
 import shlex
@@ -19,35 +19,37 @@ Rates = dict[str, list[float]]
 
 
 def options(about: str, *, rounds: int = 5) -> ArgumentParser:
-    """A parser with what every measurement can be told; `about` is a script's own docstring."""
+    """A parser with the options that all measurements share; `about` is the script's docstring."""
     parser = ArgumentParser(description=about.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=rounds, help="turns that each contender takes")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of torch, for all contenders")
+    parser.add_argument("--rounds", type=int, default=rounds, help="how often each contender runs")
+    parser.add_argument(
+        "--threads", type=int, default=os.cpu_count(), help="torch's threads, for all contenders"
+    )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     return parser
 
 
-def begin(parser: ArgumentParser) -> Namespace:
-    """The options typed, `device` decided; torch is told its threads and to draw the same numbers each time."""
-    chosen = parser.parse_args()
-    # Read by torch when it is imported, and by the processes that a measurement starts.
-    os.environ["OMP_NUM_THREADS"] = str(chosen.threads)
+def parse(parser: ArgumentParser) -> Namespace:
+    """Parse the options and decide `device`; sets torch's threads and seed."""
+    args = parser.parse_args()
+    # torch reads it when it is imported, and so do the processes that a measurement starts.
+    os.environ["OMP_NUM_THREADS"] = str(args.threads)
     import torch
 
     from segmentation.library_warnings import hide_library_warnings
 
     hide_library_warnings()
-    torch.set_num_threads(chosen.threads)
+    torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    if chosen.device == "auto":
-        chosen.device = "cuda" if torch.cuda.is_available() else "cpu"
-    return chosen
+    if args.device == "auto":
+        args.device = "cuda" if torch.cuda.is_available() else "cpu"
+    return args
 
 
 def alternate(contenders: Mapping[str, Callable[[], float]], rounds: int) -> Rates:
-    """What each contender answers, once a round, one after the other: A B C, A B C, and so on.
+    """Call the contenders in turn, once per round: A B C, A B C, and so on; returns their results.
 
-    A machine that slows down for a while then slows all of them; what is compared is always of one round.
+    If the machine slows down for a while, it slows all contenders; only results of the same round are compared.
     """
     rates: Rates = {name: [] for name in contenders}
     for number in range(1, rounds + 1):
@@ -58,17 +60,17 @@ def alternate(contenders: Mapping[str, Callable[[], float]], rounds: int) -> Rat
 
 
 def ratio(rates: Rates, name: str, base: str) -> float:
-    """The median over the rounds of one contender's rate over another's in the same round."""
+    """The median over the rounds of one contender's rate divided by another's in the same round."""
     return statistics.median(own / other for own, other in zip(rates[name], rates[base], strict=True))
 
 
 def spread(values: Sequence[float]) -> float:
-    """From the least to the greatest, as a share of the median: how far a single run may be off."""
+    """Range of the values as a share of their median: how far a single run may be off."""
     return (max(values) - min(values)) / statistics.median(values)
 
 
 def comparison(rates: Rates, bases: Sequence[str], unit: str, device: str) -> str:
-    """A Markdown table: the ratios to each of `bases` on this kind of device, then the medians."""
+    """A Markdown table: for each contender its ratio to each of `bases`, for CPU and GPU, and its median."""
     kinds = {"CPU": device == "cpu", "GPU": device == "cuda"}
     heads = [f"x {base}, {kind}" for base in bases for kind in kinds]
     rows = []
@@ -81,13 +83,13 @@ def comparison(rates: Rates, bases: Sequence[str], unit: str, device: str) -> st
 
 
 def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, numbers to the right."""
+    """A Markdown table with numbers aligned to the right."""
     lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def show(table: str, *notes: str) -> None:
-    """Prints the table, what is to be known about it, and all that is needed to take it again."""
+def print_table(table: str, *notes: str) -> None:
+    """Print the table, notes, and what is needed to repeat it: date, machine, versions, command."""
     from segmentation.environment import choose_device, device_name
 
     device = device_name(choose_device("auto"))

@@ -1,4 +1,4 @@
-"""This project as a contender: its configs, its loaders, its runs, called as the commands call them."""
+"""This project as a contender: its configs, loaders and runs, called as the commands call them."""
 
 from functools import partial
 from pathlib import Path
@@ -24,13 +24,13 @@ from segmentation.optim import create_optimizer
 from segmentation.report import protocol
 
 _RATES = "[12,24,36]"
-"""Torchvision's, at any stride: the same operations are compared."""
+"""torchvision's rates at any stride, so that the same operations are compared."""
 
 Config = dict[str, Any]
 
 
 def configure(root: Path, backbone: str, *overrides: str, size: tuple[int, int], batch_size: int) -> Config:
-    """What `train.py` runs on the binary data of `root`, with the tutorial's loss and optimizer."""
+    """The config of `train.py` on the binary data of `root`, with the tutorial's loss and optimizer."""
     return compose(
         "train",
         *("dataset=binary", f"dataset.root='{root}'", "dataset.threshold=127", f"backbone={backbone}"),
@@ -41,31 +41,31 @@ def configure(root: Path, backbone: str, *overrides: str, size: tuple[int, int],
 
 
 def open_settings(config: Config) -> tuple[TrainingSettings, SegmentationDataset]:
-    """The checked options, and the data that they name."""
+    """The validated settings and their data set."""
     settings = read_training_settings(config)
     return settings, open_dataset(settings.data.channels, **settings.dataset)
 
 
 def data(config: Config) -> SegmentationData:
-    """The loaders of a run."""
+    """The DataModule of a run."""
     return build_data(*open_settings(config))
 
 
 def train_epoch(config: Config, steps: int) -> float:
-    """Images a second in the last epoch of a whole `train.py` run, loading included: its own `metrics.csv`."""
+    """Images per second in the last epoch of a whole `train.py` run, with loading, from its `metrics.csv`."""
     from segmentation.train import train
 
     config = {**config, "trainer": {**config["trainer"], "max_epochs": 2, "limit_train_batches": steps}}
-    _, source = open_settings(config)
+    _, dataset = open_settings(config)
     with TemporaryDirectory() as folder:
-        train(config, source, Path(folder))
+        train(config, dataset, Path(folder))
         return read_history(Path(folder, "metrics.csv"))[-1]["train/images_per_second"]
 
 
 def bare_step(config: Config, device: str) -> Any:
-    """The training step alone, on one batch that already lies there: call it to take it."""
-    settings, source = open_settings(config)
-    task = build_task(settings, source)
+    """A function that runs one training step on a batch in memory."""
+    settings, dataset = open_settings(config)
+    task = build_task(settings, dataset)
     place = torch.device(device)
     options = dict(settings.optimizer)
     workload = Workload(
@@ -73,7 +73,7 @@ def bare_step(config: Config, device: str) -> Any:
         loss=task.loss.to(place),
         optimizer=partial(create_optimizer, options.pop("name"), **options),
         aux_weight=0.0,
-        classes=len(source.classes),
+        classes=len(dataset.classes),
         shape=(settings.data.channels, *settings.data.size),
         precision=choose_precision(settings.precision, place),
         device=place,
@@ -82,15 +82,15 @@ def bare_step(config: Config, device: str) -> Any:
 
 
 def save_checkpoint(config: Config, plain: nn.Module, path: Path) -> Path:
-    """A checkpoint of ours with the weights of the tutorial's model, which takes pixels of 0..1 as they are."""
-    settings, source = open_settings(config)
-    model, about = build_model(settings, source.classes), settings.data.input
+    """Write a checkpoint of ours with the weights of the tutorial's model, whose input is pixels in 0..1."""
+    settings, dataset = open_settings(config)
+    model, about = build_model(settings, dataset.classes), settings.data.input
     report = load_state(model, plain.state_dict(), "the tutorial")
     assert not report.skipped, report
     model.normalise_by((0, 0, 0), (1, 1, 1))
-    rules = protocol(source, threshold=THRESHOLD, **about)
+    rules = protocol(dataset, threshold=THRESHOLD, **about)
     described = describe(
-        model, source.classes, threshold=THRESHOLD, protocol=rules, dataset=settings.dataset, **about
+        model, dataset.classes, threshold=THRESHOLD, protocol=rules, dataset=settings.dataset, **about
     )
     weights = {f"model.{name}": value for name, value in model.state_dict().items()}
     torch.save({"state_dict": weights, "segmentation": described}, path)

@@ -1,6 +1,6 @@
-"""segmentation-models-pytorch's DeepLabV3 in a LightningModule, after the CamVid example of that project.
+"""segmentation-models-pytorch's DeepLabV3 in a LightningModule, following that project's CamVid example.
 
-Its data set reads with OpenCV, its step counts with `smp.metrics.get_stats`, its loss is Dice.
+Images are read with OpenCV, counts come from `smp.metrics.get_stats`, the loss is Dice.
 """
 
 import logging
@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import albumentations as A  # noqa: N812 - as its own documentation has it
+import albumentations as A  # noqa: N812 - as in its documentation
 import cv2
 import numpy as np
 import pytorch_lightning as pl
@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 ENCODERS = {"mobilenetv3_small": "tu-mobilenetv3_small_100", "mobilenetv3_large": "tu-mobilenetv3_large_100"}
-"""What it calls a backbone of ours, where the name is another."""
+"""Its names of our backbones, where they differ."""
 
 
 class Pictures(Dataset[tuple[np.ndarray, np.ndarray]]):
@@ -42,7 +42,7 @@ class Pictures(Dataset[tuple[np.ndarray, np.ndarray]]):
 
 
 class Module(pl.LightningModule):
-    """The example's model for one class."""
+    """The model of the example, for one class."""
 
     def __init__(self, backbone: str, output_stride: int, steps: int) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class Module(pl.LightningModule):
         return step
 
     def on_train_epoch_end(self) -> None:
-        """IoU over the images and over the data set."""
+        """IoU per image and over the data set."""
         names = ("tp", "fp", "fn", "tn")
         counts = [torch.cat([output[name] for output in self.outputs]) for name in names]
         scores = {
@@ -84,7 +84,7 @@ class Module(pl.LightningModule):
         self.outputs.clear()
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """Adam along a cosine."""
+        """Adam with a cosine schedule."""
         optimizer = torch.optim.Adam(self.parameters(), lr=2e-4)
         scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=self.steps, eta_min=1e-5)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
@@ -96,16 +96,16 @@ class Clock(pl.Callback):
     seconds = 0.0
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Starts."""
+        """Start the clock."""
         self._start = time.perf_counter()
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Reads."""
+        """Update `seconds`."""
         self.seconds = time.perf_counter() - self._start
 
 
 def train(module: Module, loader: DataLoader[Any], steps: int, device: str) -> float:
-    """Images a second in the second of two epochs of `steps` steps, loading included."""
+    """Images per second in the second of two epochs of `steps` steps, with loading."""
     clock = Clock()
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     with TemporaryDirectory() as folder, warnings.catch_warnings(action="ignore"):
@@ -118,7 +118,7 @@ def train(module: Module, loader: DataLoader[Any], steps: int, device: str) -> f
             default_root_dir=folder,
             callbacks=[clock],
             enable_model_summary=False,
-            enable_progress_bar=False,  # it would cost the peer a little
+            enable_progress_bar=False,  # it would slow the peer down a little
         )
         trainer.fit(module, train_dataloaders=loader)
     assert loader.batch_size is not None

@@ -1,4 +1,4 @@
-"""Data for the measurements: JPEGs with masks, in the layout that `dataset=binary` reads."""
+"""Synthetic data for the measurements: JPEGs with masks in the layout of `dataset=binary`, and a video."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from segmentation.data.shapes import Shapes
 def make_folder(
     root: Path, *, train: int, val: int = 8, test: int = 8, height: int = 360, width: int = 480
 ) -> Path:
-    """`{train,val,test}/{images,masks}`: textured JPEGs of quality 90, and PNG masks, 255 where a shape lies."""
+    """Make `{train,val,test}/{images,masks}`: textured JPEGs of quality 90, PNG masks with 255 for shapes."""
     for stream, (split, count) in enumerate({"train": train, "val": val, "test": test}.items()):
         images, masks = root / split / "images", root / split / "masks"
         images.mkdir(parents=True)
@@ -31,7 +31,7 @@ def make_folder(
 
 
 def make_video(path: Path, frames: int, *, height: int, width: int) -> Path:
-    """A clip of shapes that drift through the picture, 25 frames a second."""
+    """Make a video of shapes that move through the picture, 25 frames per second."""
     side = max(height, width)
     pixels = np.concatenate(
         [sample["image"] for sample in map(Shapes(3, side, (0, 9)).__getitem__, range(3))], axis=1

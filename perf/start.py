@@ -1,10 +1,10 @@
-"""How long a command takes to begin, and what a data set of a million images costs before its first batch.
+"""Start-up time of the commands, and time and memory before the first batch of a million images.
 
     python perf/start.py
     python perf/start.py --images 1000000
 
-Each figure is of a fresh process with a warm disk. The first optimizer step is that of `python train.py` on the
-built-in data; the imports that it is held against are `import torch, pytorch_lightning`, and no more.
+Each figure is of a new process with the files in the page cache. "First step" is the first optimizer step of
+`python train.py` on the built-in data; it is compared with `import torch, pytorch_lightning` alone.
 """
 
 import os
@@ -16,16 +16,16 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from measure import ROOT, alternate, begin, comparison, markdown, options, show
+from measure import ROOT, alternate, comparison, markdown, options, parse, print_table
 
-_LINKS = 30_000  # names that one file may have: a million files of their own would take gigabytes
+_LINKS = 30_000  # hard links per file: a million real files would take gigabytes
 _FIRST_STEP = (
     "import os, runpy, sys; sys.argv = sys.argv[1:]\n"
     "from torch.optim.optimizer import register_optimizer_step_post_hook\n"
     "register_optimizer_step_post_hook(lambda *_: os._exit(0))\n"
     "runpy.run_path('train.py', run_name='__main__')"
 )
-_MANY = (
+_LARGE = (
     "import resource, sys, time\n"
     "import torch, pytorch_lightning, albumentations\n"
     "import ours\n"
@@ -39,17 +39,19 @@ _MANY = (
 
 
 def main() -> None:
-    """Prints both tables."""
+    """Print both tables."""
     parser = options(__doc__ or "")
-    parser.add_argument("--images", type=int, default=0, help="of the large data set; 0 leaves it out")
-    chosen = begin(parser)
+    parser.add_argument(
+        "--images", type=int, default=0, help="size of the large data set; 0: no second table"
+    )
+    args = parse(parser)
     with TemporaryDirectory() as folder:
-        begins = alternate(_contenders(Path(folder)), chosen.rounds) if chosen.rounds else {}
-        rows = [_many(Path(folder), chosen.images)] if chosen.images else []
+        begins = alternate(_contenders(Path(folder)), args.rounds) if args.rounds else {}
+        rows = [_measure_large(Path(folder), args.images)] if args.images else []
     tables = [comparison(begins, ("bare imports",), "seconds", "cpu")] if begins else []
-    heads = ["images", "seconds to the loader", "MB more than the imports", "MB in all"]
+    heads = ["images", "seconds to the loader", "MB beside the imports", "MB in all"]
     tables += [markdown(heads, rows)] if rows else []
-    show("\n\n".join(tables), "Seconds: less is better.")
+    print_table("\n\n".join(tables), "Seconds: less is better.")
 
 
 def _contenders(folder: Path) -> dict[str, Callable[[], float]]:
@@ -60,7 +62,7 @@ def _contenders(folder: Path) -> dict[str, Callable[[], float]]:
         "train.py --help": ["train.py", "--help"],
         "train.py --cfg job": ["train.py", "--cfg", "job"],
     }
-    for arguments in commands.values():  # so that no turn pays for a cold disk
+    for arguments in commands.values():  # so that no round reads from a cold disk
         _seconds(arguments)
     return {name: lambda arguments=arguments: _seconds(arguments) for name, arguments in commands.items()}
 
@@ -71,7 +73,7 @@ def _seconds(arguments: list[str]) -> float:
     return time.perf_counter() - start
 
 
-def _many(folder: Path, count: int) -> list[str]:
+def _measure_large(folder: Path, count: int) -> list[str]:
     from photographs import make_folder
 
     small = make_folder(folder / "small", train=1, height=64, width=64) / "train"
@@ -84,9 +86,9 @@ def _many(folder: Path, count: int) -> list[str]:
                 os.link(original, name)
             else:
                 original = Path(shutil.copy(original, name))
-    places = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
-    command = [sys.executable, "-c", _MANY, str(folder)]
-    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, env=places)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    command = [sys.executable, "-c", _LARGE, str(folder)]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, env=environment)
     seconds, held, peak = (float(value) for value in done.stdout.split())
     return [f"{count:,}", f"{seconds:.1f}", f"{(peak - held) / 1024:.0f}", f"{peak / 1024:.0f}"]
 

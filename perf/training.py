@@ -1,11 +1,11 @@
-"""Training end to end: images a second of the tutorial's loop, of the peer, of train.py, and of its bare step.
+"""Training: images per second of the tutorial's loop, of segmentation-models-pytorch, of train.py, of its bare step.
 
     python perf/training.py --backbone resnet50
     python perf/training.py --backbone mobilenetv3_small --steps 20 --data PATH
 
-All read the same JPEGs (made here, or {train,val}/{images,masks} of 0/255 under --data) from disk, decode and
-resize them, and train the same DeepLabV3 at the same output stride. A rate is that of an epoch of `--steps` steps
-after a first one. The bare step is ours on one batch that never changes: the most that train.py can reach.
+All decode and resize the same JPEGs (synthetic, or those of --data, a folder with {train,val}/{images,masks} of 0/255)
+and train the same DeepLabV3 at the same output stride. The rate is that of the second epoch of `--steps` steps. The
+bare step is our training step on one batch in memory: an upper limit for train.py.
 """
 
 import time
@@ -14,27 +14,27 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from measure import alternate, begin, comparison, options, show
+from measure import alternate, comparison, options, parse, print_table
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = options(__doc__ or "", rounds=3)
     parser.add_argument("--backbone", default="resnet50", help="resnet50, resnet18, mobilenetv3_small, ...")
     parser.add_argument("--size", type=int, nargs=2, default=(256, 256), metavar=("HEIGHT", "WIDTH"))
-    parser.add_argument("--batch", type=int, default=8, help="images to a step")
-    parser.add_argument("--steps", type=int, default=8, help="to an epoch")
-    parser.add_argument("--workers", type=int, default=0, help="loader processes of the others; ours choose")
+    parser.add_argument("--batch", type=int, default=8, help="images per step")
+    parser.add_argument("--steps", type=int, default=8, help="steps per epoch")
+    parser.add_argument("--workers", type=int, default=0, help="loader processes of the other contenders")
     parser.add_argument("--data", type=Path, help="a folder with {train,val}/{images,masks}")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="more options of train.py")
-    chosen = begin(parser)
+    args = parse(parser)
     with TemporaryDirectory() as folder:
-        root = chosen.data or _photographs(Path(folder), chosen.batch * chosen.steps, chosen.batch)
-        rates = alternate(_contenders(root, chosen), chosen.rounds)
-    table = comparison(rates, ("tutorial", "bare step"), "images/s", chosen.device)
-    height, width = chosen.size
-    show(
-        table, f"Training {chosen.backbone} at {height}x{width}, batch {chosen.batch}: {chosen.steps} steps."
+        root = args.data or _photographs(Path(folder), args.batch * args.steps, args.batch)
+        rates = alternate(_contenders(root, args), args.rounds)
+    table = comparison(rates, ("tutorial", "bare step"), "images/s", args.device)
+    height, width = args.size
+    print_table(
+        table, f"{args.backbone} at {height}x{width}, batch {args.batch}, {args.steps} steps per epoch."
     )
 
 
@@ -44,40 +44,40 @@ def _photographs(folder: Path, count: int, evaluated: int) -> Path:
     return make_folder(folder, train=count, val=evaluated, test=evaluated)
 
 
-def _contenders(root: Path, chosen: Namespace) -> dict[str, Callable[[], float]]:
+def _contenders(root: Path, args: Namespace) -> dict[str, Callable[[], float]]:
     import ours
     import peer
     import torch
     import tutorial
     from torch.utils.data import DataLoader
 
-    size, steps, device = tuple(chosen.size), chosen.steps, chosen.device
+    size, steps, device = tuple(args.size), args.steps, args.device
     pinned = device == "cuda"
     loading = {
-        "batch_size": chosen.batch,
+        "batch_size": args.batch,
         "shuffle": True,
-        "num_workers": chosen.workers,
+        "num_workers": args.workers,
         "pin_memory": pinned,
     }
     plain = tutorial.Training(
-        tutorial.deeplab(chosen.backbone),
+        tutorial.deeplab(args.backbone),
         DataLoader(tutorial.Pictures(root / "train", size), **loading),
         device,
     )
-    stride = min(tutorial.STRIDES[chosen.backbone], 16)  # the peer has no other than 8 and 16
+    stride = min(tutorial.STRIDES[args.backbone], 16)  # the peer supports 8 and 16 only
     pictures = DataLoader(peer.Pictures(root / "train", size), **loading)
     accelerator = "gpu" if pinned else "cpu"
     config = ours.configure(
         root,
-        chosen.backbone,
+        args.backbone,
         *(
             "trainer.limit_val_batches=1",
             "trainer.limit_test_batches=1",
             f"trainer.accelerator={accelerator}",
         ),
-        *chosen.set,
+        *args.set,
         size=size,
-        batch_size=chosen.batch,
+        batch_size=args.batch,
     )
     step = ours.bare_step(config, device)
 
@@ -88,7 +88,7 @@ def _contenders(root: Path, chosen: Namespace) -> dict[str, Callable[[], float]]
             step()
         if pinned:
             torch.cuda.synchronize()
-        return steps * chosen.batch / (time.perf_counter() - start)
+        return steps * args.batch / (time.perf_counter() - start)
 
     def loop() -> float:
         plain.epoch(1)
@@ -97,7 +97,7 @@ def _contenders(root: Path, chosen: Namespace) -> dict[str, Callable[[], float]]
     return {
         "tutorial": loop,
         "smp in Lightning": lambda: peer.train(
-            peer.Module(chosen.backbone, stride, steps), pictures, steps, device
+            peer.Module(args.backbone, stride, steps), pictures, steps, device
         ),
         "train.py": lambda: ours.train_epoch(config, steps),
         "bare step": bare,

@@ -1,6 +1,6 @@
-"""The opponent: what a user writes after the usual tutorial, with PIL, torchvision, scikit-learn and OpenCV.
+"""The baseline: what people write after the usual tutorial, with PIL, torchvision, scikit-learn and OpenCV.
 
-Binary data, one logit. Nothing here is slowed down on purpose, and nothing of the project is in it.
+Binary data, one logit. Nothing is slowed down on purpose, and nothing of this project is used.
 """
 
 import time
@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-import torchvision.transforms as T  # noqa: N812 - as its own documentation has it
+import torchvision.transforms as T  # noqa: N812 - as in its documentation
 from PIL import Image
 from sklearn.metrics import auc, confusion_matrix, f1_score, precision_recall_curve, roc_curve
 from torch import Tensor, nn
@@ -20,11 +20,11 @@ from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.segmentation.deeplabv3 import DeepLabHead, DeepLabV3, _deeplabv3_mobilenetv3
 
 STRIDES = {"resnet50": 8, "resnet101": 8, "resnet18": 32, "mobilenetv3_small": 16, "mobilenetv3_large": 16}
-"""The output stride at which torchvision builds each of them, to be compared at."""
+"""The output stride at which torchvision builds each model; all contenders use it."""
 
 
 def deeplab(backbone: str) -> nn.Module:
-    """Torchvision's DeepLabV3, untrained; it builds ResNet-50, 101 and MobileNetV3-Large, the others are alike."""
+    """torchvision's DeepLabV3, untrained. It offers ResNet-50, 101 and MobileNetV3-Large; others are built the same."""
     if backbone in ("resnet50", "resnet101"):
         build = getattr(segmentation, f"deeplabv3_{backbone}")
         model: nn.Module = build(weights=None, weights_backbone=None, num_classes=1)
@@ -67,7 +67,7 @@ class Training:
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=lr)
 
     def epoch(self, steps: int) -> float:
-        """Images a second over `steps` steps, loading included."""
+        """Images per second over `steps` steps, with loading."""
         start, seen, total = time.perf_counter(), 0, 0.0
         for image, mask in islice(self.loader, steps):
             image, mask = image.to(self.device), mask.to(self.device)
@@ -80,8 +80,8 @@ class Training:
         return seen / (time.perf_counter() - start)
 
 
-def settled(backbone: str, root: Path, size: tuple[int, int], device: str) -> nn.Module:
-    """A model after ten epochs at half of `size`, which tells foreground from background; nobody takes their time."""
+def trained(backbone: str, root: Path, size: tuple[int, int], device: str) -> nn.Module:
+    """A model after ten epochs at half of `size`, so that it separates foreground and background; not timed."""
     model = deeplab(backbone)
     half = (size[0] // 2, size[1] // 2)
     training = Training(model, _shuffled(root, half), device, lr=1e-3)
@@ -89,7 +89,7 @@ def settled(backbone: str, root: Path, size: tuple[int, int], device: str) -> nn
     with torch.autocast(device, torch.bfloat16, enabled=quickly):
         for _ in range(10):
             training.epoch(8)
-    # So few steps leave running statistics behind; here they become the mean over the pictures as they are judged.
+    # After so few steps the running statistics lag behind: recompute them over the training images at full size.
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.reset_running_stats()
@@ -107,7 +107,7 @@ def _shuffled(root: Path, size: tuple[int, int]) -> DataLoader[tuple[Tensor, Ten
 
 
 def evaluate(model: nn.Module, loader: DataLoader[tuple[Tensor, Tensor]], device: str) -> dict[str, float]:
-    """Scores from all pixels of the data set at once, by scikit-learn."""
+    """scikit-learn's scores from all pixels of the data set at once."""
     model.eval()
     truths, scores = [], []
     with torch.no_grad():
@@ -129,7 +129,7 @@ def evaluate(model: nn.Module, loader: DataLoader[tuple[Tensor, Tensor]], device
 
 
 def predict_video(model: nn.Module, source: Path, target: Path, size: tuple[int, int], device: str) -> int:
-    """Reads, predicts, draws and writes a frame at a time; the number of frames."""
+    """Read, predict, draw and write one frame at a time; returns the number of frames."""
     transform = T.Compose([T.ToPILImage(), T.Resize(size), T.ToTensor()])
     model.eval()
     video = cv2.VideoCapture(str(source))

@@ -1,4 +1,4 @@
-"""The notebooks run from the first cell to the last, and hold no logic of their own."""
+"""The notebooks run from the first cell to the last and contain no logic of their own."""
 
 import ast
 import re
@@ -14,7 +14,7 @@ PICTURES = {"augmentations": 5, "quickstart": 3}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-# The kernel is another process; its channels here are left to the garbage collector.
+# The kernel is another process; nbclient leaves its channels to the garbage collector.
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_it_runs_and_shows_pictures(path: Path) -> None:
@@ -34,6 +34,6 @@ def test_it_imports_and_shows(path: Path) -> None:
     logic = (ast.FunctionDef, ast.ClassDef, ast.For, ast.While, ast.If, ast.Try, ast.Lambda)
     assert cells
     for cell in cells:
-        assert not cell.outputs  # pictures in a repository grow old
+        assert not cell.outputs  # saved outputs would be outdated by the next change
         found = [node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, logic)]
         assert not found, cell.source

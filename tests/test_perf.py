@@ -1,4 +1,4 @@
-"""Every measurement in perf/ runs, with a tiny budget, and ends in its table."""
+"""Every measurement in perf/ runs with a tiny budget and prints its table."""
 
 import re
 import runpy
@@ -61,7 +61,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         ),
     ],
 )
-def test_a_measurement_ends_in_its_table(
+def test_a_measurement_prints_its_table(
     run: Run, script: str, arguments: tuple[str, ...], contenders: tuple[str, ...], compiled: list[object]
 ) -> None:
     said = run(script, *arguments)
@@ -76,7 +76,7 @@ def test_a_measurement_ends_in_its_table(
     assert f"Command: `python perf/{script} {arguments[0]}" in said
 
 
-def test_processes_are_held_against_threads(run: Run) -> None:
+def test_processes_are_compared_with_threads(run: Run) -> None:
     budget = ["--rounds", "1", "--threads", "1", "--device", "cpu", "--images", "8", "--jobs", "0"]
     tiny = ("data.size=[48,48]", "dataset.size=48", "data.batch_size=4", "head=lraspp")
     said = run("processes.py", *budget, "--set", *tiny)
@@ -85,7 +85,7 @@ def test_processes_are_held_against_threads(run: Run) -> None:
     assert float(rows["2 processes, 1 thread each"][-2]) > 0
 
 
-def test_accuracy_is_held_against_accuracy(run: Run) -> None:
+def test_accuracy_in_bf16_is_compared_with_fp32(run: Run) -> None:
     budget = ["--rounds", "1", "--threads", "1", "--device", "cpu"]
     tiny = (
         "trainer=debug",
@@ -103,14 +103,16 @@ def test_accuracy_is_held_against_accuracy(run: Run) -> None:
 
 
 @pytest.mark.parametrize("groups", [1, 16])
-def test_widened_convolutions_round_as_those_in_bf16(groups: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_emulated_bf16_convolutions_round_like_real_ones(
+    groups: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.syspath_prepend(str(FOLDER))
-    from bf16 import Widened
+    from bf16 import EmulatedBF16
 
     convolution = nn.Conv2d(16, 16, 3, dilation=2, padding=2, groups=groups)
     images = torch.randn(2, 16, 20, 20)
     found = []
-    for mode in (nullcontext(), Widened()):
+    for mode in (nullcontext(), EmulatedBF16()):
         convolution.zero_grad()
         image = images.clone().requires_grad_()
         with mode, torch.autocast("cpu", dtype=torch.bfloat16):
@@ -118,12 +120,12 @@ def test_widened_convolutions_round_as_those_in_bf16(groups: int, monkeypatch: p
             answer.float().square().mean().backward()
         assert answer.dtype == torch.bfloat16
         found.append((answer.float(), image.grad, convolution.weight.grad))
-    for native, widened in zip(*found, strict=True):
-        # Two steps of bf16 at the largest value: torch's own way adds up in another order, and rounds in between.
-        assert (native - widened).abs().max() <= native.abs().max() * 2**-6
+    for native, emulated in zip(*found, strict=True):
+        # Two bf16 steps at the largest value: torch sums in another order and rounds in between.
+        assert (native - emulated).abs().max() <= native.abs().max() * 2**-6
 
 
-def test_a_killed_run_ends_as_one_left_alone(run: Run) -> None:
+def test_a_killed_run_ends_like_one_left_alone(run: Run) -> None:
     said = run("kills.py", "--kills", "1", "--epochs", "3")
     assert re.search(r"[01] kills of 1; no checkpoint was unreadable; weights, history and scores", said)
 
@@ -133,14 +135,14 @@ def test_ratios_are_medians_over_the_rounds(monkeypatch: pytest.MonkeyPatch) -> 
     import measure
 
     order: list[str] = []
-    answers = {"a": iter([1.0, 2.0, 4.0]), "b": iter([3.0, 4.0, 20.0])}
+    results = {"a": iter([1.0, 2.0, 4.0]), "b": iter([3.0, 4.0, 20.0])}
 
     def contender(name: str) -> Callable[[], float]:
-        def answer() -> float:
+        def call() -> float:
             order.append(name)
-            return next(answers[name])
+            return next(results[name])
 
-        return answer
+        return call
 
     rates = measure.alternate({name: contender(name) for name in "ab"}, 3)
     assert "".join(order) == "ababab"
@@ -148,7 +150,7 @@ def test_ratios_are_medians_over_the_rounds(monkeypatch: pytest.MonkeyPatch) -> 
     assert measure.spread([1.0, 2.0, 4.0]) == 1.5
 
 
-def test_a_start_is_measured_in_a_process_of_its_own(run: Run) -> None:
+def test_a_large_data_set_is_measured_in_a_new_process(run: Run) -> None:
     said = run("start.py", "--rounds", "0", "--images", "50")
     row = next(line for line in said.splitlines() if line.startswith("| 50 |"))
     _, seconds, more, whole = _cells(row)

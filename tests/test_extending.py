@@ -1,0 +1,80 @@
+"""The snippets of docs/extending.md are short, and a training run with each of them works."""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from PIL import Image
+from scripts import run_script
+
+from segmentation.data.shapes import Shapes
+
+_GROUPS = ("backbone", "head", "loss", "dataset")
+_SECTIONS = (ROOT / "docs" / "extending.md").read_text().split("\n## ")[1:]
+SNIPPETS = dict(zip(_GROUPS, _SECTIONS, strict=True))
+SMALL = (
+    *("trainer=debug", "data.batch_size=4", "augmentation=none", "logger=none", "callbacks.grid.images=0"),
+    *("trainer.accelerator=cpu", "data.size=[64,64]", "precision=32-true"),
+)
+OPTIONS = {
+    "backbone": ("backbone=plain", "backbone.width=8", "head=fcn"),
+    "head": ("head=linear", "head.stride=8", "backbone=mobilenetv3_small"),
+    "loss": (
+        "loss=robust",
+        "loss.q=0.5",
+        "head=lraspp",
+        "backbone=mobilenetv3_small",
+        "dataset=shapes_binary",
+    ),
+    "dataset": ("dataset=csv", "dataset.names=[a,b,c,d]", "head=lraspp", "backbone=mobilenetv3_small"),
+}
+
+
+def _block(group: str, language: str) -> str:
+    (block,) = re.findall(rf"```{language}\n(.*?)```", SNIPPETS[group], re.DOTALL)
+    return str(block)
+
+
+@pytest.mark.parametrize("group", SNIPPETS)
+def test_a_snippet_has_under_20_lines(group: str) -> None:
+    lines = [line for line in _block(group, "python").splitlines() if line and "import " not in line]
+    assert 0 < len(lines) < 20
+
+
+@pytest.mark.parametrize("group", SNIPPETS)
+def test_a_snippet_trains(group: str, tmp_path: Path) -> None:
+    config = _block(group, "yaml")
+    path = re.search(r"# conf/(\w+/\w+\.yaml)", config)
+    assert path
+    file = tmp_path / "conf" / path[1]
+    assert file.parent.name == group
+    file.parent.mkdir(parents=True)
+    file.write_text(config)
+    script = tmp_path / "my_train.py"
+    script.write_text(_block(group, "python") + "\nfrom train import main\n\nmain()\n")
+    data = [f"dataset.root={_make_csv(tmp_path)}"] if group == "dataset" else []
+    run = tmp_path / "run"
+    arguments = [f"--config-dir={tmp_path / 'conf'}", *OPTIONS[group], *SMALL, *data, f"hydra.run.dir={run}"]
+    done = run_script(str(script), *arguments)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((run / "report.json").read_text())
+    assert 0 <= report["metrics"]["test/miou"] <= 1
+    own = report["model"][group]["name"] if group in ("backbone", "head") else file.stem
+    assert own == file.stem
+
+
+def _make_csv(root: Path) -> Path:
+    """A folder with samples.csv, images and masks of four classes."""
+    samples = Shapes(12, 64, (0,))
+    with (root / "samples.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["image", "mask", "split"])
+        for index, split in enumerate(["train"] * 8 + ["val"] * 2 + ["test"] * 2):
+            names = [f"{index}_image.png", f"{index}_mask.png"]
+            Image.fromarray(samples[index]["image"]).save(root / names[0])
+            Image.fromarray(samples[index]["mask"]).save(root / names[1])
+            rows.writerow([*names, split])
+    return root

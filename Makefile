@@ -6,11 +6,11 @@ PYTHON ?= $(shell for python in python3 python3.12 python3.11 python3.13; do \
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help train test check clean
+.PHONY: help train test test-floor check clean
 
 help: ## this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | \
-		while IFS='|' read -r name what; do printf '  make %-8s %s\n' "$$name" "$$what"; done
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | \
+		while IFS='|' read -r name what; do printf '  make %-10s %s\n' "$$name" "$$what"; done
 	@echo "  ARGS=\"...\" is passed on: make train ARGS=\"dataset=voc dataset.root=PATH\""
 
 train: .venv/.installed ## python train.py $ARGS: without ARGS the built-in data, results in outputs/
@@ -19,17 +19,20 @@ train: .venv/.installed ## python train.py $ARGS: without ARGS the built-in data
 test: .venv/.installed-dev ## the whole test suite on two processes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
+test-floor: .venv-floor/.installed-dev ## the suite with the oldest versions that pyproject.toml declares
+	OMP_NUM_THREADS=1 .venv-floor/bin/python -m pytest -n 2 --dist worksteal $(ARGS)
+
 check: .venv/.installed-dev ## format, lint and types, as pre-commit runs them
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
 clean: ## removes the set-up and the caches; runs in outputs/ stay
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf .venv .venv-floor .pytest_cache .mypy_cache .ruff_cache *.egg-info
 
-.venv/bin/python:
+.venv/bin/python .venv-floor/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed: install one, or name it with PYTHON=..."; exit 2; }
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv $(@:/bin/python=)
 
 .venv/.installed: .venv/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
@@ -37,4 +40,8 @@ clean: ## removes the set-up and the caches; runs in outputs/ stay
 
 .venv/.installed-dev: .venv/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+.venv-floor/.installed-dev: .venv-floor/bin/python pyproject.toml constraints-floor.txt
+	.venv-floor/bin/python -m pip install --quiet --constraint constraints-floor.txt --editable '.[dev]'
 	@touch $@

@@ -60,7 +60,7 @@ def _contenders(folder: Path, args: Namespace) -> tuple[dict[str, Callable[[], f
     import segmentation
     from segmentation.cli import compose
     from segmentation.config import read_evaluation_settings
-    from segmentation.evaluate import judge, open_context
+    from segmentation.evaluate import evaluate_split, open_context
 
     size, count = tuple(args.size), args.images
     root = make_folder(folder / "data", train=64, test=count, height=size[0], width=size[1])
@@ -72,7 +72,7 @@ def _contenders(folder: Path, args: Namespace) -> tuple[dict[str, Callable[[], f
         compose("evaluate", f"checkpoint='{checkpoint}'", f"batch_size={_BATCH}")
     )
     predictor = segmentation.load(checkpoint, compile=args.compile)
-    case = open_context(checkpoint, settings)
+    context = open_context(checkpoint, settings)
     batch = next(iter(ours.data(config).test_dataloader()))["image"]
 
     def forward() -> None:
@@ -80,7 +80,7 @@ def _contenders(folder: Path, args: Namespace) -> tuple[dict[str, Callable[[], f
             predictor.probabilities(batch, size=size).cpu()
 
     def own() -> None:
-        judge(predictor, case, settings, None)[0].curves()
+        evaluate_split(predictor, context, settings, None)[0].curves()
 
     contenders: dict[str, Callable[[], object]] = {
         "tutorial": lambda: tutorial.evaluate(plain, loader, args.device),

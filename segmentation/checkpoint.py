@@ -1,4 +1,4 @@
-"""A checkpoint is self-contained and inert: weights and plain data, loaded without running anything of its own."""
+"""Checkpoints: self-contained and inert. They hold weights and plain data, and loading one runs none of its code."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,15 +10,24 @@ import torch
 from segmentation.config import call
 from segmentation.environment import versions
 from segmentation.errors import UserError
+from segmentation.files import replacing
 from segmentation.models import Decision, Segmenter, create_segmenter
 from segmentation.types import Classes
 
+TRAINING_THRESHOLD = "the checkpoint's, as trained"
+"""Where the threshold comes from unless another was chosen."""
+
+_BEST = "the checkpoint's, best F1 and IoU on the val split"
+_LONGEST_SOURCE = 200
 _PREFIX = "model."  # where the LightningModule keeps the segmenter
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A model ready to use, with all that its training knew of it."""
+    """A model ready to use, with everything that its training recorded about it.
+
+    `threshold_source` says where the threshold of binary data in `decision` comes from.
+    """
 
     model: Segmenter
     classes: Classes
@@ -27,6 +36,12 @@ class Trained:
     resize: bool
     protocol: dict[str, Any]
     dataset: dict[str, Any]
+    threshold_source: str = TRAINING_THRESHOLD
+
+    @property
+    def threshold_is_best(self) -> bool:
+        """Whether `write_threshold` put the best threshold of a validation split into the checkpoint."""
+        return self.threshold_source.startswith(_BEST)
 
     @property
     def channels(self) -> int:
@@ -80,7 +95,7 @@ def load(path: Path) -> Trained:
     """The trained model of a checkpoint in evaluation mode on the CPU.
 
     Raises `UserError` where `read` does, where the description and the weights do not fit our models or each
-    other, and for weights that are no numbers.
+    other, and for weights that are not finite.
     """
     contents = read(path)
     try:
@@ -91,7 +106,7 @@ def load(path: Path) -> Trained:
         model.load_state_dict(model_weights(contents))
         _check_finite(model)
         protocol = dict(about["protocol"])
-        dict(protocol.get("split_sha256", {}))  # it is asked for its splits
+        dict(protocol.get("split_sha256", {}))  # read later for the hash of each split
         return Trained(
             model.eval(),
             classes,
@@ -100,12 +115,35 @@ def load(path: Path) -> Trained:
             bool(about["input"]["resize"]),
             protocol,
             dict(about["dataset"]),
+            _source(about.get("threshold_source", TRAINING_THRESHOLD)),
         )
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
         cause = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(f"{path} does not fit this version of the project ({cause}).") from error
+
+
+def write_threshold(path: Path, threshold: float, *, split_sha256: str, tta: str) -> None:
+    """Make `threshold` (0..1), found on the val split of that hash under `tta`, the checkpoint's own.
+
+    Everything else in the file stays as it is. The file is replaced at once, so a reader never meets half of one.
+    Raises `UserError` where `read` does, for another value, for a model of several classes, and if the file cannot
+    be written.
+    """
+    contents = read(path)
+    about = contents["segmentation"]
+    if not Classes.from_dict(about["classes"]).binary:
+        raise UserError(f"{path} has several classes and no threshold: leave write_threshold out.")
+    about["threshold"] = _threshold(threshold)
+    about["threshold_source"] = f"{_BEST} {split_sha256}" + ("" if tta == "none" else f" (tta: {tta})")
+    try:
+        with replacing(path.resolve(), "wb") as file:
+            torch.save(contents, file)
+    except OSError as error:
+        raise UserError(
+            f"The threshold was not written to {path} ({error.strerror}): make it writable."
+        ) from error
 
 
 def _check_outputs(model: Segmenter, classes: Classes) -> None:
@@ -122,7 +160,7 @@ def _check_finite(model: Segmenter) -> None:
     for name, values in model.state_dict().items():
         if not bool(torch.isfinite(values).all()):
             raise UserError(
-                f"The weights {name} are not finite: the training went astray. Take an earlier checkpoint."
+                f"The weights {name} are not finite: the training diverged. Take an earlier checkpoint."
             )
 
 
@@ -133,6 +171,12 @@ def _threshold(given: Any) -> float:
     return value
 
 
+def _source(given: Any) -> str:
+    if not isinstance(given, str) or not given.isprintable() or len(given) > _LONGEST_SOURCE:
+        raise UserError("Its threshold_source is not a short line of text: ask its maker for another.")
+    return given
+
+
 def _size(given: Any) -> tuple[int, int]:
     height, width = (int(side) for side in given)
     if min(height, width) < 1:
@@ -141,6 +185,6 @@ def _size(given: Any) -> tuple[int, int]:
 
 
 def model_weights(contents: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """The segmenter's own state out of a checkpoint's."""
+    """The segmenter's state dict from the contents of a checkpoint."""
     weights: dict[str, torch.Tensor] = contents["state_dict"]
     return {name.removeprefix(_PREFIX): value for name, value in weights.items() if name.startswith(_PREFIX)}

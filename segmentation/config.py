@@ -1,21 +1,19 @@
-"""The options of a benchmark, with their types and ranges: `conf/benchmark.yaml` says what each is for."""
+"""The options of every command, with their types and ranges: `conf/` says what each is for.
+
+First the functions that check options against a signature, then the settings of each command with their reader.
+"""
 
 import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from segmentation.errors import UserError, closest
 from segmentation.types import Classes
-
-# MERGED FROM options: From a name and plain options to a thing of ours, with messages that a user can act on.
-# MERGED FROM settings: The options of a run that are no group's own, with their types and ranges.
-# MERGED FROM evaluation/settings: The options of an evaluation, with their types and ranges.
-# MERGED FROM leaderboard/settings: The options of a leaderboard: `conf/leaderboard.yaml` says what each is for.
 
 Thing = TypeVar("Thing")
 
@@ -90,8 +88,26 @@ def _convert(where: str, value: Any, hint: Any) -> Any:
         raise UserError(f"{where}={value} is not right: it {reason}.") from None
 
 
+# Types that several settings share.
 Side = Annotated[int, Field(ge=1)]
 Section = dict[str, Any]
+Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+Accelerator = Literal["auto", "cpu", "gpu"]
+OutputKind = Literal["mask", "overlay", "probability"]
+OUTPUT_KINDS: tuple[OutputKind, ...] = get_args(OutputKind)
+Existing = Literal["refuse", "skip", "overwrite"]
+Threshold = float | str
+"""A number from 0 to 1, "auto" (the checkpoint's own) or "best" (the best one on the validation split)."""
+
+
+def check_threshold(threshold: Threshold) -> None:
+    """Raises `UserError` for anything but a number from 0 to 1, "auto" or "best"."""
+    if isinstance(threshold, str):
+        valid = threshold in ("auto", "best")
+    else:
+        valid = isinstance(threshold, int | float) and not isinstance(threshold, bool) and 0 <= threshold <= 1
+    if not valid:
+        raise UserError(f"threshold={threshold} is not possible: give a number from 0 to 1, auto or best.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +135,7 @@ class DataSettings(ImageSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class Auxiliary:
-    """The second head, in training alone, and the share of its loss."""
+    """The auxiliary head, which is used in training only, and the weight of its loss."""
 
     aux: bool
     aux_weight: Annotated[float, Field(ge=0)]
@@ -127,13 +143,13 @@ class Auxiliary:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings:
-    """A composed config, as far as a model to train is made of it.
+    """The part of a composed config that a model and its training step are built from.
 
-    The groups' sections are held against the things that they are for when these are built.
+    The groups' sections are checked when the objects they describe are built.
     """
 
     output_stride: int | Literal["auto"]
-    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+    precision: Precision
     channels_last: bool
     data: ImageSettings
     backbone: Section
@@ -180,18 +196,20 @@ class EvaluationSettings:
     dataset: dict[str, Any]
     split: Literal["train", "val", "test"]
     tta: str | float | list[str | float]
+    threshold: Threshold
+    write_threshold: bool
     save: list[Literal["masks"]]
     batch_size: Annotated[int, Field(ge=1)]
     workers: Annotated[int, Field(ge=0)] | Literal["auto"]
-    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+    precision: Precision
     trainer: dict[str, Any]
-    accelerator: Literal["auto", "cpu", "gpu"]
+    accelerator: Accelerator
     compile: bool
     output: str
 
     @property
     def checkpoints(self) -> list[Path]:
-        """The files to judge, in the order given."""
+        """The files to evaluate, in the order given."""
         given = [self.checkpoint] if isinstance(self.checkpoint, str) else self.checkpoint
         return [Path(path).expanduser() for path in given]
 
@@ -199,16 +217,70 @@ class EvaluationSettings:
 def read_evaluation_settings(config: Mapping[str, Any]) -> EvaluationSettings:
     """The config with its types checked.
 
-    Raises `UserError` for an option that does not exist or has a value that it cannot have, and for a
-    checkpoint that is missing or given twice.
+    Raises `UserError` for an option that does not exist or has a value that it cannot have, for a checkpoint that
+    is missing or given twice, and for a threshold to be written from another split than val.
     """
     settings = call("", EvaluationSettings, **config)
+    check_threshold(settings.threshold)
+    if settings.write_threshold and settings.split != "val":
+        raise UserError(
+            f"write_threshold=true needs split=val: a threshold chosen on the {settings.split} split "
+            f"makes its scores there too good."
+        )
     files = [path.resolve() for path in settings.checkpoints]
     for path, file in zip(settings.checkpoints, files, strict=True):
         if not file.is_file():
             raise UserError(f"There is no checkpoint {path}. Give a file such as RUN/checkpoints/best.ckpt.")
         if files.count(file) > 1:
             raise UserError(f"checkpoint: {path} is given twice: name each once.")
+    return settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionSettings:
+    """`conf/predict.yaml` says what each is for."""
+
+    checkpoint: str
+    input: str | int
+    output: str
+    save: str | Annotated[list[str], Field(min_length=1)]
+    alpha: Annotated[float, Field(ge=0, le=1)]
+    threshold: Threshold
+    tta: str | float | list[str | float]
+    tile: Annotated[int, Field(ge=16)] | None
+    overlap: Annotated[int, Field(ge=0)] | None
+    existing: Existing
+    batch_size: Annotated[int, Field(ge=1)]
+    precision: Precision
+    accelerator: Accelerator
+    compile: bool
+
+    @property
+    def kinds(self) -> list[OutputKind]:
+        """What is saved for an image. Raises `UserError` for an unknown kind."""
+        if self.save == "auto":
+            return ["mask"]
+        named = [self.save] if isinstance(self.save, str) else self.save
+        for name in named:
+            if name == "auto":
+                raise UserError("save: auto stands alone. Give save=auto, or name what you want.")
+            if name not in OUTPUT_KINDS:
+                raise UserError(f"save={name} is unknown.{closest(name, ('auto', *OUTPUT_KINDS))}")
+        return [kind for kind in OUTPUT_KINDS if kind in named]
+
+    @property
+    def folder(self) -> Path:
+        """Where the predictions go."""
+        return Path(self.output).expanduser()
+
+
+def read_prediction_settings(config: Mapping[str, Any]) -> PredictionSettings:
+    """The config with its types checked.
+
+    Raises `UserError` for an option that does not exist, is missing, or has a value that it cannot have.
+    """
+    settings = call("", PredictionSettings, **config)
+    check_threshold(settings.threshold)
     return settings
 
 
@@ -244,7 +316,7 @@ def read_leaderboard_settings(config: Mapping[str, Any]) -> LeaderboardSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """How long one measurement goes on."""
+    """How long one measurement takes."""
 
     warmup: Annotated[int, Field(ge=0)]
     seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -261,7 +333,7 @@ class BenchmarkSettings(ModelSettings):
 
     @property
     def classes(self) -> Classes:
-        """Nameless ones, as many as there are outputs; one output is binary data."""
+        """Placeholder classes, one for each output; one output means binary data."""
         count = max(self.outputs, 2)
         return Classes(tuple(f"class {index}" for index in range(count)), binary=self.outputs == 1)
 

@@ -128,3 +128,34 @@ def enough_memory(height: int, width: int) -> Iterator[None]:
         raise UserError(
             f"{width}x{height} pixels at once do not fit in memory: give tile=1024, or a smaller tile or batch_size."
         ) from error
+
+
+_CGROUPS = Path("/sys/fs/cgroup")  # the limits of a container
+_PROC = Path("/proc")
+
+
+def cores() -> int:
+    """CPU cores that this process may use: those it is bound to, within its container's limit; at least 1."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for folder in _cgroups():
+        quota, _, period = _text(folder / "cpu.max").partition(" ")
+        if quota.isdigit():
+            bound = min(bound, int(quota) // int(period))
+    return max(bound, 1)
+
+
+def _cgroups() -> Iterator[Path]:
+    """The folders of the process's control groups, from its own up to the machine's."""
+    line = next(
+        (line for line in _text(_PROC / "self/cgroup").splitlines() if line.startswith("0::")), "0::/"
+    )
+    own = _CGROUPS / line[3:].lstrip("/")
+    # Inside a container the path may be the one that the host knows: only the top is there then.
+    yield from (folder for folder in (own, *own.parents) if folder.is_relative_to(_CGROUPS))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""

@@ -1,6 +1,11 @@
-"""An evaluation from config to report: `evaluate.py` calls this."""
+"""Evaluate checkpoints on a split, from options to report: `evaluate.py` calls this.
+
+From the bottom up: the data that a checkpoint is evaluated on, one pass over the split, the folder of results, and
+`evaluate`, which puts them together.
+"""
 
 import logging
+import math
 import re
 import sys
 import time
@@ -22,15 +27,17 @@ from segmentation.data.augmentation import evaluation_transform
 from segmentation.data.datamodule import Loader, SegmentationData
 from segmentation.data.dataset import Samples, SegmentationDataset
 from segmentation.data.files import first_of
-from segmentation.data.samplers import Turns
+from segmentation.data.samplers import RoundRobinBatchSampler
 from segmentation.distributed import SINGLE_PROCESS, ProcessShare, evaluation_processes, open_trainer
 from segmentation.environment import device_name, versions
 from segmentation.errors import UserError
 from segmentation.inference import Predictor
 from segmentation.inference.outputs import save_mask
+from segmentation.inference.threshold import with_threshold
 from segmentation.inference.tta import describe_tta, tta_views
 from segmentation.library_warnings import library_warnings_hidden
 from segmentation.metrics import EvaluationMetrics, image_means, image_scores, ratios
+from segmentation.models import Decision
 from segmentation.report.evaluation import Evaluation, ImageScores, worst_first
 from segmentation.report.gallery import Look
 from segmentation.report.html import refuse_different, write_comparison, write_evaluation
@@ -38,19 +45,19 @@ from segmentation.report.protocol import evaluation_protocol
 from segmentation.report.report import table
 from segmentation.types import Batch, Classes
 
-# MERGED FROM evaluation/case: A checkpoint and the data that it is to be judged on.
-# MERGED FROM evaluation/judge: One pass over a split: every image is predicted once, counted, and forgotten.
-# MERGED FROM evaluation/folder: The folder of results: never one that holds others'.
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class EvaluationContext:
-    """What is judged on what; the model itself is loaded when its turn comes."""
+    """A checkpoint and the data it is evaluated on; the model itself is loaded when its turn comes."""
 
     path: Path
     classes: Classes
-    dataset: dict[str, Any]
-    source: SegmentationDataset
+    options: dict[str, Any]
+    dataset: SegmentationDataset
+    decision: Decision
+    threshold_source: str
     split: str
     protocol: dict[str, Any]
     notes: tuple[str, ...]
@@ -58,7 +65,7 @@ class EvaluationContext:
     @property
     def samples(self) -> Samples:
         """The images of the split."""
-        return self.source.splits()[self.split]
+        return self.dataset.splits()[self.split]
 
     @property
     def title(self) -> str:
@@ -69,29 +76,46 @@ class EvaluationContext:
 
 
 def open_context(path: Path, settings: EvaluationSettings) -> EvaluationContext:
-    """The data that the options name, else those of the checkpoint's training, held against the checkpoint.
+    """The data that the options name, else those of the checkpoint's training, checked against the checkpoint.
 
     Raises `UserError` for a checkpoint or data that cannot be used and for data of other classes.
     """
-    trained = checkpoint.load(path)
-    dataset = _dataset(path, settings.dataset, trained.dataset)
-    source = _open(path, trained.channels, dataset, chosen="name" in settings.dataset)
-    _check_classes(path, trained.classes, source.classes)
+    trained = with_threshold(checkpoint.load(path), path, settings.threshold)
+    binary = trained.classes.binary
+    if settings.write_threshold and not binary:
+        raise UserError(f"{path} has several classes and no threshold: leave write_threshold out.")
+    options = _dataset_options(path, settings.dataset, trained.dataset)
+    dataset = _open_dataset(path, trained.channels, options, chosen="name" in settings.dataset)
+    _check_classes(path, trained.classes, dataset.classes)
     protocol = evaluation_protocol(
-        source,
         dataset,
+        options,
         settings.split,
         size=trained.size,
         resize=trained.resize,
         threshold=trained.decision.threshold,
         tta=describe_tta(tta_views(settings.tta)),
         checkpoint=path,
+    ) | {"threshold_source": trained.threshold_source if binary else None}
+    notes = (
+        *dataset.notes,
+        *_split_notes(settings.split, protocol["split_sha256"], trained.protocol),
+        *(_threshold_notes(trained, settings) if binary else []),
     )
-    notes = (*source.notes, *_split_notes(settings.split, protocol["split_sha256"], trained.protocol))
-    return EvaluationContext(path, trained.classes, dataset, source, settings.split, protocol, notes)
+    return EvaluationContext(
+        path,
+        trained.classes,
+        options,
+        dataset,
+        trained.decision,
+        trained.threshold_source,
+        settings.split,
+        protocol,
+        notes,
+    )
 
 
-def _dataset(path: Path, typed: Mapping[str, Any], trained: Mapping[str, Any]) -> dict[str, Any]:
+def _dataset_options(path: Path, typed: Mapping[str, Any], trained: Mapping[str, Any]) -> dict[str, Any]:
     options = {key: value for key, value in typed.items() if value is not None or key != "root"}
     if "name" in options:
         return options
@@ -107,7 +131,7 @@ def _dataset(path: Path, typed: Mapping[str, Any], trained: Mapping[str, Any]) -
     return {**trained, **fetching, **options}
 
 
-def _open(path: Path, channels: int, dataset: dict[str, Any], *, chosen: bool) -> SegmentationDataset:
+def _open_dataset(path: Path, channels: int, dataset: dict[str, Any], *, chosen: bool) -> SegmentationDataset:
     try:
         return open_dataset(channels, **dataset)
     except UserError as error:
@@ -141,7 +165,9 @@ def _check_classes(path: Path, own: Classes, others: Classes) -> None:
 def _split_notes(split: str, digest: str, trained: Mapping[str, Any]) -> list[str]:
     known = trained.get("split_sha256", {})
     if split == "train":
-        return ["These are images of the train split: the scores say what was learnt, not what will be met."]
+        return [
+            "These are images of the train split: the scores do not show how the model does on new images."
+        ]
     if known.get(split) == digest:
         return []
     there = known.get(split, "unknown")
@@ -151,52 +177,63 @@ def _split_notes(split: str, digest: str, trained: Mapping[str, Any]) -> list[st
     ]
 
 
+def _threshold_notes(trained: checkpoint.Trained, settings: EvaluationSettings) -> list[str]:
+    if settings.split == "val" and "val split" in trained.threshold_source:
+        return ["The threshold was chosen on a val split: only scores on the test split say how good it is."]
+    if settings.split == "test" and settings.threshold not in ("auto", "best"):
+        return [
+            f"threshold={settings.threshold} was given as an option: "
+            "if it was chosen on this split, its scores here are too good."
+        ]
+    return []
+
+
 Save = Callable[[str, np.ndarray], None]
 """Takes an image's name and its predicted labels, uint8 (H, W)."""
 
 
-def judge(
+def evaluate_split(
     predictor: Predictor,
-    case: EvaluationContext,
+    context: EvaluationContext,
     settings: EvaluationSettings,
     save: Save | None,
-    place: ProcessShare = SINGLE_PROCESS,
+    share: ProcessShare = SINGLE_PROCESS,
 ) -> tuple[EvaluationMetrics, list[ImageScores]]:
     """The counts of the whole split, and the scores of each image in the split's order.
 
-    Each image is judged at the size of its mask. Memory holds one batch, the counts, and a few numbers an image.
-    Of several processes each sees whole batches in turn; what is computed from the counts is that of all, the
-    scores of images come to the first, and the others have none.
+    Each image is scored at the size of its mask. Memory holds one batch, the counts, and a few numbers per image.
+    With several processes, each takes whole batches in turn. Scores computed from the counts cover all processes;
+    the scores of single images are gathered on the first process, and the others get none.
     """
-    judgement = EvaluationMetrics(len(case.classes), binary=case.classes.binary).to(predictor.device)
+    metrics = EvaluationMetrics(len(context.classes), binary=context.classes.binary).to(predictor.device)
     images: list[ImageScores] = []
-    batches = loader(predictor, case, settings, place)
-    assert isinstance(batches.batch_sampler, Turns)
+    batches = loader(predictor, context, settings, share)
+    assert isinstance(batches.batch_sampler, RoundRobinBatchSampler)
     progress = tqdm(
         batches,
-        desc=case.title,
+        desc=context.title,
         leave=False,
-        disable=not (place.is_first and sys.stderr.isatty()),
+        disable=not (share.is_first and sys.stderr.isatty()),
     )
     for batch, draws in zip(progress, batches.batch_sampler, strict=True):
         for start, probabilities_BKHW, mask_BHW in _predicted(predictor, batch):
             labels_BHW = predictor.labels(probabilities_BKHW)
-            counts_BKK = judgement.update(probabilities_BKHW, labels_BHW, mask_BHW)
+            counts_BKK = metrics.update(probabilities_BKHW, labels_BHW, mask_BHW)
             names = batch["name"][start : start + len(mask_BHW)]
-            images += _scored(names, draws[start].item, counts_BKK.cpu(), case.classes)
+            images += _scored(names, draws[start].item, counts_BKK.cpu(), context.classes)
             if save is not None:
                 for name, labels_HW in zip(names, labels_BHW.cpu().numpy(), strict=True):
                     save(name, labels_HW)
-    return judgement, sorted(place.gathered(images), key=attrgetter("index"))
+    return metrics, sorted(share.gathered(images), key=attrgetter("index"))
 
 
 def loader(
     predictor: Predictor,
-    case: EvaluationContext,
+    context: EvaluationContext,
     settings: EvaluationSettings,
-    place: ProcessShare = SINGLE_PROCESS,
+    share: ProcessShare = SINGLE_PROCESS,
 ) -> Loader:
-    """The split in order, as the model saw its validation images in training: the batches for this place."""
+    """The split in order, as the model saw its validation images in training: the batches for this share."""
     trained = predictor.trained
     data = DataSettings(
         size=trained.size,
@@ -205,13 +242,13 @@ def loader(
         batch_size=settings.batch_size,
         workers=settings.workers,
     )
-    only = replace(case.source, test=case.samples)
+    only = replace(context.dataset, test=context.samples)
     whole = SegmentationData(only, evaluation_transform(**data.input), data, seed=0)
-    return whole.turns_dataloader(process=place.process, processes=place.processes)
+    return whole.turns_dataloader(process=share.process, processes=share.processes)
 
 
 def _predicted(predictor: Predictor, batch: Batch) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Runs of images whose masks are of one size, with the place of the first in the batch."""
+    """Consecutive images whose masks have one size, with the index of the first in the batch."""
     masks = [mask_HW.to(predictor.device) for mask_HW in batch["mask"]]
     start = 0
     for stop in range(1, len(masks) + 1):
@@ -227,17 +264,17 @@ def _scored(names: list[str], first: int, counts_BKK: Tensor, classes: Classes) 
     iou_BK = ratios(counts_BKK)["iou"]
     rows = image_scores(counts_BKK, binary=classes.binary)
     return [
-        ImageScores(name, first + place, row, iou_K)
-        for place, (name, row, iou_K) in enumerate(zip(names, rows, iou_BK.numpy(), strict=True))
+        ImageScores(name, first + offset, row, iou_K)
+        for offset, (name, row, iou_K) in enumerate(zip(names, rows, iou_BK.numpy(), strict=True))
     ]
 
 
-def look(predictor: Predictor, case: EvaluationContext) -> Look:
+def image_with_prediction(predictor: Predictor, context: EvaluationContext) -> Look:
     """Index -> the image as the data set gives it, its truth, and a fresh prediction at the truth's size."""
     transform = evaluation_transform(size=predictor.trained.size, resize=predictor.trained.resize)
 
     def one(index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        sample = case.samples[index]
+        sample = context.samples[index]
         image_BCHW = torch.from_numpy(transform(sample, 0)["image"]).permute(2, 0, 1)[None]
         height, width = sample["mask"].shape
         labels_BHW = predictor.labels(predictor.probabilities(image_BCHW, size=(height, width)))
@@ -254,23 +291,22 @@ _OURS = (
 )
 
 
-def refuse_used(folder: Path) -> None:
-    """Raises `UserError` where results would be written over others, those of a training run among them."""
+def refuse_used_folder(folder: Path) -> None:
+    """Raises `UserError` if results, or a training run's checkpoints, are in the folder already."""
     for name in _OURS:
         if (folder / name).exists():
             raise UserError(f"{folder} already holds {name}: give another output=FOLDER.")
 
 
-def subfolder(number: int, title: str) -> str:
-    """The folder of one of several checkpoints: its number, and as much of its title as every system can name."""
+def subfolder_name(number: int, title: str) -> str:
+    """The folder of one of several checkpoints: its number, and its title in portable characters."""
     return f"{number}_{re.sub(r'[^A-Za-z0-9._-]+', '_', title)[:60]}"
 
 
 def mask_writer(folder: Path, classes: Classes) -> Save:
-    """Saves predicted labels in `folder` under the name of their image.
+    """A function that saves predicted labels in `folder` under the name of their image.
 
-    What it returns raises `UserError` for a name that was there before, such as `a` and `A` where the file
-    system holds them for one.
+    It raises `UserError` for a name that exists, such as `a` and `A` on a file system that ignores case.
     """
 
     def save(name: str, labels_HW: np.ndarray) -> None:
@@ -282,79 +318,94 @@ def mask_writer(folder: Path, classes: Classes) -> Save:
     return save
 
 
-log = logging.getLogger(__name__)
-
-
 @library_warnings_hidden()
 def evaluate(settings: EvaluationSettings, folder: Path) -> float:
-    """Judges the checkpoints and fills the folder; the result is the first one's mIoU.
+    """Evaluate the checkpoints and write the results to the folder; returns the mIoU of the first checkpoint.
 
-    Several checkpoints get a folder each inside it, and a comparison beside these. Of several processes each
-    judges a part, and the first alone writes, but for the masks. Raises `UserError` for whatever in the options,
-    the checkpoints or the data the user can mend.
+    Several checkpoints get a sub-folder each, and a comparison beside these. With several processes, each evaluates
+    a part; only the first writes, except for the masks. Raises `UserError` for mistakes in the options, the
+    checkpoints or the data.
     """
     trainer = open_trainer(settings)
     if trainer.is_global_zero:
-        refuse_used(folder)
-    cases = [open_context(path, settings) for path in settings.checkpoints]
-    refuse_different({str(case.path): case.protocol for case in cases})
-    names = [subfolder(number, case.title) for number, case in enumerate(cases, 1)]
-    folders = [folder] if len(cases) == 1 else [folder / name for name in names]
+        refuse_used_folder(folder)
+    contexts = [open_context(path, settings) for path in settings.checkpoints]
+    refuse_different({str(context.path): context.protocol for context in contexts})
+    names = [subfolder_name(number, context.title) for number, context in enumerate(contexts, 1)]
+    folders = [folder] if len(contexts) == 1 else [folder / name for name in names]
     if trainer.is_global_zero:
-        for own in folders:
-            refuse_used(own)
-    with evaluation_processes(trainer) as place:
+        for own_folder in folders:
+            refuse_used_folder(own_folder)
+    with evaluation_processes(trainer) as share:
         evaluations = [
-            _single(case, settings, own, str(trainer.strategy.root_device), place)
-            for case, own in zip(cases, folders, strict=True)
+            _evaluate_and_write(context, settings, own_folder, str(trainer.strategy.root_device), share)
+            for context, own_folder in zip(contexts, folders, strict=True)
         ]
-    if len(cases) > 1 and place.is_first:
+    if len(contexts) > 1 and share.is_first:
         write_comparison(folder, dict(zip(names, evaluations, strict=True)))
         log.info("\nSide by side: %s", folder / "report.html")
     return evaluations[0].report["metrics"][f"{settings.split}/miou"]
 
 
-def _single(
-    case: EvaluationContext, settings: EvaluationSettings, folder: Path, device: str, place: ProcessShare
+def _evaluate_and_write(
+    context: EvaluationContext, settings: EvaluationSettings, folder: Path, device: str, share: ProcessShare
 ) -> Evaluation:
     folder.mkdir(parents=True, exist_ok=True)
-    trained = checkpoint.load(case.path)
+    trained = replace(
+        checkpoint.load(context.path), decision=context.decision, threshold_source=context.threshold_source
+    )
     predictor = Predictor(
         trained, device=device, precision=settings.precision, tta=settings.tta, compile=settings.compile
     )
-    _announce(case, predictor)
-    evaluation = _judged(case, settings, predictor, folder, place)
-    if place.is_first:
-        page = write_evaluation(folder, evaluation, look(predictor, case))
+    _announce(context, predictor)
+    evaluation = _evaluate_one(context, settings, predictor, folder, share)
+    if share.is_first:
+        page = write_evaluation(folder, evaluation, image_with_prediction(predictor, context))
         metrics, per_class = evaluation.report["metrics"], evaluation.report["per_class"]
-        log.info("\n%s\n\nThe report: %s", table(metrics, per_class, splits=(case.split,)), page)
+        log.info("\n%s\n\nThe report: %s", table(metrics, per_class, splits=(context.split,)), page)
+        if settings.write_threshold:
+            _write_threshold(context, metrics)
     return evaluation
 
 
-def _judged(
-    case: EvaluationContext,
+def _write_threshold(context: EvaluationContext, metrics: Mapping[str, float]) -> None:
+    threshold = metrics["val/best_threshold_f1"]
+    if math.isnan(threshold):
+        raise UserError("The val split has no foreground: no threshold is best, and none was written.")
+    protocol = context.protocol
+    checkpoint.write_threshold(
+        context.path,
+        threshold,
+        split_sha256=protocol["split_sha256"],
+        tta=protocol["test_time_augmentation"],
+    )
+    log.info("The threshold %.6g, best on the val split, was written to %s", threshold, context.path)
+
+
+def _evaluate_one(
+    context: EvaluationContext,
     settings: EvaluationSettings,
     predictor: Predictor,
     folder: Path,
-    place: ProcessShare,
+    share: ProcessShare,
 ) -> Evaluation:
     start = time.perf_counter()
-    save = mask_writer(folder / "masks", case.classes) if "masks" in settings.save else None
-    judgement, images = judge(predictor, case, settings, save, place)
+    save = mask_writer(folder / "masks", context.classes) if "masks" in settings.save else None
+    metrics, images = evaluate_split(predictor, context, settings, save, share)
     seconds = time.perf_counter() - start
-    binary = case.classes.binary
-    scores = judgement.scores() | image_means([dict(image.scores) for image in images], binary=binary)
+    binary = context.classes.binary
+    scores = metrics.scores() | image_means([dict(image.scores) for image in images], binary=binary)
     model = predictor.trained.model
     report = {
-        "metrics": {f"{case.split}/{name}": value for name, value in scores.items()},
-        "per_class": judgement.per_class(case.classes.names),
-        "protocol": case.protocol,
+        "metrics": {f"{context.split}/{name}": value for name, value in scores.items()},
+        "per_class": metrics.per_class(context.classes.names),
+        "protocol": context.protocol,
         "model": {**model.description, "parameters": sum(weights.numel() for weights in model.parameters())},
-        "data": {**case.protocol["dataset"], "images": len(images), "notes": list(case.notes)},
+        "data": {**context.protocol["dataset"], "images": len(images), "notes": list(context.notes)},
         "environment": {
             "device": device_name(predictor.device),
             "accelerator": predictor.device.type,
-            "processes": place.processes,
+            "processes": share.processes,
             "precision": predictor.precision,
             "compiled": settings.compile,  # which `seconds` holds, too
             **versions(),
@@ -362,24 +413,24 @@ def _judged(
         "seconds": seconds,
     }
     return Evaluation(
-        title=case.title,
-        classes=case.classes,
-        split=case.split,
+        title=context.title,
+        classes=context.classes,
+        split=context.split,
         report=report,
-        confusion=judgement.confusion.compute().cpu().numpy(),
-        curves=judgement.curves(),
+        confusion=metrics.confusion.compute().cpu().numpy(),
+        curves=metrics.curves(),
         images=worst_first(images, binary=binary),
     )
 
 
-def _announce(case: EvaluationContext, predictor: Predictor) -> None:
+def _announce(context: EvaluationContext, predictor: Predictor) -> None:
     log.info(
         "%s on the %s split of %s: %d images, on %s",
-        case.path,
-        case.split,
-        case.dataset["name"],
-        len(case.samples),
+        context.path,
+        context.split,
+        context.options["name"],
+        len(context.samples),
         predictor.device,
     )
-    for note in case.notes:
+    for note in context.notes:
         log.info("note: %s", note)

@@ -1,7 +1,7 @@
-"""Files that are written whole or not at all, and read where they are wanted."""
+"""Files that are written whole or not at all."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -9,9 +9,9 @@ from typing import IO, Any
 
 @contextmanager
 def replacing(path: Path, mode: str = "w", **how: Any) -> Iterator[IO[Any]]:
-    """A file beside `path` to write into, opened as by `Path.open`; at the block's end it takes that one's place.
+    """A new file beside `path`, opened as by `Path.open`, which replaces `path` at the end of the block.
 
-    So a reader, and whoever comes after a crash, meets the earlier file or the new one, never a part.
+    A reader sees the earlier file or the new one, never a part, also after a crash.
     """
     fresh = path.with_name(f"{path.name}.part")
     with fresh.open(mode, **how) as file:
@@ -19,13 +19,3 @@ def replacing(path: Path, mode: str = "w", **how: Any) -> Iterator[IO[Any]]:
         file.flush()
         os.fsync(file.fileno())  # else a power cut could leave the name without the contents
     fresh.replace(path)
-
-
-def read_if(path: Path, length: int, wanted: Callable[[bytes], bool]) -> bytes | None:
-    """The bytes of a regular file whose first `length` are as wanted; None for others, and where it cannot be read."""
-    try:
-        with path.open("rb", buffering=0) as file:
-            start = file.read(length)
-            return start + file.read() if wanted(start) else None
-    except (OSError, ValueError, MemoryError):
-        return None

@@ -1,4 +1,4 @@
-"""The classes of a data set: their names, their colours, and how many logits tell them apart."""
+"""What travels from file to report: samples, batches, and the classes with their names and colours."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,10 +11,9 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-# MERGED FROM sample: What travels from file to report: one sample, one batch.
 
 IGNORE_INDEX = 255
-"""The label that counts nowhere: not in a loss, not in a metric, not in a picture."""
+"""The label of ignored pixels: losses and metrics leave them out."""
 
 
 def is_ignored(mask: "torch.Tensor") -> "torch.Tensor":

@@ -1,4 +1,4 @@
-"""Labels as pictures that a person can read: colours, a legend, images side by side."""
+"""Masks in colours, a legend of the classes, and images side by side."""
 
 from collections.abc import Callable, Sequence
 

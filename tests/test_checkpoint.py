@@ -8,7 +8,7 @@ import pytest
 import torch
 from made_predictors import write_checkpoint
 
-from segmentation.checkpoint import load
+from segmentation.checkpoint import load, write_threshold
 from segmentation.errors import UserError
 from segmentation.types import Classes
 
@@ -51,6 +51,8 @@ def a_list_for_weights(contents: Contents) -> None:
         (about(threshold=float("nan")), "threshold", True),
         (about(threshold=7), "threshold", True),
         (about(threshold=None), "does not fit", True),
+        (about(threshold_source="two\nlines"), "threshold_source", True),
+        (about(threshold_source=3), "threshold_source", True),
         (about(input={"size": [0, 0], "resize": True}), "size", False),
         (about(input={"size": 64, "resize": True}), "does not fit", False),
         (about(protocol={"split_sha256": "x"}), "does not fit", False),
@@ -77,3 +79,12 @@ def test_thresholds_within_their_range_are_taken(
     contents["segmentation"]["threshold"] = threshold
     torch.save(contents, path := tmp_path / "best.ckpt")
     assert load(path).decision.threshold == threshold
+
+
+def test_written_thresholds_are_kept_in_their_range(written: dict[bool, Path], tmp_path: Path) -> None:
+    path = tmp_path / "best.ckpt"
+    for binary, threshold, words in ((True, 2.0, "not within 0 to 1"), (False, 0.5, "several classes")):
+        path.write_bytes(written[binary].read_bytes())
+        with pytest.raises(UserError, match=words):
+            write_threshold(path, threshold, split_sha256="0123", tta="none")
+        assert path.read_bytes() == written[binary].read_bytes()

@@ -13,6 +13,7 @@ from conftest import CONF, composed, make_binary
 from PIL import Image
 from scripts import run_script
 
+import segmentation
 from segmentation import build
 from segmentation.checkpoint import load
 from segmentation.cli.overrides import refuse_training_options
@@ -20,7 +21,7 @@ from segmentation.config import read_evaluation_settings as read_evaluation
 from segmentation.config import read_training_settings
 from segmentation.data import open_dataset
 from segmentation.errors import UserError
-from segmentation.evaluate import evaluate, judge, open_context, subfolder
+from segmentation.evaluate import evaluate, evaluate_split, open_context, subfolder_name
 from segmentation.inference import Predictor
 from segmentation.metrics import EvaluationMetrics
 from segmentation.report.evaluation import ImageScores
@@ -59,6 +60,8 @@ OPTIONS: dict[str, Any] = {
     "dataset": {"root": None},
     "split": "test",
     "tta": "none",
+    "threshold": "auto",
+    "write_threshold": False,
     "save": [],
     "batch_size": 3,
     "workers": 0,
@@ -198,10 +201,10 @@ def test_binary_masks_are_0_and_255(binary: Path, tmp_path: Path) -> None:
 def judged_with(checkpoint: Path, **options: Any) -> tuple[EvaluationMetrics, list[ImageScores]]:
     settings = read_evaluation({**OPTIONS, "checkpoint": str(checkpoint), **options})
     predictor = Predictor(load(checkpoint), device="cpu", precision="32-true", tta=settings.tta)
-    return judge(predictor, open_context(checkpoint, settings), settings, None)
+    return evaluate_split(predictor, open_context(checkpoint, settings), settings, None)
 
 
-def test_the_batch_size_changes_nothing(binary: Path) -> None:
+def test_the_batch_size_changes_no_more_than_rounding(binary: Path) -> None:
     (one, images), (three, others) = (judged_with(binary, split="train", batch_size=size) for size in (1, 3))
     assert one.confusion.compute().count_nonzero() == 4
     # A processor rounds a batch of three in another order than three of one.
@@ -272,6 +275,16 @@ def test_processes_count_what_one_does(trained: Path, judged: tuple[Path, Any], 
     assert {path.name for path in files(together)} == {path.name for path in files(alone)} - {"run.log"}
 
 
+@pytest.mark.parametrize(
+    "options", [{"threshold": 0.5}, {"threshold": "best"}, {"write_threshold": True, "split": "val"}]
+)
+def test_several_classes_have_no_threshold(options: dict[str, Any], trained: Path, tmp_path: Path) -> None:
+    path = trained / "checkpoints" / "best.ckpt"
+    with pytest.raises(UserError, match="several classes"):
+        evaluate(read_evaluation({**OPTIONS, "checkpoint": str(path), **options}), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_different_protocols_are_not_compared(trained: Path, tmp_path: Path) -> None:
     other = make_checkpoint(
         tmp_path / "other.ckpt", "dataset.seed=5", *(option for option in SMALL if "dataset" in option)
@@ -282,9 +295,85 @@ def test_different_protocols_are_not_compared(trained: Path, tmp_path: Path) -> 
     assert not (tmp_path / "out" / "report.json").exists()
     same = {"name": "shapes", "root": None, "size": 48, "train": 10, "val": 3, "test": 2}
     settings = read_evaluation({**OPTIONS, "checkpoint": paths, "dataset": same})
-    cases = [open_context(Path(path), settings) for path in paths]
-    refuse_different({str(case.path): case.protocol for case in cases})
-    assert any("not the one of the training" in note for note in cases[0].notes)
+    contexts = [open_context(Path(path), settings) for path in paths]
+    refuse_different({str(context.path): context.protocol for context in contexts})
+    assert any("not the one of the training" in note for note in contexts[0].notes)
+
+
+def evaluate_binary(checkpoint: Path, folder: Path, **options: Any) -> dict[str, Any]:
+    """The report of an evaluation with these options."""
+    evaluate(read_evaluation({**OPTIONS, "checkpoint": str(checkpoint), **options}), folder)
+    return report(folder)
+
+
+def test_threshold_option_decides_the_labels(binary: Path, tmp_path: Path) -> None:
+    own, low, high = (
+        evaluate_binary(binary, tmp_path / str(value), threshold=value, save=["masks"])
+        for value in ("auto", 0.0, 1.0)
+    )
+    assert low["metrics"]["test/recall"] == 1
+    assert high["metrics"]["test/recall"] == 0
+    assert own["metrics"]["test/roc_auc"] == low["metrics"]["test/roc_auc"]
+    assert [found["protocol"]["threshold"] for found in (own, low, high)] == [0.5, 0, 1]
+    assert own["protocol"]["threshold_source"] == "the checkpoint's, as trained"
+    assert low["protocol"]["threshold_source"] == "given as an option"
+    assert any("threshold=0.0 was given" in note for note in low["data"]["notes"])
+    assert not any("threshold" in note for note in own["data"]["notes"])
+    for path in (tmp_path / "0.0" / "masks").iterdir():
+        assert (np.array(Image.open(path)) == 255).all()
+
+
+def test_best_threshold_is_written_into_the_checkpoint(binary: Path, tmp_path: Path) -> None:
+    path = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(binary.read_bytes())
+    found = evaluate_binary(path, tmp_path / "val", split="val", write_threshold=True)
+    best = found["metrics"]["val/best_threshold_f1"]
+    assert best != 0.5
+    assert [file.name for file in path.parent.iterdir()] == ["best.ckpt"]
+
+    before, after = (torch.load(file, weights_only=True) for file in (binary, path))
+    assert after["segmentation"].pop("threshold") == best
+    source = after["segmentation"].pop("threshold_source")
+    del before["segmentation"]["threshold"]
+    assert after["segmentation"] == before["segmentation"]
+    assert after["state_dict"].keys() == before["state_dict"].keys()
+    assert all(torch.equal(after["state_dict"][name], value) for name, value in before["state_dict"].items())
+    assert {key: value for key, value in after.items() if key not in ("state_dict", "segmentation")} == {
+        key: value for key, value in before.items() if key not in ("state_dict", "segmentation")
+    }
+
+    again = evaluate_binary(path, tmp_path / "again", split="val")
+    assert again["metrics"]["val/f1"] == found["metrics"]["val/best_f1"] > found["metrics"]["val/f1"]
+    assert any("chosen on a val split" in note for note in again["data"]["notes"])
+    written, typed = (
+        evaluate_binary(checkpoint, tmp_path / name, threshold=threshold)
+        for name, checkpoint, threshold in (("written", path, "best"), ("typed", binary, best))
+    )
+    assert written["metrics"] == typed["metrics"]
+    assert written["protocol"]["threshold_source"] == source
+    assert source.startswith("the checkpoint's, best F1 and IoU on the val split")
+
+
+def test_best_threshold_comes_from_the_report_of_the_validation(
+    binary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    evaluate_binary(binary, Path("outputs/evaluations/test"))  # the split that must not choose
+    with pytest.raises(UserError, match=r"no evaluation of .*split=val write_threshold=true"):
+        evaluate_binary(binary, tmp_path / "none", threshold="best")
+    best = evaluate_binary(binary, Path("outputs/evaluations/val"), split="val")["metrics"]
+    found = evaluate_binary(binary, tmp_path / "best", threshold="best")
+    assert found["protocol"]["threshold"] == best["val/best_threshold_f1"]
+    assert "report.json" in found["protocol"]["threshold_source"]
+    assert (
+        segmentation.load(binary, threshold="best").trained.decision.threshold
+        == best["val/best_threshold_f1"]
+    )
+    other = tmp_path / "other.ckpt"
+    torch.save({**torch.load(binary, weights_only=True), "epoch": 1}, other)
+    with pytest.raises(UserError, match="no evaluation of"):
+        segmentation.load(other, threshold="best")
 
 
 Change = Callable[[Path, Path], dict[str, Any]]
@@ -310,6 +399,14 @@ REFUSED: list[tuple[str, Change, str]] = [
         "/nowhere.*trained on.*dataset.root=PATH",
     ),
     ("no root", lambda binary, _: {"dataset": {"name": "voc", "root": None}}, "dataset.root is missing"),
+    ("threshold", lambda binary, _: {"threshold": 1.5}, "threshold=1.5.*0 to 1"),
+    ("threshold's word", lambda binary, _: {"threshold": "beste"}, "threshold=beste.*best"),
+    ("threshold of test", lambda binary, _: {"write_threshold": True}, "split=val.*test split"),
+    (
+        "threshold of train",
+        lambda binary, _: {"write_threshold": True, "split": "train"},
+        "split=val.*train split",
+    ),
     ("unknown option", lambda binary, _: {"tile": 3}, "no option 'tile'.*tta"),
 ]
 
@@ -330,7 +427,7 @@ def test_what_is_wrong_is_said(change: Change, words: str, binary: Path, tmp_pat
 def test_results_of_one_among_several_are_kept(left: str, binary: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.ckpt"
     other.write_bytes(binary.read_bytes())
-    earlier = tmp_path / "out" / subfolder(2, f"{tmp_path.name}/other") / left
+    earlier = tmp_path / "out" / subfolder_name(2, f"{tmp_path.name}/other") / left
     earlier.parent.mkdir(parents=True)
     earlier.write_text("earlier")
     settings = read_evaluation({**OPTIONS, "checkpoint": [str(binary), str(other)]})

@@ -13,6 +13,7 @@ from made_predictors import write_checkpoint
 from PIL import Image
 from scripts import run_script
 
+from segmentation.checkpoint import write_threshold
 from segmentation.cli.overrides import quote_paths
 from segmentation.errors import UserError
 from segmentation.inference import load
@@ -112,7 +113,9 @@ def test_patterns_mirror_what_they_match(
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
-def test_a_batch_changes_nothing(batch_size: int, checkpoint: Path, shots: Path, tmp_path: Path) -> None:
+def test_the_batch_size_changes_no_more_than_rounding(
+    batch_size: int, checkpoint: Path, shots: Path, tmp_path: Path
+) -> None:
     write_picture(shots / "large.png", 100, 80)
     predictor = load(checkpoint, device="cpu", precision="32-true")
     predict(config(checkpoint, shots, tmp_path / "out", batch_size=batch_size, save=["probability"]))
@@ -120,6 +123,23 @@ def test_a_batch_changes_nothing(batch_size: int, checkpoint: Path, shots: Path,
         expected = predictor.predict(shots / name).probabilities
         with np.load(tmp_path / "out" / f"{answer}_probability.npz") as saved:
             np.testing.assert_allclose(saved["probabilities"] / 65535, expected, atol=2e-5)
+
+
+def test_masks_follow_the_threshold(shots: Path, tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path / "binary.ckpt", binary=True)
+    probabilities = load(checkpoint, device="cpu", precision="32-true").predict(shots / "a.png").probabilities
+    middle = float(np.median(probabilities))
+    for threshold in ("auto", middle, 0.0):
+        output = tmp_path / str(threshold)
+        predict(config(checkpoint, shots / "a.png", output, threshold=threshold))
+        mask = np.array(Image.open(output / "a.png")) == 255
+        value = 0.5 if threshold == "auto" else threshold
+        np.testing.assert_array_equal(mask, probabilities[..., 0] >= np.float32(value))
+    write_threshold(checkpoint, middle, split_sha256="0123", tta="none")
+    for threshold in ("auto", "best"):
+        output = tmp_path / f"written {threshold}"
+        predict(config(checkpoint, shots / "a.png", output, threshold=threshold))
+        assert (output / "a.png").read_bytes() == (tmp_path / str(middle) / "a.png").read_bytes()
 
 
 def test_the_model_is_compiled_where_that_is_wanted(
@@ -229,6 +249,9 @@ def test_a_folder_gives_its_videos_too(checkpoint: Path, tmp_path: Path) -> None
         ({"tile": 64, "overlap": 60}, "0 to 32"),
         ({"overlap": 4}, "without tile"),
         ({"alpha": 2}, "alpha=2"),
+        ({"threshold": 0.4}, "several classes"),
+        ({"threshold": "best"}, "several classes"),
+        ({"threshold": -1}, "threshold=-1.*0 to 1"),
         ({"existing": "keep"}, "existing=keep"),
         ({"input": "nowhere.jpg"}, "nowhere.jpg"),
         ({"input": "nowhere/*.jpg"}, "matches no"),

@@ -5,14 +5,14 @@ from typing import Any
 
 from segmentation.config import create
 from segmentation.data.binary import binary
-from segmentation.data.checks import check_samples
-from segmentation.data.dataset import SegmentationDataset
+from segmentation.data.dataset import SegmentationDataset, check_samples
 from segmentation.data.folder import folder
 from segmentation.data.shapes import shapes
 from segmentation.data.voc import voc
 
 DATASETS: dict[str, Callable[..., SegmentationDataset]] = {
     "binary": binary,
+    "camvid": folder,  # its classes are in conf/dataset/camvid.yaml
     "folder": folder,
     "shapes": shapes,
     "voc": voc,
@@ -30,7 +30,7 @@ def create_dataset(channels: int = 3, /, *, name: str, **options: Any) -> Segmen
 
 
 def open_dataset(channels: int = 3, /, *, name: str, **options: Any) -> SegmentationDataset:
-    """`create_dataset`, and a look at samples of every split: what a run should start from."""
-    source = create_dataset(channels, name=name, **options)
-    check_samples(source)
-    return source
+    """`create_dataset`, then `check_samples`: every run starts from this."""
+    dataset = create_dataset(channels, name=name, **options)
+    check_samples(dataset)
+    return dataset

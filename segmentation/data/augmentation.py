@@ -1,7 +1,7 @@
-"""Image and mask, changed together: the one file that knows albumentations.
+"""Augmentation of image and mask together: the one file that knows albumentations.
 
-Masks are resampled by nearest neighbour and whatever comes from outside the picture is ignore, so that
-no augmentation invents a label. Images have 1 to 128 channels and keep their last axis.
+Masks are resampled by nearest neighbour, and pixels from outside the image are ignored, so that no augmentation
+invents a label. Images have 1 to 128 channels and keep their last axis.
 """
 
 import math
@@ -18,7 +18,7 @@ from segmentation.environment import variable
 from segmentation.errors import UserError
 from segmentation.types import IGNORE_INDEX, Sample
 
-# MERGED FROM data/window: A random zoom and a random crop in one: of the picture only what the crop keeps is zoomed
+# A random zoom and a random crop in one: only the part of the image that the crop keeps is zoomed.
 
 Resize = Callable[[np.ndarray, tuple[int, int]], np.ndarray]
 

@@ -27,9 +27,9 @@ import PIL
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from segmentation.data.dataset import Samples, read, traced
+from segmentation.data.dataset import Samples, read_ahead, traced
 from segmentation.data.files import evenly_spaced
-from segmentation.data.machine import cores
+from segmentation.environment import cores
 from segmentation.errors import UserError
 from segmentation.types import Sample
 
@@ -211,7 +211,7 @@ def _write_samples(file: BinaryIO, split: str, entry: _Entry, reserve: int) -> i
     """Writes the whole file and returns its size in bytes."""
     rows, size, total = [], 0, len(entry.samples)
     with ThreadPoolExecutor(cores()) as pool:
-        reading = read(entry.samples, range(total), pool, ahead=_READ_AHEAD * cores())
+        reading = read_ahead(entry.samples, range(total), pool, ahead=_READ_AHEAD * cores())
         hidden = not sys.stderr.isatty()
         for sample in tqdm(reading, desc=f"caching {split}", total=total, leave=False, disable=hidden):
             image, mask = sample["image"], sample["mask"]

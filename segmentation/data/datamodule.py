@@ -1,4 +1,8 @@
-"""A source as Lightning sees it: loaders of batches, for training, validation and test."""
+"""The data module: a data set's splits -> transformed samples -> loaders of batches.
+
+Ignored pixels (255) come from the mask decoders (`masks`), from augmentation (padding and dropout, `augmentation`) and
+from samples that only fill up a batch (`TransformedDataset` below). Losses and metrics drop them.
+"""
 
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,14 +20,16 @@ from torch.utils.data import DataLoader, Dataset
 from segmentation.config import DataSettings
 from segmentation.data.augmentation import Transform, evaluation_transform, resize_image, resize_mask
 from segmentation.data.cache import cached
-from segmentation.data.dataset import PairDataset, Samples, SegmentationDataset, Trace, read, traced
-from segmentation.data.machine import cores
-from segmentation.data.samplers import Draw, InOrder, Shares, Shuffled, Turns
+from segmentation.data.dataset import PairDataset, Samples, SegmentationDataset, Trace, read_ahead, traced
+from segmentation.data.samplers import (
+    DistributedBatchSampler,
+    RoundRobinBatchSampler,
+    SampleIndex,
+    SequentialSampler,
+    ShuffledSampler,
+)
+from segmentation.environment import cores
 from segmentation.types import IGNORE_INDEX, Batch, Sample
-
-# MERGED FROM data/collate: Samples -> batches.
-# MERGED FROM data/resized: A split at the size that the model sees: the part of the way that is the same in every e
-# MERGED FROM data/transformed: A split as torch's loader sees it: what is drawn, read and transformed.
 
 
 def collate_training(samples: list[Sample]) -> Batch:
@@ -77,10 +83,10 @@ class _Resized:
         return Trace(f"{what}\n{self.size} {self.masks}", state)
 
 
-class Transformed(Dataset[Sample]):
-    """A data set seen through a transform; its keys carry the seed of the draw.
+class TransformedDataset(Dataset[Sample]):
+    """Samples after a transform; an index carries the seed of the augmentation.
 
-    `decoded` says that the samples come out of files, which several threads can read at once.
+    `decoded` says that samples are decoded from files, which several threads can do at once.
     """
 
     def __init__(self, samples: Samples, transform: Transform, *, decoded: bool) -> None:
@@ -91,10 +97,10 @@ class Transformed(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self._samples)
 
-    def __getitem__(self, draw: Draw) -> Sample:
+    def __getitem__(self, draw: SampleIndex) -> Sample:
         return self._transformed(self._samples[draw.item], draw)
 
-    def __getitems__(self, draws: list[Draw]) -> list[Sample]:
+    def __getitems__(self, draws: list[SampleIndex]) -> list[Sample]:
         """A batch, as torch's loader asks for it.
 
         Without loader processes all cores read, which else would wait for one of them.
@@ -106,13 +112,13 @@ class Transformed(Dataset[Sample]):
         threads = torch.get_num_threads() if self._decoded else 1  # in a loader process torch has one
         if threads == 1:
             return map(self._samples.__getitem__, items)
-        return read(self._samples, items, self._pool, ahead=threads)
+        return read_ahead(self._samples, items, self._pool, ahead=threads)
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(torch.get_num_threads())
 
-    def _transformed(self, sample: Sample, draw: Draw) -> Sample:
+    def _transformed(self, sample: Sample, draw: SampleIndex) -> Sample:
         sample = self._transform(sample, draw.seed)
         return sample if draw.counts else {**sample, "mask": np.full_like(sample["mask"], IGNORE_INDEX)}
 
@@ -125,7 +131,7 @@ class Loader(DataLoader[Sample]):
 
 
 class SegmentationData(LightningDataModule):
-    """Loaders over a `Source`; every random choice follows from `seed` and the epoch.
+    """Loaders over a `SegmentationDataset`; every random choice follows from `seed` and the epoch.
 
     `settings.size` (H, W) is what the model sees in training; `settings.resize` says whether whole images are
     brought to it, or crops are cut at the images' own resolution. These are then evaluated whole and one by
@@ -164,9 +170,9 @@ class SegmentationData(LightningDataModule):
         return seen
 
     def train_dataloader(self) -> Loader:
-        """Shuffled, augmented, masks stacked."""
+        """ShuffledSampler, augmented, masks stacked."""
         data = self._transformed("train", self.training)
-        shares = self._shares(Shuffled(len(data), self._seed), self._batch_size, self._take_seen)
+        shares = self._shares(ShuffledSampler(len(data), self._seed), self._batch_size, self._take_seen)
         return self._loader(data, shares, collate_training)
 
     def val_dataloader(self) -> Loader:
@@ -180,8 +186,10 @@ class SegmentationData(LightningDataModule):
     def turns_dataloader(self, *, process: int, processes: int) -> Loader:
         """Of the batches that `test_dataloader` gives to one process, those whose turn is `process`'s."""
         data = self._transformed("test", self.evaluation)
-        order = InOrder(len(data))
-        turns = Turns(order, self._evaluation_batch_size, process=process, processes=processes)
+        order = SequentialSampler(len(data))
+        turns = RoundRobinBatchSampler(
+            order, self._evaluation_batch_size, process=process, processes=processes
+        )
         return self._loader(data, turns, collate_evaluation)
 
     @cached_property
@@ -201,23 +209,28 @@ class SegmentationData(LightningDataModule):
                 splits["test"] = splits["val"]
         return splits
 
-    def _transformed(self, split: str, transform: Transform) -> Transformed:
+    def _transformed(self, split: str, transform: Transform) -> TransformedDataset:
         decoded = isinstance(self.source.splits()[split], PairDataset) and self._settings.cache == "none"
-        return Transformed(self._splits[split], transform, decoded=decoded)
+        return TransformedDataset(self._splits[split], transform, decoded=decoded)
 
     def _evaluation_loader(self, split: str) -> Loader:
         data = self._transformed(split, self.evaluation)
-        shares = self._shares(InOrder(len(data)), self._evaluation_batch_size)
+        shares = self._shares(SequentialSampler(len(data)), self._evaluation_batch_size)
         return self._loader(data, shares, collate_evaluation)
 
-    def _shares(self, sampler: Shuffled | InOrder, batch_size: int, first: Callable[[], int] = int) -> Shares:
+    def _shares(
+        self, sampler: ShuffledSampler | SequentialSampler, batch_size: int, first: Callable[[], int] = int
+    ) -> DistributedBatchSampler:
         trainer = self.trainer
         process, processes = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         batch_size = max(batch_size, processes)
-        return Shares(sampler, batch_size, process=process, processes=processes, first=first)
+        return DistributedBatchSampler(sampler, batch_size, process=process, processes=processes, first=first)
 
     def _loader(
-        self, data: Transformed, batches: Shares | Turns, collate: Callable[[list[Sample]], Batch]
+        self,
+        data: TransformedDataset,
+        batches: DistributedBatchSampler | RoundRobinBatchSampler,
+        collate: Callable[[list[Sample]], Batch],
     ) -> Loader:
         return Loader(
             data,

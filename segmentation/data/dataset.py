@@ -1,4 +1,7 @@
-"""Samples read by several threads, in their order."""
+"""What every data set gives (classes, three splits of samples, notes), and samples read from pairs of files.
+
+A data set of another format is a function that returns a `SegmentationDataset`; add it to `DATASETS`.
+"""
 
 import hashlib
 import os
@@ -10,14 +13,14 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from segmentation.data.files import Pairs
-from segmentation.data.image_io import read_sized
+from segmentation.data.files import Pairs, evenly_spaced
+from segmentation.data.image_io import present_values, read_sized
 from segmentation.data.masks import MaskDecoder
 from segmentation.errors import UserError
-from segmentation.types import Classes, Sample
+from segmentation.types import IGNORE_INDEX, Classes, Sample
 
-# MERGED FROM data/source: What every data set gives: classes, three splits, and what should be known about them.
-# MERGED FROM data/pairs: Pairs of files as a data set.
+CHECKED = 16
+"""Samples of a split that are read before a run."""
 
 
 class Samples(Protocol):
@@ -36,23 +39,23 @@ class Samples(Protocol):
 
 
 class Trace(NamedTuple):
-    """What samples follow from, in words for a machine: equal traces mean equal samples."""
+    """Identifies samples for the cache: equal traces mean equal samples."""
 
     what: str
-    """Which they are and how they are made."""
+    """Which samples, and how they are made."""
     state: str
-    """What may change while `what` stays: the files' sizes and times."""
+    """What may change while `what` stays: the sizes and times of the files."""
 
 
 @runtime_checkable
 class Traced(Protocol):
-    """Samples that can be kept for another run."""
+    """Samples that the cache can keep for another run."""
 
     def trace(self) -> Trace: ...
 
 
 def traced(samples: Samples) -> Trace:
-    """Their trace. Raises `UserError` for samples that have none, such as a data set of the user's own class."""
+    """The trace of samples. Raises `UserError` for a class without one, such as a user's own."""
     if not isinstance(samples, Traced):
         raise UserError(
             f"data.cache=disk cannot keep the samples of {type(samples).__name__}, which has no method trace() to tell"
@@ -83,10 +86,10 @@ class SegmentationDataset:
 
 @dataclass(frozen=True)
 class PairDataset:
-    """Reads the image, of `channels` bands, and the mask of a pair each time it is asked, and checks them.
+    """Reads the image, of `channels` bands, and the mask of a pair whenever it is asked for, and checks them.
 
-    With `least` (H, W), the size that they are brought to, photographs may come smaller than their files have
-    them, but no smaller than twice that: see `segmentation.data.jpeg`.
+    With `least` (H, W), the size that images are resized to later, JPEGs may be decoded at a reduced size, but no
+    smaller than twice that: see `read_sized`.
     """
 
     pairs: Pairs
@@ -100,7 +103,7 @@ class PairDataset:
         return self.pairs.names
 
     def trace(self) -> Trace:
-        """Which files, read how; and their sizes and times of change."""
+        """Which files are read and how; their sizes and times of change."""
         files, state = hashlib.sha256(), array("q")
         for index in range(len(self)):
             for path in (self.pairs.image_path(index), self.pairs.mask_path(index)):
@@ -110,7 +113,7 @@ class PairDataset:
                 except OSError:  # reading it will say why
                     continue
                 state.extend((status.st_size, status.st_mtime_ns))
-        folders = f"{self.pairs.images.resolve()}\0{self.pairs.masks.resolve()}"
+        folders = f"{self.pairs.image_folder.resolve()}\0{self.pairs.mask_folder.resolve()}"
         how = f"{self.decoder!r} {self.channels} {self.least}"
         return Trace(f"{folders}\0{files.hexdigest()}\0{how}", hashlib.sha256(state).hexdigest())
 
@@ -133,15 +136,47 @@ class PairDataset:
         return {"image": image, "mask": mask, "name": self.pairs.names[index]}
 
 
-def read(
+def check_samples(dataset: SegmentationDataset) -> None:
+    """Reads samples spread over each split, so that faults in the data show before the first step.
+
+    Samples check their own files whenever they are read, the number of bands included. Beyond that, raises
+    `UserError` for an empty split, for a split whose masks are ignored entirely, and for masks of 0/255 in data
+    of several classes.
+    """
+    checked: list[Samples] = []
+    for split, samples in dataset.splits().items():
+        if not len(samples):
+            raise UserError(f"The {split} split holds no images: every split needs at least one.")
+        if samples not in checked:  # val may serve as test
+            checked.append(samples)
+            _check_labels(split, samples, binary=dataset.classes.binary)
+
+
+def _check_labels(split: str, samples: Samples, *, binary: bool) -> None:
+    indices = evenly_spaced(len(samples), CHECKED)
+    labels = {label for index in indices for label in present_values(samples[index]["mask"])}
+    if labels == {IGNORE_INDEX}:
+        raise UserError(
+            f"All pixels of the {len(indices)} {split} masks looked at are ignored: "
+            "mend the masks or dataset.ignore."
+        )
+    if labels == {0, IGNORE_INDEX} and not binary:
+        raise UserError(
+            f"The {len(indices)} {split} masks looked at hold only 0 and 255, and 255 is ignored: "
+            "use dataset=binary for masks of 0/255."
+        )
+
+
+def read_ahead(
     samples: Samples, indices: Iterable[int], pool: ThreadPoolExecutor, *, ahead: int
 ) -> Iterator[Sample]:
-    """The samples of `indices`, by a pool's threads, `ahead` of what is asked for: whole photographs are large.
+    """The samples of `indices` in order, read by the threads of a pool, at most `ahead` before they are asked for.
 
-    It pays where samples are decoded, which leaves Python's lock alone.
+    The limit bounds memory: whole photographs are large. Threads pay where samples are decoded, which does not
+    hold Python's lock.
     """
     waiting: deque[Future[Sample]] = deque()
-    # Readers switch warnings off and on, each for all threads: whatever they leave behind is undone here.
+    # Readers switch warnings off and on for all threads: whatever they leave behind is undone here.
     with warnings.catch_warnings():
         try:
             for index in indices:
@@ -151,4 +186,4 @@ def read(
             while waiting:
                 yield waiting.popleft().result()
         finally:
-            wait(waiting)  # where one cannot be read, the others must not leave anything behind later
+            wait(waiting)  # after an error no thread may still be reading

@@ -1,67 +1,49 @@
-"""Folders -> pairs of files. A million of them are a few blocks of bytes, neither paths nor strings."""
+"""Folders -> pairs of image and mask files.
+
+The names of a million files are kept as arrays of bytes (numpy's dtype "S"): a list of strings takes five times the
+memory, and again in each loader process, because looking at a Python object writes to it. File names need not be
+UTF-8; bytes that are not become surrogates, as everywhere in Python (`os.fsdecode`).
+"""
 
 import heapq
 import os
-from array import array
-from bisect import bisect_left
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, compress, count, islice, pairwise, tee
 from operator import eq
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
 
 from segmentation.errors import UserError
 
-# MERGED FROM data/names: A million names in a few megabytes.
+ENDINGS = frozenset({"jpg", "jpeg", "png", "bmp", "tif", "tiff", "webp"})
+"""Of masks, and of images with up to four bands."""
 
-_AT_ONCE = 4096
+IMAGE_ENDINGS = ENDINGS | {"npy"}
+"""Of images, which may have any number of bands."""
+
+_CHUNK = 4096  # names decoded at a time
 
 
+def encode_names(names: Iterable[str]) -> np.ndarray:
+    """Names as an array of bytes; `decode_name` is the inverse for one of them."""
+    return np.array([name.encode(errors="surrogateescape") for name in names], dtype="S")
+
+
+def decode_name(name: bytes) -> str:
+    """The string of a name in an array of bytes."""
+    return name.decode(errors="surrogateescape")
+
+
+@dataclass(frozen=True, eq=False)
 class Names(Sequence[str]):
-    """Strings one after the other in a block of bytes, each made anew when it is asked for.
+    """An array of encoded names, read as strings."""
 
-    A list of a million file names takes 80 MB, and again in each process that looks at it, because looking at a
-    Python object writes to it. Names may hold whatever a file system allows, UTF-8 or not.
-    """
-
-    def __init__(self, block: bytes, ends: np.ndarray) -> None:
-        self._block = block
-        self._ends = ends  # int64, one more than there are names: where each starts, and the end of the last
-
-    @classmethod
-    def of(cls, names: Iterable[str]) -> "Names":
-        """Packs the names, in their order, without a list of them."""
-        return cls._pack(name.encode(errors="surrogateescape") for name in names)
-
-    @classmethod
-    def _pack(cls, parts: Iterable[bytes]) -> "Names":
-        block, lengths = bytearray(), array("q", [0])
-        rest = iter(parts)
-        while some := list(islice(rest, _AT_ONCE)):
-            block += b"".join(some)
-            lengths.extend(map(len, some))
-        return cls(bytes(block), np.cumsum(np.frombuffer(lengths, np.int64)))
-
-    def take(self, places: np.ndarray) -> "Names":
-        """The names at the places, in the order of these."""
-        pieces = (places[first : first + _AT_ONCE] for first in range(0, len(places), _AT_ONCE))
-        return self._pack(chain.from_iterable(map(self._cut, pieces)))
-
-    def _cut(self, places: np.ndarray) -> list[bytes]:
-        starts, ends = self._ends[places].tolist(), self._ends[1:][places].tolist()
-        return [self._block[start:end] for start, end in zip(starts, ends, strict=True)]
-
-    def place(self, name: str) -> int | None:
-        """Where a name stands among sorted ones; None where it does not."""
-        place = bisect_left(self, name)
-        return place if place < len(self) and self[place] == name else None
+    encoded: np.ndarray
 
     def __len__(self) -> int:
-        return len(self._ends) - 1
+        return len(self.encoded)
 
     @overload
     def __getitem__(self, index: int) -> str: ...
@@ -69,168 +51,111 @@ class Names(Sequence[str]):
     def __getitem__(self, index: slice) -> "Names": ...
     def __getitem__(self, index: int | slice) -> "str | Names":
         if isinstance(index, slice):
-            return self.take(np.arange(len(self))[index])
-        place = range(len(self))[index]
-        return self._block[self._ends[place] : self._ends[place + 1]].decode(errors="surrogateescape")
+            return Names(self.encoded[index])
+        return decode_name(self.encoded[index].item())
 
     def __iter__(self) -> Iterator[str]:
-        for first in range(0, len(self), _AT_ONCE):
-            ends = self._ends[first : first + _AT_ONCE + 1].tolist()
-            for start, end in pairwise(ends):
-                yield self._block[start:end].decode(errors="surrogateescape")
+        for start in range(0, len(self), _CHUNK):
+            yield from map(decode_name, self.encoded[start : start + _CHUNK].tolist())
 
-    def __eq__(self, other: Any) -> bool:
-        if isinstance(other, Names):
-            return self._block == other._block and np.array_equal(self._ends, other._ends)
+    def __eq__(self, other: object) -> bool:
+        """Equal to any sequence of the same strings."""
         if not isinstance(other, Sequence) or isinstance(other, str):
             return NotImplemented
-        return len(self) == len(other) and all(
-            mine == theirs for mine, theirs in zip(self, other, strict=True)
-        )
+        return len(self) == len(other) and all(map(eq, self, other))
 
-    __hash__ = None  # type: ignore[assignment] # equal to lists, which have none either
-
-    def __repr__(self) -> str:
-        return f"<{len(self)} names>"
-
-
-class Codes:
-    """Words of which few differ, a byte each: the endings of a folder's files."""
-
-    def __init__(self, table: tuple[str, ...], codes: bytes) -> None:
-        self._table = table
-        self._codes = codes
-
-    @classmethod
-    def of(cls, words: Iterable[str]) -> "Codes":
-        """Raises `ValueError` for more than 256 different words."""
-        table: dict[str, int] = defaultdict(count().__next__)
-        codes = bytes(map(table.__getitem__, words))
-        return cls(tuple(table), codes)
-
-    def take(self, places: np.ndarray) -> "Codes":
-        """The words at the places, in the order of these."""
-        return Codes(self._table, np.frombuffer(self._codes, np.uint8)[places].tobytes())
-
-    def __len__(self) -> int:
-        return len(self._codes)
-
-    def __getitem__(self, index: int) -> str:
-        return self._table[self._codes[index]]
-
-
-def common(one: Iterable[str], other: Iterable[str]) -> Iterator[str]:
-    """The names that are in both of two sorted rows, without a set of either."""
-    left, right = iter(one), iter(other)
-    try:
-        mine, theirs = next(left), next(right)
-        while True:
-            if mine == theirs:
-                yield mine
-            if mine <= theirs:
-                mine = next(left)
-            else:
-                theirs = next(right)
-    except StopIteration:
-        return
-
-
-ENDINGS = frozenset({"jpg", "jpeg", "png", "bmp", "tif", "tiff", "webp"})
-IMAGE_ENDINGS = ENDINGS | {"npy"}
-"""Of images, which may have any number of bands; masks are pictures."""
+    __hash__ = None  # type: ignore[assignment] # as lists, which it may equal
 
 
 @dataclass(frozen=True, eq=False)
-class Listing(Mapping[str, str]):
-    """Stem -> file name of the pictures in a folder, sorted by stem."""
+class Listing:
+    """The files of a folder, sorted by stem: two arrays of bytes."""
 
     folder: Path
-    stems: Names
-    endings: Codes
-
-    def __getitem__(self, stem: str) -> str:
-        place = self.stems.place(stem)
-        if place is None:
-            raise KeyError(stem)
-        return f"{stem}.{self.endings[place]}"
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.stems)
+    stems: np.ndarray
+    endings: np.ndarray
 
     def __len__(self) -> int:
         return len(self.stems)
 
+    def find(self, names: np.ndarray) -> np.ndarray:
+        """The index of the file with each of these encoded stems; -1 where there is none."""
+        indices = np.searchsorted(self.stems, names).clip(max=len(self) - 1)
+        return np.where(self.stems[indices] == names, indices, -1)
+
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Images and their masks: two folders, the stems that files in both of them have, and their endings."""
+    """Images and their masks: two folders, the stems that both hold, and the endings of the files, as bytes."""
 
-    images: Path
-    masks: Path
-    names: Names
-    image_endings: Codes
-    mask_endings: Codes
+    image_folder: Path
+    mask_folder: Path
+    stems: np.ndarray
+    image_endings: np.ndarray
+    mask_endings: np.ndarray
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.stems)
+
+    @property
+    def names(self) -> Names:
+        """The stems as strings."""
+        return Names(self.stems)
 
     def image_path(self, index: int) -> Path:
-        """Where the image of the pair lies."""
-        return self.images / f"{self.names[index]}.{self.image_endings[index]}"
+        """The image file of a pair."""
+        return self.image_folder / decode_name(self.stems[index] + b"." + self.image_endings[index])
 
     def mask_path(self, index: int) -> Path:
-        """Where the mask of the pair lies."""
-        return self.masks / f"{self.names[index]}.{self.mask_endings[index]}"
+        """The mask file of a pair."""
+        return self.mask_folder / decode_name(self.stems[index] + b"." + self.mask_endings[index])
 
     def divide(self, parts: Mapping[str, np.ndarray]) -> dict[str, "Pairs"]:
-        """For each part the pairs at its places."""
+        """The pairs at the indices of each part."""
+        columns = (self.stems, self.image_endings, self.mask_endings)
         return {
-            part: Pairs(
-                self.images,
-                self.masks,
-                self.names.take(places),
-                self.image_endings.take(places),
-                self.mask_endings.take(places),
-            )
-            for part, places in parts.items()
+            part: Pairs(self.image_folder, self.mask_folder, *(column[indices] for column in columns))
+            for part, indices in parts.items()
         }
 
 
 def list_files(folder: Path, expected: str, endings: Collection[str] = ENDINGS) -> Listing:
-    """The pictures in a folder by stem; hidden files and other `endings` are left out, links are followed.
+    """The files in a folder that have one of the `endings`, in any case; hidden files are left out, links followed.
 
     `expected` describes the right layout in the message of the `UserError` that is raised where there is no
-    such folder, it holds no picture, or two of its files share a stem.
+    such folder, it holds no such file, or two of its files share a stem.
     """
     if not folder.is_dir():
         raise missing_folder(folder, expected)
-    # The stem ends in the one character that sorts before all others: "a" before "a b", as alone.
-    files = sorted(_scan(folder, endings))
-    if not files:
+    stems, file_endings = _scan(folder, {ending.encode() for ending in endings})
+    if not len(stems):
         raise UserError(f"{folder} holds no pictures ({' '.join(sorted(endings))}). Expected: {expected}.")
-    stems, following = tee(_column(files, 0))
-    next(following)
-    twin = next(compress(count(), map(eq, stems, following)), None)
-    if twin is not None:
-        both = " and ".join(sorted(file.replace("\0", ".") for file in files[twin : twin + 2]))
+    order = np.argsort(stems)
+    stems, file_endings = stems[order], file_endings[order]
+    repeated = np.flatnonzero(stems[1:] == stems[:-1])
+    if len(repeated):
+        twins = slice(repeated[0], repeated[0] + 2)
+        pairs = zip(stems[twins].tolist(), file_endings[twins].tolist(), strict=True)
+        both = " and ".join(sorted(decode_name(b".".join(pair)) for pair in pairs))
         raise UserError(f"{folder} holds {both}, which share a name: keep one of them.")
-    return Listing(folder, Names.of(_column(files, 0)), Codes.of(_column(files, 1)))
+    return Listing(folder, stems, file_endings)
 
 
 def pair_folders(images: Path, masks: Path, expected: str) -> Pairs:
     """Every image with the mask of the same stem, sorted by stem.
 
-    Raises `UserError` where `list_files` does and where an image or a mask is left without partner.
+    Raises `UserError` where `list_files` does, for an image without mask and for a mask without image.
     """
     image_files = list_files(images, expected, IMAGE_ENDINGS)
     mask_files = list_files(masks, expected)
-    _check_partners("image", image_files, "mask", mask_files)
-    _check_partners("mask", mask_files, "image", image_files)
+    if not np.array_equal(image_files.stems, mask_files.stems):
+        _check_partners("image", image_files, "mask", mask_files)
+        _check_partners("mask", mask_files, "image", image_files)
     return Pairs(images, masks, image_files.stems, image_files.endings, mask_files.endings)
 
 
 def first_of(names: Collection[str] | Collection[int], count: int = 3) -> str:
-    """For messages: the first names in their order, and whether there are more."""
+    """For messages: the first `count` names in their order, and whether there are more."""
     shown = ", ".join(map(str, heapq.nsmallest(count, names)))
     return f"{shown}, ..." if len(names) > count else shown
 
@@ -243,44 +168,10 @@ def contents(folder: Path) -> str:
 
 
 def missing_folder(folder: Path, expected: str) -> UserError:
-    """For raising: which folder is missing, and what there is in the nearest one above it that exists."""
+    """For raising: which folder is missing, and what the nearest existing folder above it holds."""
     parent = next((parent for parent in folder.parents if parent.is_dir()), None)
     beside = "" if parent is None else f" ({parent} holds {contents(parent)})"
     return UserError(f"There is no folder {folder}{beside}. Expected: {expected}.")
-
-
-def _scan(folder: Path, endings: Collection[str]) -> Iterator[str]:
-    """Stem, NUL and ending of the files in a folder that have one of the endings, but hidden ones."""
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                stem, _, ending = entry.name.rpartition(".")
-                wanted = (ending in endings or ending.lower() in endings) and stem and stem[0] != "."
-                if wanted and entry.is_file():
-                    yield f"{stem}\0{ending}"
-    except OSError as error:
-        raise UserError(f"{folder} cannot be listed: {error.strerror}. Allow reading it.") from error
-
-
-def _column(files: list[str], column: int) -> Iterator[str]:
-    """The stems (0) or the endings (1) of what `_scan` gave; many at once, for Python would take 3 times as long."""
-    parts = (files[first : first + _AT_ONCE] for first in range(0, len(files), _AT_ONCE))
-    return chain.from_iterable("\0".join(part).split("\0")[column::2] for part in parts)
-
-
-def _check_partners(one: str, files: Listing, other: str, other_files: Listing) -> None:
-    if files.stems == other_files.stems:
-        return
-    alone = set(files) - set(other_files)
-    if alone:
-        raise UserError(
-            f"{len(alone)} of {len(files)} {one}s in {files.folder} have no {other} of the same name in "
-            f"{other_files.folder} ({first_of(alone)}): add the {other}s or take the {one}s out."
-        )
-
-
-LOOKS = 16
-"""Samples of a split that are read."""
 
 
 def evenly_spaced(length: int, count: int) -> list[int]:
@@ -288,3 +179,30 @@ def evenly_spaced(length: int, count: int) -> list[int]:
     if length <= count:
         return list(range(length))
     return [round(step * (length - 1) / (count - 1)) for step in range(count)]
+
+
+def _scan(folder: Path, endings: Collection[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """Stems and endings of the files with one of the endings, in the file system's order."""
+    stems: list[bytes] = []
+    found: list[bytes] = []
+    known: dict[bytes, bytes] = {}  # one object for each ending, instead of one for each file
+    try:
+        with os.scandir(os.fsencode(folder)) as entries:
+            for entry in entries:
+                stem, _, ending = entry.name.rpartition(b".")
+                wanted = stem and not stem.startswith(b".") and ending.lower() in endings
+                if wanted and entry.is_file():
+                    stems.append(stem)
+                    found.append(known.setdefault(ending, ending))
+    except OSError as error:
+        raise UserError(f"{folder} cannot be listed: {error.strerror}. Allow reading it.") from error
+    return np.array(stems, dtype="S"), np.array(found, dtype="S")
+
+
+def _check_partners(kind: str, files: Listing, other_kind: str, other: Listing) -> None:
+    alone = Names(np.setdiff1d(files.stems, other.stems, assume_unique=True))
+    if len(alone):
+        raise UserError(
+            f"{len(alone)} of {len(files)} {kind}s in {files.folder} have no {other_kind} of the same name in "
+            f"{other.folder} ({first_of(alone)}): add the {other_kind}s or take the {kind}s out."
+        )

@@ -10,12 +10,10 @@ import numpy as np
 from PIL import Image, ImageChops
 
 from segmentation.data import image_io
-from segmentation.data.files import LOOKS, Pairs, evenly_spaced, first_of
+from segmentation.data.files import Pairs, evenly_spaced, first_of
 from segmentation.data.image_io import WIDE_MODES, open_picture, present_values, read_integers
 from segmentation.errors import UserError
 from segmentation.types import IGNORE_INDEX, Classes, Colour
-
-# MERGED FROM data/binary_masks: Mask files of one class against the rest -> 0, 1 and 255 (ignore).
 
 _UNKNOWN = IGNORE_INDEX - 1  # marks colours of no class in the table, so colour masks have one class fewer
 _STRIP = (
@@ -149,7 +147,7 @@ def _colour_table(palette: Sequence[Colour], ignore: Sequence[Colour]) -> np.nda
 
 
 _COLOUR_NOISE = 32  # channels of a grey JPEG that was saved in colour differ by less
-_MANY_LOOKS = 512
+_LOOKS = (16, 512)  # masks looked at to find the threshold; the foreground may be rare
 
 
 @dataclass(frozen=True)
@@ -221,18 +219,18 @@ def find_threshold(pairs: Pairs, ignore: int | None) -> BinaryMask:
     Raises `UserError` where they hold no foreground or are neither, and for masks that cannot be read.
     """
     high, looked = 0, 0
-    for looks in (LOOKS, _MANY_LOOKS):  # the foreground may be rare
+    for looks in _LOOKS:
         if not high:
             places = evenly_spaced(len(pairs), looks)
             high, looked = max(_brightest(pairs.mask_path(place), ignore) for place in places), len(places)
     if not high:
         raise UserError(
-            f"No foreground in {looked} masks of {pairs.masks}: mend them, or give dataset.threshold=0 "
+            f"No foreground in {looked} masks of {pairs.mask_folder}: mend them, or give dataset.threshold=0 "
             "for masks of 0/1, 127 for 0/255."
         )
     if 1 < high <= 127:
         raise UserError(
-            f"The masks in {pairs.masks} go up to {high}, neither 0/1 nor 0/255: give dataset.threshold, "
+            f"The masks in {pairs.mask_folder} go up to {high}, neither 0/1 nor 0/255: give dataset.threshold, "
             "or use dataset=folder for several classes."
         )
     return BinaryMask(0, ignore, 1) if high == 1 else BinaryMask(127, ignore, 255)

@@ -1,4 +1,9 @@
-"""In which order, with which luck, and by which process an epoch's images are seen."""
+"""Samplers: order, augmentation seed and process of every image.
+
+`ShuffledSampler` (training) and `SequentialSampler` (validation, test) give the order of single samples: an option
+such as weighted or repeated sampling belongs there. The batch samplers say which process gets which samples:
+`DistributedBatchSampler` gives every process a share of each batch, `RoundRobinBatchSampler` whole batches in turn.
+"""
 
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -8,21 +13,21 @@ import numpy as np
 from torch.utils.data import Sampler
 
 
-class Draw(NamedTuple):
-    """A sample to load."""
+class SampleIndex(NamedTuple):
+    """A sample to load, as the samplers give it to the data set in place of a plain index."""
 
     item: int
     """Its index."""
     seed: int
-    """Of its augmentation."""
+    """The seed of its augmentation."""
     counts: bool = True
-    """False for a stand-in, whose labels are all ignored."""
+    """False for a sample that only fills up a batch: all its labels are ignored."""
 
 
 _AT_ONCE = 4096
 
 
-class Shuffled(Sampler[Draw]):
+class ShuffledSampler(Sampler[SampleIndex]):
     """Every index once an epoch, in an order and with augmentation seeds that follow from (seed, epoch).
 
     The main process draws the seeds, so the number of workers changes nothing, and a run that is resumed
@@ -41,17 +46,17 @@ class Shuffled(Sampler[Draw]):
     def __len__(self) -> int:
         return self._length
 
-    def __iter__(self) -> Iterator[Draw]:
+    def __iter__(self) -> Iterator[SampleIndex]:
         random = np.random.default_rng((self._seed, self._epoch))
         order = random.permutation(self._length)
         seeds = random.integers(2**32, size=self._length)
-        # Some at a time: a million draws as Python's objects take 160 MB.
+        # In chunks: a million samples as Python objects take 160 MB.
         for start in range(0, self._length, _AT_ONCE):
             part = slice(start, start + _AT_ONCE)
-            yield from map(Draw, order[part].tolist(), seeds[part].tolist())
+            yield from map(SampleIndex, order[part].tolist(), seeds[part].tolist())
 
 
-class InOrder(Sampler[Draw]):
+class SequentialSampler(Sampler[SampleIndex]):
     """Every index once, as it stands: for validation and test."""
 
     def __init__(self, length: int) -> None:
@@ -60,24 +65,24 @@ class InOrder(Sampler[Draw]):
     def __len__(self) -> int:
         return self._length
 
-    def __iter__(self) -> Iterator[Draw]:
-        return (Draw(index, 0) for index in range(self._length))
+    def __iter__(self) -> Iterator[SampleIndex]:
+        return (SampleIndex(index, 0) for index in range(self._length))
 
 
-class Shares(Sampler[list[Draw]]):
-    """One process's part of every batch: `batch_size` draws in turn, dealt to `processes` like cards.
+class DistributedBatchSampler(Sampler[list[SampleIndex]]):
+    """One process's share of every batch: sample i of a batch goes to process i modulo `processes`.
 
-    Together the processes see what one alone would: every draw once, in the same batches. Where a last batch
-    has fewer images than there are processes, the others get a stand-in of its first image, because all must
-    come to the same number of steps.
+    Together the processes see what one alone would: every sample once, in the same batches of `batch_size`. Where
+    the last batch has fewer samples than there are processes, the others get its first sample with all labels
+    ignored, because all processes must take the same number of steps.
 
-    `sampler` is public for the trainer, which tells it the epoch. `first` is asked at the start of each pass for
-    the number of the batch with which it begins.
+    `sampler` is public for the trainer, which tells it the epoch. `first` gives, at the start of each pass, the
+    number of the batch with which it begins.
     """
 
     def __init__(
         self,
-        sampler: Shuffled | InOrder,
+        sampler: ShuffledSampler | SequentialSampler,
         batch_size: int,
         *,
         process: int = 0,
@@ -93,26 +98,26 @@ class Shares(Sampler[list[Draw]]):
     def __len__(self) -> int:
         return -(-len(self.sampler) // self._batch_size)
 
-    def __iter__(self) -> Iterator[list[Draw]]:
+    def __iter__(self) -> Iterator[list[SampleIndex]]:
         draws = islice(self.sampler, self._first() * self._batch_size, None)
         while batch := list(islice(draws, self._batch_size)):
             yield batch[self._process :: self._processes] or [batch[0]._replace(counts=False)]
 
 
-class Turns(Sampler[list[Draw]]):
-    """One process's turns at whole batches: every `processes`th of `sampler`'s, from number `process` on.
+class RoundRobinBatchSampler(Sampler[list[SampleIndex]]):
+    """Whole batches in turn: every `processes`th batch of `sampler`, starting with number `process`.
 
-    For work without steps in common, where a batch must be what it would be in one process alone: of another size
-    it is rounded otherwise.
+    For evaluation by processes that share no steps. Each batch is the same as in one process alone, and so is the
+    rounding of its results, which depends on the batch size.
     """
 
-    def __init__(self, sampler: InOrder, batch_size: int, *, process: int, processes: int) -> None:
-        self._batches = Shares(sampler, batch_size)
+    def __init__(self, sampler: SequentialSampler, batch_size: int, *, process: int, processes: int) -> None:
+        self._batches = DistributedBatchSampler(sampler, batch_size)
         self._process = process
         self._processes = processes
 
     def __len__(self) -> int:
         return len(range(self._process, len(self._batches), self._processes))
 
-    def __iter__(self) -> Iterator[list[Draw]]:
+    def __iter__(self) -> Iterator[list[SampleIndex]]:
         return islice(self._batches, self._process, None, self._processes)

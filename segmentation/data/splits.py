@@ -1,4 +1,4 @@
-"""Data that is divided by its folders: train, val and, if there is one, test."""
+"""Which image belongs to which split: by a seed, by a split.csv, or by folders."""
 
 import csv
 import hashlib
@@ -11,11 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from segmentation.data.dataset import SegmentationDataset
-from segmentation.data.files import Pairs, common, first_of, pair_folders
+from segmentation.data.files import Names, Pairs, encode_names, first_of, pair_folders
 from segmentation.errors import UserError, closest
 from segmentation.files import replacing
-
-# MERGED FROM data/split: Which image goes where: divided by a seed, or as a file says.
 
 SPLITS = ("train", "val", "test")
 _COLUMNS = ["name", "split"]
@@ -23,7 +21,7 @@ _COLUMNS = ["name", "split"]
 _ODD_BYTES = "surrogateescape"
 
 Split = Mapping[str, np.ndarray]
-"""train, val, test -> places among the names, ascending."""
+"""train, val, test -> indices into the names, ascending."""
 
 
 def split_names(names: Sequence[str], *, fractions: Sequence[float], seed: int) -> Split:
@@ -55,28 +53,29 @@ def split_names(names: Sequence[str], *, fractions: Sequence[float], seed: int) 
     return {split: np.sort(part) for split, part in zip(SPLITS, parts, strict=True)}
 
 
-def write_split(path: Path, source: SegmentationDataset) -> None:
-    """Writes columns name, split: a file that `read_split` takes back."""
+def write_split(path: Path, dataset: SegmentationDataset) -> None:
+    """Writes the columns name and split, as `read_split` reads them."""
     with replacing(path, newline="", encoding="utf-8", errors=_ODD_BYTES) as file:
         writer = csv.writer(file)
         writer.writerow(_COLUMNS)
-        for split, names in source.names().items():
+        for split, names in dataset.names().items():
             writer.writerows((name, split) for name in names)
 
 
 def read_split(path: Path, names: Sequence[str]) -> Split:
-    """The split that the file gives for these names, which must be sorted.
+    """The split that the file gives for these names.
 
     Raises `UserError` for a file that is missing or has other columns, for names that repeat, that are not
     among `names` or are missing from the file, for unknown splits and for empty ones.
     """
-    rows = _read_rows(path)
-    if len(rows) != len(names) or any(
-        row.rpartition("\0")[0] != name for row, name in zip(rows, names, strict=True)
-    ):
-        raise _different(path, [row.rpartition("\0")[0] for row in rows], set(names))
-    codes = np.fromiter((SPLITS.index(row.rpartition("\0")[2]) for row in rows), np.uint8, len(rows))
-    parts = {split: np.flatnonzero(codes == code) for code, split in enumerate(SPLITS)}
+    listed, codes = _read_rows(path)
+    wanted = names.encoded if isinstance(names, Names) else encode_names(names)
+    listed_order, wanted_order = np.argsort(listed), np.argsort(wanted)
+    if not np.array_equal(listed[listed_order], wanted[wanted_order]):
+        raise _different(path, list(Names(listed)), set(names))
+    code_of_name = np.empty(len(names), np.uint8)
+    code_of_name[wanted_order] = codes[listed_order]
+    parts = {split: np.flatnonzero(code_of_name == code) for code, split in enumerate(SPLITS)}
     for split, part in parts.items():
         if not len(part):
             raise UserError(f"{path} gives no image to {split}: every split needs at least one.")
@@ -98,8 +97,8 @@ def _different(path: Path, listed: list[str], names: set[str]) -> UserError:
     return UserError(f"{path} has {len(wrong)} names {what} ({first_of(wrong)}): {cure}.")
 
 
-def _read_rows(path: Path) -> list[str]:
-    """Name, NUL and split of each row, sorted by name."""
+def _read_rows(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The encoded name of each row, and the position of its split in `SPLITS`."""
     if not path.is_file():
         raise UserError(
             f"There is no file {path}: give dataset.split=PATH of a split.csv, or null to split by seed."
@@ -112,15 +111,17 @@ def _read_rows(path: Path) -> list[str]:
             raise UserError(
                 f"{path} starts with '{','.join(header)[:60]}': the first line must be 'name,split'."
             )
-        rows = []
+        names: list[bytes] = []
+        codes = bytearray()
         for row in reader:
             if len(row) != 2 or row[1] not in SPLITS:
                 word = row[1] if len(row) == 2 else ",".join(row)[:60]
                 raise UserError(
                     f"{path}, line {reader.line_num}: '{word}' is no split.{closest(word, SPLITS)}"
                 )
-            rows.append(f"{row[0]}\0{row[1]}")
-    return sorted(rows)
+            names.append(row[0].encode(errors=_ODD_BYTES))
+            codes.append(SPLITS.index(row[1]))
+    return np.array(names, dtype="S"), np.frombuffer(codes, np.uint8)
 
 
 NO_TEST = "No test folder: val serves as test."
@@ -142,8 +143,8 @@ def read_presplit(root: Path, *, suffix: str = "") -> tuple[dict[str, Pairs], tu
         for split, folder in folders.items()
     }
     for one, other in combinations(parts, 2):
-        shared = list(common(parts[one].names, parts[other].names))
-        if shared:
+        shared = Names(np.intersect1d(parts[one].stems, parts[other].stems, assume_unique=True))
+        if len(shared):
             notes.append(
                 f"{len(shared)} file names occur in both {one} and {other} ({first_of(shared)}): "
                 "make sure that they are different images."

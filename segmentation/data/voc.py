@@ -3,10 +3,16 @@
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from segmentation.data.dataset import PairDataset, SegmentationDataset
-from segmentation.data.files import Listing, Names, Pairs, contents, list_files, missing_folder, pair_folders
+from segmentation.data.files import (
+    Listing,
+    Pairs,
+    contents,
+    encode_names,
+    list_files,
+    missing_folder,
+    pair_folders,
+)
 from segmentation.data.masks import ColourMask, IndexMask, LabelMask
 from segmentation.errors import UserError
 from segmentation.types import IGNORE_COLOUR, Classes
@@ -95,27 +101,21 @@ def _read_list(path: Path, images: Listing, masks: Listing) -> Pairs:
     if not path.is_file():
         raise UserError(f"There is no list {path}. Expected: {_DEVKIT}.")
     lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    names: dict[str, None] = {}
-    for number, name in ((number, line.strip()) for number, line in enumerate(lines, 1)):
-        for kind, files in (("image in JPEGImages", images), ("mask in SegmentationClass", masks)):
-            if name and name not in files:
-                raise UserError(f"{path}, line {number}: '{name}' has no {kind}: add it or delete the line.")
-        if name in names:
-            raise UserError(f"{path}, line {number}: '{name}' is listed twice: delete the line.")
-        if name:
-            names[name] = None
-    if not names:
+    numbered = [(number, name) for number, line in enumerate(lines, 1) if (name := line.strip())]
+    if not numbered:
         raise UserError(f"{path} lists no names: write one a line, without ending.")
-    image_places, mask_places = (
-        np.array([files.stems.place(name) for name in names]) for files in (images, masks)
-    )
-    return Pairs(
-        images.folder,
-        masks.folder,
-        Names.of(names),
-        images.endings.take(image_places),
-        masks.endings.take(mask_places),
-    )
+    stems = encode_names(name for _, name in numbered)
+    image_indices, mask_indices = images.find(stems), masks.find(stems)
+    seen: set[str] = set()
+    for (number, name), image, mask in zip(numbered, image_indices, mask_indices, strict=True):
+        for kind, index in (("image in JPEGImages", image), ("mask in SegmentationClass", mask)):
+            if index < 0:
+                raise UserError(f"{path}, line {number}: '{name}' has no {kind}: add it or delete the line.")
+        if name in seen:
+            raise UserError(f"{path}, line {number}: '{name}' is listed twice: delete the line.")
+        seen.add(name)
+    endings = images.endings[image_indices], masks.endings[mask_indices]
+    return Pairs(images.folder, masks.folder, stems, *endings)
 
 
 def _download(root: Path) -> None:

@@ -1,4 +1,4 @@
-"""A checkpoint put to use: pictures of any size, one by one or by window, and videos."""
+"""Prediction with a checkpoint: images of any size, whole or by tiles, and videos."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,21 +17,27 @@ def load(
     device: str = "auto",
     precision: str = "auto",
     tta: "Augmentation" = "none",
+    threshold: float | str = "auto",
     compile: bool = False,
 ) -> "Predictor":
     """The `Predictor` of a checkpoint file.
 
-    Raises `UserError` for a file that is no checkpoint of ours, and where `Predictor` does.
+    `threshold`, for binary models only, is the probability from which a pixel is foreground: a number from 0 to 1,
+    "auto" (the checkpoint's own) or "best" (the best one on the validation split: see `with_threshold`).
+
+    Raises `UserError` for a file that is no checkpoint of ours, and where `Predictor` and `with_threshold` do.
     """
     from segmentation.checkpoint import load as load_checkpoint
     from segmentation.inference.predictor import Predictor
+    from segmentation.inference.threshold import with_threshold
 
-    trained = load_checkpoint(Path(path).expanduser())
+    path = Path(path).expanduser()
+    trained = with_threshold(load_checkpoint(path), path, threshold)
     return Predictor(trained, device=device, precision=precision, tta=tta, compile=compile)
 
 
 def __getattr__(name: str) -> Any:
-    # torch takes seconds to import: a wrong file name is told before.
+    # torch takes seconds to import: a wrong file name is reported before that.
     if name == "Predictor":
         from segmentation.inference.predictor import Predictor
 

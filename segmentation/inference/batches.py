@@ -1,4 +1,4 @@
-"""Many files through one predictor: a bad one is noted and left out, the others are done."""
+"""Many files through one predictor: one that cannot be used is recorded and left out."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from segmentation.config import OutputKind
 from segmentation.errors import UserError
 from segmentation.inference import outputs
 from segmentation.inference.geotiff import predict_raster
 from segmentation.inference.inputs import Input, as_pixels
-from segmentation.inference.outputs import Kind, OutputPaths, Prediction
+from segmentation.inference.outputs import OutputPaths, Prediction
 from segmentation.inference.predictor import Predictor
 from segmentation.inference.prefetch import Pipeline, terminable
 from segmentation.inference.tiling import Tiling
@@ -21,7 +22,7 @@ from segmentation.inference.video import Render, predict_video
 
 log = logging.getLogger(__name__)
 
-# Probabilities (4 bytes each) of a group of pictures that are made at once: of large ones there is one a group.
+# Probabilities (4 bytes each) that one group of images may have: a large image is a group of its own.
 _AT_ONCE = 2**26
 
 Group = list[tuple[Input, np.ndarray]]
@@ -31,10 +32,10 @@ Planned = Mapping[Input, OutputPaths]
 
 @dataclass
 class Files:
-    """Answers for files, saved as their targets say.
+    """Predict files and save the results at their targets.
 
     A file that cannot be used is left out and its message kept in `failures`; where there is but one file
-    (`alone`) it is raised. `done` is called with the number of files that have been seen to.
+    (`alone`) it is raised. `done` is called with the number of files that are finished.
     """
 
     predictor: Predictor
@@ -44,7 +45,7 @@ class Files:
     failures: list[str] = field(default_factory=list)
 
     def run(self, targets: Planned, batch_size: int) -> None:
-        """Pictures whole, neighbours of equal size together; reading, computing and writing overlap."""
+        """Predict whole images, consecutive ones of equal size in one batch; reading, computing and writing overlap."""
         with terminable():
             Pipeline(
                 read=self._groups(targets, batch_size),
@@ -53,7 +54,7 @@ class Files:
             ).run()
 
     def run_tiles(self, targets: Planned, tiling: Tiling) -> None:
-        """Pictures one by one through tiles: TIFF by window, what else there is from memory."""
+        """Predict images one by one by tiles: TIFF files by window, others from memory."""
         for source, paths in targets.items():
             with terminable(), self._failing():
                 if source.is_tiff:
@@ -64,13 +65,13 @@ class Files:
             self.done(1)
 
     def run_videos(self, targets: Planned, render: Render, batch_size: int) -> None:
-        """Videos one by one."""
+        """Predict videos one by one."""
         for source, paths in targets.items():
             with self._failing():
                 path = paths["overlay"]
                 summary = predict_video(render, source.path, path.parent, batch_size=batch_size)
                 log.info("%s", summary)
-                # It was written beside what was there; whatever is asked for may now take its place.
+                # It was written under a new name; now it may replace an existing file.
                 summary.path.replace(path)
             self.done(1)
 
@@ -99,7 +100,7 @@ class Files:
         try:
             predictions = self.predictor.predict_all([pixels_HWC for _, pixels_HWC in group])
         except UserError:
-            if len(group) > 1:  # too much at once: what fits by itself shall not suffer
+            if len(group) > 1:  # too large a batch: predict each image alone
                 return [save for one in group for save in self._answer(targets, [one])]
             with self._failing(1):
                 raise
@@ -110,9 +111,9 @@ class Files:
         return saves
 
     def _saves(self, paths: OutputPaths, prediction: Prediction) -> list[Save]:
-        # Bound to what they need alone: probabilities may be many times the picture, and would wait with it.
+        # Each keeps only what it needs: probabilities may be many times larger than the image.
         mask_HW, classes = prediction.mask, prediction.classes
-        saves: dict[Kind, Callable[[Path], Save]] = {
+        saves: dict[OutputKind, Callable[[Path], Save]] = {
             "mask": lambda path: partial(outputs.save_mask, path, mask_HW, classes),
             "overlay": lambda path: partial(
                 outputs.save_overlay, path, prediction.image, mask_HW, classes, self.alpha

@@ -1,4 +1,4 @@
-"""Answers for TIFF files larger than memory, written by window, at the same place on the earth."""
+"""Prediction on TIFF files larger than memory: read and written by window, with the coordinates of the input."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,16 +17,14 @@ from segmentation.inference.predictor import Predictor
 from segmentation.inference.tiling import Tiling
 from segmentation.types import IGNORE_COLOUR, IGNORE_INDEX, Classes
 
-# MERGED FROM inference/raster: TIFF files larger than memory, read by window.
-
-# GDAL would take a share of the machine's memory to keep blocks in.
+# Otherwise GDAL's block cache grows to a share of the machine's memory.
 _CACHE_BYTES = 64 * 2**20
 _NO_LIGHT = frozenset({"palette", "cyan"})
 
 
 @dataclass(frozen=True)
 class Raster:
-    """An open TIFF, whose windows are given to a model with so many `channels`."""
+    """An open TIFF, read by window for a model with `channels` input channels."""
 
     path: Path
     file: Any
@@ -50,7 +48,7 @@ class Raster:
         return fit_bands(to_bytes(bands_CHW.transpose(1, 2, 0)), self.channels, str(self.path))
 
     def holds(self, rows: slice, columns: slice) -> np.ndarray:
-        """bool (H, W): where the file says that it has data."""
+        """bool (H, W): where the file has valid data."""
         with _damage(self.path):
             valid_HW: np.ndarray = self.file.dataset_mask(window=window(rows, columns)) > 0
         return valid_HW
@@ -58,16 +56,16 @@ class Raster:
 
 @contextmanager
 def open_raster(path: Path, channels: int) -> Iterator[Raster]:
-    """Opens a TIFF with rasterio, which holds little of it in memory.
+    """Opens a TIFF with rasterio, which keeps little of it in memory.
 
-    Raises `UserError` where rasterio (the extra `geo`) is missing, for a damaged file, pixels that are no
-    unsigned integers of 8 or 16 bits, inks and palettes, and a picture that is stored turned.
+    Raises `UserError` where rasterio (the extra `geo`) is missing, for a damaged file, pixels other
+    than unsigned integers of 8 or 16 bits, CMYK and palettes, and an image with an EXIF rotation.
     """
     rasterio = import_rasterio()
     _refuse_turned(path)
-    # Nothing but TIFF, and no file beside it: other formats may name further files and addresses.
+    # Only TIFF, and no side files: other formats may refer to further files and addresses.
     with rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES, GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
-        with _damage(path), unplaced():
+        with _damage(path), without_georeference_warning():
             file = rasterio.open(path.absolute(), driver="GTiff")
         with file:
             meanings, kinds = {meaning.name for meaning in file.colorinterp}, set(file.dtypes)
@@ -80,18 +78,18 @@ def open_raster(path: Path, channels: int) -> Iterator[Raster]:
             yield Raster(path, file, channels)
 
 
-def unplaced() -> AbstractContextManager[object]:
-    """The context in which a file may lie nowhere on the earth without a warning."""
+def without_georeference_warning() -> AbstractContextManager[object]:
+    """Hide rasterio's warning about files without a georeference."""
     return warnings.catch_warnings(action="ignore", category=import_rasterio().errors.NotGeoreferencedWarning)
 
 
 def window(rows: slice, columns: slice) -> tuple[tuple[int, int], tuple[int, int]]:
-    """As rasterio writes it."""
+    """The window in rasterio's notation."""
     return (rows.start, rows.stop), (columns.start, columns.stop)
 
 
 def import_rasterio() -> Any:
-    """The package. Raises `UserError` where it is missing."""
+    """The rasterio package. Raises `UserError` if it is missing."""
     try:
         import rasterio
     except ImportError as error:
@@ -119,7 +117,7 @@ def _refuse_turned(path: Path) -> None:
         raise UserError(f"{path} is stored turned (EXIF orientation {orientation}): leave tile out.")
 
 
-_BLOCK = 256  # pixels: what geographic programs read at a time
+_BLOCK = 256  # pixels: the block size that GIS programs read
 
 Window = tuple[slice, slice]
 Sink = Callable[[Window, np.ndarray, np.ndarray], None]
@@ -129,11 +127,11 @@ Sink = Callable[[Window, np.ndarray, np.ndarray], None]
 def predict_raster(
     source: Path, targets: OutputPaths, tiling: Tiling, predictor: Predictor, *, alpha: float
 ) -> None:
-    """Writes the answers that `targets` names as compressed TIFF of tiles, by window.
+    """Write the predictions that `targets` names as compressed, tiled TIFF files, by window.
 
-    Place, projection and size are the source's. The mask holds class indices (for binary data 0 and 1) and a colour
-    table, and 255 where the source has no data; probabilities are 16 bits, 65535 for 1, a band a class (binary: the
-    foreground's).
+    Transform, coordinate system and size are those of the input. The mask holds class indices (for binary data 0
+    and 1) and a colour table, and 255 where the input has no data; probabilities are 16 bits, 65535 for 1, one band
+    per class (binary: the foreground's).
 
     Raises `UserError` where rasterio is missing, for a file that it cannot read, and where the disk has no room.
     """
@@ -198,11 +196,11 @@ def _create(path: Path, raster: Raster, **profile: Any) -> Iterator[Any]:
     rasterio = import_rasterio()
     height, width = raster.size
     source = raster.file
-    # A place without a projection is a place, as a world file's; neither is told by what is not there.
+    # A transform without a coordinate system is kept, as from a world file.
     place = {"transform": source.transform} if not source.transform.is_identity else {}
     place |= {"crs": source.crs} if source.crs else {}
     with written_whole(path) as part:
-        with unplaced():
+        with without_georeference_warning():
             file = rasterio.open(
                 part,
                 "w",
@@ -226,7 +224,7 @@ def _create(path: Path, raster: Raster, **profile: Any) -> Iterator[Any]:
 
 
 def _check(part: Path) -> None:
-    # GDAL writes when it closes the file, and says nothing of what the disk had no room for.
-    with unplaced(), import_rasterio().open(part.absolute(), driver="GTiff") as file:
+    # GDAL writes when it closes the file and does not report a full disk.
+    with without_georeference_warning(), import_rasterio().open(part.absolute(), driver="GTiff") as file:
         for _, block in file.block_windows(1):
             file.read(window=block)

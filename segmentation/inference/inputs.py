@@ -1,4 +1,4 @@
-"""What people hold in Python (a path, a Pillow image, an array) -> the pixels that a model takes."""
+"""Inputs: the files that `input=` names, and their pixels (or those of a Pillow image or an array) for a model."""
 
 import glob
 import os
@@ -13,8 +13,6 @@ from segmentation.data.files import IMAGE_ENDINGS
 from segmentation.data.image_io import fit_bands, read_image, read_picture, to_bytes
 from segmentation.errors import UserError
 
-# MERGED FROM inference/sources: `input=`: which files are meant, and how their answers are called.
-
 VIDEO_ENDINGS = frozenset(
     {"avi", "gif", "m2ts", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "mts", "webm", "wmv"}
 )
@@ -24,24 +22,24 @@ _TIFF_ENDINGS = frozenset({"tif", "tiff"})
 
 @dataclass(frozen=True)
 class Input:
-    """A file, and its name under the folder that was given: what is kept of its place."""
+    """A file, and its name relative to the folder that was given, which the output keeps."""
 
     path: Path
     name: PurePath
 
     @property
     def ending(self) -> str:
-        """In small letters, without the dot."""
+        """The suffix in lower case, without the dot."""
         return self.path.suffix[1:].lower()
 
     @property
     def is_video(self) -> bool:
-        """Whether it moves, by its ending."""
+        """Whether its ending is that of a video."""
         return self.ending in VIDEO_ENDINGS
 
     @property
     def is_tiff(self) -> bool:
-        """Whether it can be read by window, by its ending."""
+        """Whether its ending is that of a TIFF, which can be read by window."""
         return self.ending in _TIFF_ENDINGS
 
 
@@ -89,7 +87,7 @@ def _inside(folder: Path) -> Iterator[Path]:
 
 
 def _fixed(pattern: Path) -> Path:
-    """The folder that all matches lie in."""
+    """The folder that contains all matches."""
     first = next(index for index, step in enumerate(pattern.parts) if glob.has_magic(step))
     return Path(*pattern.parts[:first])
 
@@ -114,10 +112,10 @@ Picture = str | os.PathLike[str] | Image.Image | np.ndarray
 
 
 def as_pixels(picture: Picture, channels: int) -> np.ndarray:
-    """uint8 (H, W, `channels`), by the rules of `read_image` whatever the picture came in.
+    """uint8 (H, W, `channels`), by the rules of `read_image` for every kind of input.
 
     Arrays are uint8, or uint16 that is scaled as in files, (H, W) or (H, W, C).
-    Raises `UserError` for a file that `read_image` refuses and for what holds other values or bands.
+    Raises `UserError` for a file that `read_image` refuses and for other values or bands.
     """
     if isinstance(picture, str | os.PathLike):
         return read_image(Path(picture).expanduser(), channels)

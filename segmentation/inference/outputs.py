@@ -1,4 +1,7 @@
-"""Where answers go: under their inputs' own names, over nobody else's file."""
+"""Predictions as files: masks, overlays and probabilities that other programs open, and where they are saved.
+
+They get the names of their inputs and never replace a file unless asked to.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -6,26 +9,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePath
-from typing import Literal, get_args
 
 import cv2
 import numpy as np
 from PIL import Image
 
+from segmentation.config import OUTPUT_KINDS, Existing, OutputKind
 from segmentation.errors import UserError, closest
 from segmentation.inference.inputs import Input
 from segmentation.types import IGNORE_COLOUR, IGNORE_INDEX, Classes
 from segmentation.visualization import as_rgb, colourise
 
-# MERGED FROM inference/writing: Answers -> files and pictures that open correctly elsewhere.
-# MERGED FROM inference/prediction: What a model answers for one picture.
-
 FULL = 65535
-"""How 16 bits say a probability of 1."""
+"""The 16-bit value of a probability of 1."""
 
 
 def mask_picture(labels_HW: np.ndarray, classes: Classes) -> Image.Image:
-    """uint8 labels as people and tools expect them: binary in grey, 0 and 255, else indices with a palette."""
+    """uint8 labels as an image: binary in grey, 0 and 255, else class indices with a palette."""
     if classes.binary:
         return Image.fromarray(labels_HW * np.uint8(255))
     picture = Image.fromarray(labels_HW)
@@ -37,9 +37,9 @@ def mask_picture(labels_HW: np.ndarray, classes: Classes) -> Image.Image:
 
 
 def tint(pixels_HWC: np.ndarray, labels_HW: np.ndarray, classes: Classes, alpha: float) -> np.ndarray:
-    """uint8 (H, W, 3): the picture under the classes' colours, `alpha` (0..1) of them.
+    """uint8 (H, W, 3): the image under the class colours with opacity `alpha` (0..1).
 
-    A background (label 0 of binary data, or the class of that name) is left as it is.
+    The background (label 0 of binary data, or the first class if so named) is left as it is.
     """
     colours = np.ascontiguousarray(as_rgb(pixels_HWC))
     tinted = cv2.addWeighted(colours, 1 - alpha, colourise(labels_HW, classes), alpha, 0)
@@ -94,9 +94,9 @@ def save_probabilities(path: Path, probabilities_HWK: np.ndarray, classes: Class
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write under: renamed when all went well, removed when not.
+    """A temporary name beside `path` to write to: renamed on success, removed otherwise.
 
-    So no interrupted file is taken for a finished one. Raises `UserError` where the system refuses to write.
+    So an interrupted file is never taken for a finished one. Raises `UserError` where the system refuses to write.
     """
     part = path.with_name(f".{path.name}.part")
     try:
@@ -111,7 +111,7 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 def unwritten(path: Path, cause: str) -> UserError:
-    """For raising: a file that could not be written, by its name, and why."""
+    """The error for a file that could not be written, with the cause."""
     return UserError(f"{path} was not written ({cause}): make room, or give another output.")
 
 
@@ -121,15 +121,15 @@ def _check_ending(path: Path, ending: str) -> None:
 
 
 ALPHA = 0.5
-"""How much of the classes' colours an overlay shows."""
+"""Default opacity of the class colours in an overlay."""
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """The answer at the picture's own size.
+    """The prediction at the image's own size.
 
-    `mask` is uint8 (H, W), class indices; `image` uint8 (H, W, C), the pixels that were judged, turned upright;
-    `classes` says names and colours.
+    `mask` is uint8 (H, W), class indices; `image` uint8 (H, W, C), the pixels that were predicted, upright;
+    `classes` has names and colours.
     """
 
     mask: np.ndarray
@@ -141,20 +141,20 @@ class Prediction:
     def probabilities(self) -> np.ndarray:
         """float32 (H, W, K): of each class, or for binary data (K = 1) of the foreground.
 
-        With tiles they are computed when they are first asked for: they may be much larger than the picture.
+        With tiles they are computed when they are first asked for: they may be much larger than the image.
         """
         return self.compute()
 
     def overlay(self, alpha: float = ALPHA) -> Image.Image:
-        """The picture in the classes' colours; `alpha` is 0 (none of them) to 1, else `UserError` is raised."""
+        """The image under the class colours with opacity `alpha`. Raises `UserError` unless it is within 0..1."""
         if not 0 <= alpha <= 1:
-            raise UserError(f"alpha={alpha} is no share: give a number from 0 to 1.")
+            raise UserError(f"alpha={alpha} is not possible: give a number from 0 to 1.")
         return Image.fromarray(tint(self.image, self.mask, self.classes, alpha))
 
-    def save(self, path: str | Path, what: Literal["mask", "overlay", "probability"] = "mask") -> Path:
-        """Writes the file, its folders too, over what was there.
+    def save(self, path: str | Path, what: OutputKind = "mask") -> Path:
+        """Write the file and its folders; an existing file is replaced.
 
-        The mask is an 8-bit PNG (0 and 255 for binary, else indices with a palette), the overlay any picture
+        The mask is an 8-bit PNG (0 and 255 for binary, else indices with a palette), the overlay any format
         that Pillow writes, probabilities a 16-bit PNG (binary) or an .npz. Raises `UserError` for other endings.
         """
         path = Path(path).expanduser()
@@ -165,41 +165,36 @@ class Prediction:
         elif what == "overlay":
             save_picture(path, self.overlay())
         else:
-            raise UserError(
-                f"There is no '{what}' to save.{closest(what, ('mask', 'overlay', 'probability'))}"
-            )
+            raise UserError(f"There is no '{what}' to save.{closest(what, OUTPUT_KINDS)}")
         return path
 
 
-Kind = Literal["mask", "overlay", "probability"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
-OutputPaths = Mapping[Kind, Path]
-Existing = Literal["refuse", "skip", "overwrite"]
+OutputPaths = Mapping[OutputKind, Path]
 
 
 def plan_outputs(
     sources: Sequence[Input],
-    kinds: Sequence[Kind],
+    kinds: Sequence[OutputKind],
     output: Path,
     *,
     binary: bool,
     tiled: bool,
     existing: Existing,
 ) -> dict[Input, OutputPaths]:
-    """For each source that is to be done its files in `output`, sub-folders mirrored.
+    """The output files in `output` of each input, with the same sub-folders.
 
-    A mask is called as its picture, the others `NAME_overlay` and `NAME_probability`; pictures that differ in
-    their endings alone keep these (`a.jpg.png`, `a.png.png`). Sources whose files all exist are left out for
-    "skip". Raises `UserError` for files that exist for "refuse", and for an input that would be overwritten.
+    A mask has the name of its image, the others are `NAME_overlay` and `NAME_probability`; images whose names differ
+    only in the ending keep it (`a.jpg.png`, `a.png.png`). Inputs whose files all exist are left out for "skip".
+    Raises `UserError` for files that exist for "refuse", and for an input that would be overwritten.
     """
-    # Systems that do not tell A from a would write one over the other.
+    # Some file systems ignore case: one file would replace the other.
     stems = Counter(str(source.name.with_suffix("")).casefold() for source in sources)
     planned: dict[Input, OutputPaths] = {}
     taken: set[str] = set()
     for source in sources:
         shared = stems[str(source.name.with_suffix("")).casefold()] > 1
         name = source.name if shared else source.name.with_suffix("")
-        targets: dict[Kind, Path] = {}
+        targets: dict[OutputKind, Path] = {}
         while not targets or any(str(path).casefold() in taken for path in targets.values()):
             targets = _targets(source, name, kinds, output, binary=binary, tiled=tiled)
             name = name.with_name(f"{name.name}_")
@@ -215,8 +210,8 @@ def plan_outputs(
 
 
 def _targets(
-    source: Input, name: PurePath, kinds: Sequence[Kind], output: Path, *, binary: bool, tiled: bool
-) -> dict[Kind, Path]:
+    source: Input, name: PurePath, kinds: Sequence[OutputKind], output: Path, *, binary: bool, tiled: bool
+) -> dict[OutputKind, Path]:
     if source.is_video:
         return {"overlay": output / f"{name}.mp4"}
     if tiled and source.is_tiff:

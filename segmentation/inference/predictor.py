@@ -1,4 +1,4 @@
-"""A trained model that answers: pictures and raw pixels in, masks and probabilities out."""
+"""The predictor: images and raw pixels in, masks and probabilities out."""
 
 from collections.abc import Callable, Sequence
 from copy import copy
@@ -23,16 +23,14 @@ from segmentation.models.compile import compile_whole
 
 
 class Predictor:
-    """A `Trained` model on its device, in one precision, with test-time augmentation.
-
-    It runs the trained model itself, in evaluation mode, moved to the device.
+    """A `Trained` model in evaluation mode on its device, in one precision, with test-time augmentation.
 
     `device` is "auto" (the GPU where there is one), "cpu", "gpu" or torch's own name; `precision` is "auto"
     (as in training), "32-true", "bf16-mixed" or "16-mixed"; `tta` is "none", "flip", "vertical_flip",
-    "scales", a scale as a number, or a list of these; `compile` spends a minute on the first answer, and on those of
-    other sizes, so that the others come sooner; on a processor it freezes the weights as they are then.
+    "scales", a scale as a number, or a list of these; `compile` spends a minute on the first prediction of each image
+    size to make the others faster; on a processor it freezes the weights as they are then.
 
-    Raises `UserError` for values that these cannot have here.
+    Raises `UserError` for values that are not possible here.
     """
 
     def __init__(
@@ -65,14 +63,13 @@ class Predictor:
         overlap: int | None = None,
         batch_size: int = 1,
     ) -> Prediction:
-        """The answer for a path, a Pillow image or an array (uint8, (H, W) or (H, W, C)), at its own size.
+        """The prediction for a path, a Pillow image or an array (uint8, (H, W) or (H, W, C)), at its own size.
 
-        `tta` is the predictor's own unless given. With `tile` the picture is seen through squares of so many
-        pixels, `batch_size` at a time, that overlap by `overlap` (an eighth of them unless given) and fade into
-        each other: `tiles.py` says how. A model that was trained on whole images brought to one size sees each
-        tile brought to that size, as a picture like any other.
+        `tta` is the predictor's own unless given. With `tile` the image is predicted in square tiles of so many
+        pixels, `batch_size` at a time, that overlap by `overlap` (an eighth of the tile unless given) and blend into
+        each other: see `tiling.py`. A model trained on images resized to one size gets each tile resized to it.
 
-        Raises `UserError` for a picture that cannot be read and for options that it cannot have.
+        Raises `UserError` for an image that cannot be read and for options that are not possible.
         """
         asked = self if tta is None else self._with(tta)
         tiling = asked.tiling(tile=tile, overlap=overlap, batch_size=batch_size)
@@ -89,8 +86,8 @@ class Predictor:
         batch_size: Annotated[int, Field(ge=1)],
         progress: bool = False,
     ) -> Tiling | None:
-        """How `predict` goes through tiles; None where it does not. Raises `UserError` for sizes that do not fit."""
-        # Python's users may give anything.
+        """The tiling that `predict` uses; None without tiles. Raises `UserError` for sizes that do not fit."""
+        # Called from Python, where any value may be passed.
         given = checked("", self.tiling, {"tile": tile, "overlap": overlap, "batch_size": batch_size})
         if given["tile"] is not None:
             if given["overlap"] is None:
@@ -101,11 +98,14 @@ class Predictor:
         return None
 
     def predict_tiles(self, pixels_HWC: np.ndarray, tiling: Tiling) -> Prediction:
-        """The answer for pixels uint8 (H, W, C) through tiles."""
+        """The prediction for pixels uint8 (H, W, C) by tiles."""
         return predict_array(pixels_HWC, tiling, self.label, self.trained.classes)
 
     def predict_all(self, pictures_HWC: Sequence[np.ndarray]) -> list[Prediction]:
-        """The answers for pixels of one size, uint8 (H, W, C) each, in one batch."""
+        """The predictions for images of one size, uint8 (H, W, C) each, in one batch.
+
+        Probabilities equal those of the images one by one, except for rounding.
+        """
         found_BKHW = self._look(pictures_HWC)
         masks_BHW = self.labels(found_BKHW).cpu().numpy()
         found_BHWK = found_BKHW.permute(0, 2, 3, 1).cpu().numpy()
@@ -117,7 +117,7 @@ class Predictor:
     def look(self, pictures_HWC: Sequence[np.ndarray]) -> np.ndarray:
         """Pixels of one size, uint8 (H, W, C) each -> float32 probabilities (B, K, H, W) at that size.
 
-        Raises `UserError` where the memory does not suffice.
+        Raises `UserError` if there is not enough memory.
         """
         return self._look(pictures_HWC).cpu().numpy()
 

@@ -1,4 +1,4 @@
-"""Three stages at once: while one item is worked on, the next is read and the last is written."""
+"""Prefetch: while one item is processed, the next is read and the last one is written."""
 
 import signal
 import threading
@@ -10,12 +10,10 @@ from queue import Empty, Full, Queue
 from types import FrameType
 from typing import Generic, TypeVar
 
-# MERGED FROM inference/interrupt: Being asked to stop.
-
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Lets SIGTERM end the work as an exception, so that what was opened is closed."""
+    """Let SIGTERM raise an exception, so that open files are closed."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
@@ -48,8 +46,8 @@ class Pipeline(Generic[Item, Result]):
     """Runs `read` and `write` in threads of their own around `work`, which stays in the caller's thread.
 
     Signals reach the caller's thread only, so an interrupt never falls into a library's reading or writing.
-    Items keep their order. With `live`, an item that the work is not ready for is dropped, lest a camera's
-    frames grow old. `seconds` says how long each of the stages was busy, `dropped` how many items were dropped.
+    Items keep their order. With `live`, an item is dropped if the work is not ready for it, so that a camera's
+    frames stay current. `seconds` is how long each of the stages was busy, `dropped` how many items were dropped.
     """
 
     read: Iterator[Item]

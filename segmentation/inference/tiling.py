@@ -1,4 +1,4 @@
-"""Large pictures in memory: seen through tiles, answered whole."""
+"""Prediction of images of any size by overlapping tiles that blend into each other."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,8 +14,6 @@ from segmentation.errors import UserError
 from segmentation.inference.outputs import Prediction
 from segmentation.types import Classes
 
-# MERGED FROM inference/tiles: An image of any size, seen through overlapping tiles that fade into each other.
-
 Read = Callable[[slice, slice], np.ndarray]
 """(rows, columns) -> uint8 (H, W, C) of that window."""
 Look = Callable[[list[np.ndarray]], np.ndarray]
@@ -24,14 +22,14 @@ Write = Callable[[int, int, np.ndarray], None]
 """(top, left, probabilities (K, H, W)): one finished block; blocks cover the image, each pixel once."""
 
 GRID = 32
-"""Pixels: a tile that starts at a multiple of any output stride meets the cells of the whole image's features."""
+"""Pixels: a tile that starts at a multiple of the output stride has the same feature cells as the whole image."""
 
-_IN_MEMORY = 2**25  # bytes of waiting rows that need no file
+_IN_MEMORY = 2**25  # bytes of waiting rows that are kept in memory
 
 
 @dataclass(frozen=True)
 class Span:
-    """A tile along one axis: it sees start..stop; its weights (stop - start,) sum to 1 with its neighbours'.
+    """A tile along one axis: it covers start..stop; its weights (stop - start,) sum to 1 with its neighbours'.
 
     It counts in first..last only: the first `shared` pixels of these count in the tile before too, and those from
     `fade` on in the tile after.
@@ -88,9 +86,9 @@ def _ramp(start: int, stop: int, fade: int, width: int) -> np.ndarray:
 class Tiling:
     """`look` at squares of `tile` pixels that overlap by `overlap`, `batch_size` at a time.
 
-    `progress` shows on stderr how far it is.
+    `progress` shows a progress bar on stderr.
 
-    Raises `UserError` for a tile below 16 pixels, an overlap that is not within 0..tile / 2, and a batch of none.
+    Raises `UserError` for a tile below 16 pixels, an overlap that is not within 0..tile / 2, and a batch size below 1.
     """
 
     look: Look
@@ -110,20 +108,20 @@ class Tiling:
             )
 
     def run(self, read: Read, write: Write, *, size: tuple[int, int], folder: Path | None = None) -> None:
-        """Reads an image of `size` (H, W) by windows and writes the blended answer by blocks.
+        """Reads an image of `size` (H, W) by windows and writes the blended probabilities by blocks.
 
-        `folder` is where a nameless file is made if what waits for the next row of tiles does not fit in 32 MiB:
+        `folder` is where a temporary file is made if the rows that wait for the next row of tiles exceed 32 MiB:
         it takes 2 * overlap * W bytes for each output. Raises `UserError` where `spans` does.
         """
         rows, columns = (spans(side, tile=self.tile, overlap=self.overlap) for side in size)
-        places = product(rows, columns)
+        tiles = product(rows, columns)
         directory = None if folder is None else str(folder)
         with (
             SpooledTemporaryFile(_IN_MEMORY, dir=directory) as waiting,
             tqdm(total=len(rows) * len(columns), unit="tile", leave=False, disable=not self.progress) as bar,
         ):
             blend = _Blend(write, waiting)
-            while group := list(islice(places, self.batch_size)):
+            while group := list(islice(tiles, self.batch_size)):
                 windows = [(slice(row.start, row.stop), slice(left.start, left.stop)) for row, left in group]
                 found_BKHW = self.look([read(*window) for window in windows])
                 for (row, column), found_KHW in zip(group, found_BKHW, strict=True):
@@ -132,7 +130,7 @@ class Tiling:
 
 
 class _Blend:
-    """Sums weighted tiles, row by row from the left, and writes what no further tile reaches."""
+    """Sums weighted tiles, row by row from the left, and writes the pixels that no further tile covers."""
 
     def __init__(self, write: Write, waiting: IO[bytes]) -> None:
         self._write = write
@@ -154,7 +152,7 @@ class _Blend:
             sums_KHW[:, : row.shared] += self._kept(column, (outputs, row.shared, width))
         finished = row.fade - row.first
         below_KHW = np.ascontiguousarray(sums_KHW[:, finished:])
-        # Every column of tiles has its place in the file, taken over from row to row.
+        # Every column of tiles has a fixed position in the file, reused from row to row.
         self._waiting.seek(below_KHW[:, :, :1].nbytes * column.first)
         self._waiting.write(below_KHW.data)
         self._write(row.first, column.first, sums_KHW[:, :finished])
@@ -168,21 +166,21 @@ class _Blend:
 def predict_array(
     pixels_HWC: np.ndarray, tiling: Tiling, label: Callable[[np.ndarray], np.ndarray], classes: Classes
 ) -> Prediction:
-    """The mask of a uint8 (H, W, C) picture, tile by tile; `label` maps probabilities (K, H, W) to labels (H, W).
+    """The mask of a uint8 (H, W, C) image, tile by tile; `label` maps probabilities (K, H, W) to labels (H, W).
 
-    Probabilities are not kept, but computed anew if they are asked for.
+    Probabilities are not kept: they are computed again when they are asked for.
     """
     height, width, _ = pixels_HWC.shape
     mask_HW = np.empty((height, width), np.uint8)
 
     def keep_labels(top: int, left: int, found_KHW: np.ndarray) -> None:
-        mask_HW[_place(top, left, found_KHW)] = label(found_KHW)
+        mask_HW[_block(top, left, found_KHW)] = label(found_KHW)
 
     def probabilities() -> np.ndarray:
         found_HWK = np.empty((height, width, classes.outputs), np.float32)
 
         def keep_all(top: int, left: int, found_KHW: np.ndarray) -> None:
-            found_HWK[_place(top, left, found_KHW)] = found_KHW.transpose(1, 2, 0)
+            found_HWK[_block(top, left, found_KHW)] = found_KHW.transpose(1, 2, 0)
 
         run(keep_all)
         return found_HWK
@@ -194,6 +192,6 @@ def predict_array(
     return Prediction(mask_HW, classes, pixels_HWC, probabilities)
 
 
-def _place(top: int, left: int, found_KHW: np.ndarray) -> tuple[slice, slice]:
+def _block(top: int, left: int, found_KHW: np.ndarray) -> tuple[slice, slice]:
     _, height, width = found_KHW.shape
     return slice(top, top + height), slice(left, left + width)

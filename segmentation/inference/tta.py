@@ -1,4 +1,4 @@
-"""Test-time augmentation: the ways in which one image is looked at, and how the answers are turned back."""
+"""Test-time augmentation: flipped and scaled views of an image, and how their logits are brought back."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,34 +13,34 @@ Augmentation = str | float | Sequence[str | float]
 """What users write: "none", "flip", "vertical_flip", "scales", a scale as a number, or a list of these."""
 
 SCALES = (0.75, 1.25)
-"""What "scales" adds to the image's own size: as far as training's own zoom goes."""
+"""What "scales" adds to the image's own size: the range of training's random zoom."""
 
 _FLIPS = {"flip": -1, "vertical_flip": -2}
 
 
 @dataclass(frozen=True)
 class View:
-    """The image mirrored along `axes` and brought to `scale` times its size."""
+    """The image flipped along `axes` and resized to `scale` times its size."""
 
     axes: tuple[int, ...] = ()
     scale: float = 1.0
 
     def apply(self, image_BCHW: Tensor) -> Tensor:
-        """Raw pixels as this view shows them."""
+        """Raw pixels of this view."""
         if self.scale != 1:
             height, width = (max(1, round(side * self.scale)) for side in image_BCHW.shape[-2:])
             image_BCHW = resize(image_BCHW.float(), (height, width))
         return image_BCHW.flip(self.axes) if self.axes else image_BCHW
 
     def undo(self, logits_BKHW: Tensor, size: tuple[int, int]) -> Tensor:
-        """The view's logits turned back, at `size` (H, W)."""
+        """The view's logits flipped back, at `size` (H, W)."""
         return resize(logits_BKHW.flip(self.axes) if self.axes else logits_BKHW, size)
 
 
 def tta_views(augmentation: Augmentation) -> tuple[View, ...]:
     """The image as it is first, then every combination of the flips and the scales that are named.
 
-    Raises `UserError` for what is no name of ours and for a scale outside 0.1..4.
+    Raises `UserError` for an unknown name and for a scale outside 0.1..4.
     """
     named = list(augmentation) if isinstance(augmentation, list | tuple) else [augmentation]
     flips: list[tuple[int, ...]] = [()]
@@ -61,7 +61,7 @@ def tta_views(augmentation: Augmentation) -> tuple[View, ...]:
 
 
 def describe_tta(chosen: Sequence[View]) -> str:
-    """The views in words, as a report's protocol says them."""
+    """The views in words, for a report's protocol."""
     names = {axis: name for name, axis in _FLIPS.items()}
     flips = sorted({names[axis] for view in chosen for axis in view.axes})
     scales = sorted({view.scale for view in chosen})

@@ -1,4 +1,4 @@
-"""Prediction on videos and cameras: a function of frames in, a video that browsers play out."""
+"""Prediction on videos and cameras, written as a video that browsers play."""
 
 import itertools
 import logging
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Render = Callable[[np.ndarray], np.ndarray]
-"""Frames as uint8 RGB (N, H, W, 3) -> what shall be shown instead, of the same shape."""
+"""Frames as uint8 RGB (N, H, W, 3) -> the frames to write, of the same shape."""
 
-_SAY_EVERY = 10.0  # seconds between two words on how far it is
+_LOG_INTERVAL = 10.0  # seconds between two progress messages
 
 
 @dataclass(frozen=True)
 class VideoSummary:
     """What was written, and how fast.
 
-    `shares` says for what part of the time the stages `decode`, `inference` and `encode` were busy: they overlap,
-    so the parts may add up to more than 1, and the one near 1 is what the others wait for. `damaged` counts what
-    could not be decoded and was left out, `dropped` the frames of a camera that came too fast.
+    `shares` is the part of the time that each of the stages `decode`, `inference` and `encode` was busy. They
+    overlap, so the parts may add up to more than 1; the one near 1 is the bottleneck. `damaged` counts frames that
+    could not be decoded and were left out, `dropped` camera frames that came faster than they were processed.
     """
 
     path: Path
@@ -47,7 +47,7 @@ class VideoSummary:
 
     @property
     def fps(self) -> float:
-        """Frames a second, from the first one that was asked for to the end of the file."""
+        """Frames per second, from the first request for a frame to the end of the file."""
         return self.frames / self.seconds
 
     def __str__(self) -> str:
@@ -63,32 +63,32 @@ class VideoSummary:
 def overlays(
     predictor: "Predictor", *, alpha: float = ALPHA, tile: int | None = None, overlap: int | None = None
 ) -> Render:
-    """What draws a predictor's answers over frames; `alpha`, `tile` and `overlap` as for single pictures.
+    """A function that draws predictions over frames; `alpha`, `tile` and `overlap` as for single images.
 
     Raises `UserError` where `Predictor.tiling` does.
     """
     tiling = predictor.tiling(tile=tile, overlap=overlap, batch_size=1)
 
     def render(frames_NHW3: np.ndarray) -> np.ndarray:
-        pictures = [as_pixels(frame, predictor.trained.channels) for frame in frames_NHW3]
+        images = [as_pixels(frame, predictor.trained.channels) for frame in frames_NHW3]
         if tiling is None:
-            found = predictor.predict_all(pictures)
+            found = predictor.predict_all(images)
         else:
-            found = [predictor.predict_tiles(picture, tiling) for picture in pictures]
+            found = [predictor.predict_tiles(image, tiling) for image in images]
         return np.stack([np.asarray(prediction.overlay(alpha)) for prediction in found])
 
     return render
 
 
 def predict_video(render: Render, source: Path | int, output: Path, *, batch_size: int = 4) -> VideoSummary:
-    """Writes what `render` makes of a video file, or of the camera of that number, into the folder `output`.
+    """Write the rendered frames of a video file, or of the camera with that number, to the folder `output`.
 
-    The video is named after the file (`camera0.mp4` for a camera) and never written over another; its frames
-    keep their times and its sound. Decoding, `render` (in the caller's thread) and encoding overlap.
+    The video is named after the file (`camera0.mp4` for a camera) and never replaces another; frames keep
+    their times, and the sound is kept. Decoding, `render` (in the caller's thread) and encoding overlap.
 
-    Ctrl-C is how a camera ends. A file that is interrupted by it, by SIGTERM or by an error leaves a video of all
-    frames rendered so far, and the interruption goes on to the caller. While the video is written it is called
-    `NAME.part.mp4`; that one plays, too, should the process be killed.
+    Ctrl-C ends a camera's video. A file interrupted by Ctrl-C, SIGTERM or an error leaves a video of all frames
+    rendered so far, and the interruption is raised again. While the video is written it is called
+    `NAME.part.mp4`, which also plays if the process is killed.
 
     Raises `UserError` for a source that cannot be read, a disk that is full, and where PyAV is missing.
     """
@@ -100,10 +100,10 @@ def predict_video(render: Render, source: Path | int, output: Path, *, batch_siz
         raise UserError("Videos need PyAV: pip install 'segmentation[video]'.") from error
 
     with video_io.Reader(source) as reader, terminable():
-        voice = None if isinstance(source, int) else video_io.Sound(source, reader.start)
+        sound = None if isinstance(source, int) else video_io.Sound(source, reader.start)
         part, path = _reserve(output, f"camera{source}" if isinstance(source, int) else source.stem)
         writer = video_io.Writer(
-            part, time_base=reader.time_base, rate=reader.rate, aspect=reader.aspect, sound=voice
+            part, time_base=reader.time_base, rate=reader.rate, aspect=reader.aspect, sound=sound
         )
         overlap = Pipeline(
             read=reader.batches(batch_size),
@@ -113,7 +113,7 @@ def predict_video(render: Render, source: Path | int, output: Path, *, batch_siz
         )
         begin = time.perf_counter()
         try:
-            with writer, _telling(reader, writer):
+            with writer, _logging_progress(reader, writer):
                 _run(overlap)
                 writer.end()
         except BaseException:
@@ -146,7 +146,7 @@ def _run(overlap: Pipeline) -> None:
 
 
 def _reserve(folder: Path, stem: str) -> tuple[Path, Path]:
-    """The file to write into, made so that no other process takes it, and its name when it is whole."""
+    """The file to write to, created so that no other process takes it, and its final name."""
     folder.mkdir(parents=True, exist_ok=True)
     names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
     for name in names:
@@ -159,12 +159,12 @@ def _reserve(folder: Path, stem: str) -> tuple[Path, Path]:
 
 
 @contextmanager
-def _telling(reader: "Reader", writer: "Writer") -> Iterator[None]:
-    """Says now and then how far the work is."""
+def _logging_progress(reader: "Reader", writer: "Writer") -> Iterator[None]:
+    """Log the progress from time to time."""
     done, of = threading.Event(), f" of {reader.total}" if reader.total else ""
 
     def tell() -> None:
-        while not done.wait(_SAY_EVERY):
+        while not done.wait(_LOG_INTERVAL):
             log.info("%d%s frames", writer.frames, of)
 
     thread = threading.Thread(target=tell, daemon=True)

@@ -1,4 +1,7 @@
-"""RGB frames -> H.264 in MP4, playable at every moment of its writing."""
+"""Read and write videos with PyAV: files and cameras in, H.264 in MP4 out, with the sound of the input.
+
+A file can open nothing but itself, and an unfinished output plays at any moment of its writing.
+"""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,19 +20,15 @@ from av.video.reformatter import ColorRange, Colorspace
 from segmentation.errors import UserError
 from segmentation.inference.outputs import written_whole
 
-# MERGED FROM inference/video/media: Video files and cameras, opened. A stranger's file can open nothing but itself.
-# MERGED FROM inference/video/decode: Video files and cameras -> batches of RGB frames with their times, sound left
-# MERGED FROM inference/video/sound: The sound of a video, carried over to another one.
-
 FORMATS = (
     "asf,avi,dv,flv,gif,h264,hevc,ivf,matroska,webm,mjpeg,mov,mp4,mpeg,mpegts,mpegvideo,mxf,obu,ogg,rm,swf"
 )
 """The containers that are read: those that hold their own pixels. Playlists (hls, concat, dash) and FFmpeg's
-script-like inputs (lavfi) would let a stranger's file open other files and addresses."""
+script-like inputs (lavfi) would let an untrusted file open other files and addresses."""
 
 
 def open_media(path: Path) -> av.container.InputContainer:
-    """The container of a file, which can open nothing but itself.
+    """The container of a file, without access to any other file.
 
     Raises `UserError` where there is no such file, or it is empty, damaged or no video.
     """

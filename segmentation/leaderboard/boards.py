@@ -61,7 +61,7 @@ def shown(value: Any) -> str:
     return json.dumps(value) if isinstance(value, list | dict) else str(value)
 
 
-_OWN = {"input", "threshold", "checkpoint"}
+_OWN = {"input", "threshold", "threshold_source", "checkpoint"}
 """Entries of a protocol that are part of a model rather than of how it is judged."""
 
 _NOT_OF_IMAGES = {"images", "notes", "train", "download", "split", "fractions"}

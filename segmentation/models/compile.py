@@ -1,6 +1,8 @@
 """`torch.compile` for training and inference; the weights keep their names."""
 
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -53,6 +55,25 @@ def compile_whole(model: nn.Module, device: torch.device) -> Callable[[Tensor], 
             return logits_BKHW
 
     return frozen
+
+
+@contextmanager
+def free_sizes() -> Iterator[None]:
+    """Around `torch.export.export` with free height and width, and around decompositions of its result.
+
+    torch 2.11 computes the output size of max pooling with a division that branches on the remainder. An exported
+    model would then take only sizes with the same remainder as the example. The replacement is torch's own fix, which
+    2.13 has; there nothing is replaced.
+    """
+    if torch.__version__ >= "2.13":  # torch compares these as versions, not as text
+        yield
+        return
+    registrations = torch._meta_registrations
+    original, registrations.div_rtn = registrations.div_rtn, operator.floordiv
+    try:
+        yield
+    finally:
+        registrations.div_rtn = original
 
 
 def _check_compiler(device: torch.device) -> None:

@@ -6,7 +6,6 @@ torchvision, so that its weights fit.
 """
 
 from collections.abc import Callable, Mapping
-from itertools import takewhile
 
 import torch
 from torch import Tensor, nn
@@ -252,7 +251,7 @@ class FPNHead(nn.Module):
 
 def _finer_strides(start: int, strides: dict[int, int]) -> list[int]:
     """The strides that a level of stride `start` passes on its way to stride 4, the finest last."""
-    finer = list(takewhile(lambda stride: stride < start, sorted(set(strides.values()))))
+    finer = [stride for stride in sorted(set(strides.values())) if stride < start]
     return finer[::-1] or [start]
 
 

@@ -147,7 +147,9 @@ def shard(model: Segmenter, mesh: DeviceMesh) -> None:
         return
     model.to(memory_format=torch.contiguous_format)  # FSDP cannot shard weights in channels_last
     for part in model.children():
-        fully_shard(part, mesh=mesh)
+        # torch 2.11 refuses a ModuleDict, even one with a forward: its blocks become one group.
+        refused = isinstance(part, nn.ModuleDict) and torch.__version__ < "2.13"
+        fully_shard(list(part.children()) if refused else part, mesh=mesh)
     fully_shard(model, mesh=mesh)
     register_fsdp_forward_method(model, "with_auxiliary")
 

@@ -270,7 +270,7 @@ def render_comparison(evaluations: Mapping[str, Evaluation], content: Mapping[st
     )
 
 
-OWN = frozenset({"input", "threshold", "checkpoint", "checkpoint_sha256"})
+OWN = frozenset({"input", "threshold", "threshold_source", "checkpoint", "checkpoint_sha256"})
 """Entries of a protocol that are part of a model rather than of how it is judged."""
 
 

@@ -1,6 +1,8 @@
-"""No augmentation invents a label, and each is a function of sample and seed."""
+"""Image and mask change together, repeatably, within the stated ranges, for any number of channels."""
 
+import itertools
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,19 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segmentation.data.augmentation import evaluation_transform, training_transform
+from segmentation.config import DataSettings
+from segmentation.data import open_dataset
+from segmentation.data.augmentation import (
+    Span,
+    draw_window,
+    evaluation_transform,
+    look_through,
+    resize_image,
+    resize_mask,
+    training_transform,
+)
+from segmentation.data.datamodule import collate_evaluation, collate_training
+from segmentation.data.shapes import shapes
 from segmentation.errors import UserError
 from segmentation.types import IGNORE_INDEX, Sample
 
@@ -130,3 +144,244 @@ def test_evaluation_keeps_the_mask_at_its_own_size() -> None:
 def test_values_out_of_range_are_named(wrong: dict[str, Any], named: str) -> None:
     with pytest.raises(UserError, match=named):
         training_transform(size=(32, 32), resize=True, **wrong)
+
+
+FILL = 255
+sides = st.integers(1, 70)
+two_sides = st.tuples(sides, sides)
+
+
+@given(shape=two_sides, size=two_sides, zoom=st.floats(0.01, 40.0), seed=st.integers(0, 1000))
+def test_it_shows_as_much_as_there_is(
+    shape: tuple[int, int], size: tuple[int, int], zoom: float, seed: int
+) -> None:
+    window = draw_window(shape, size, (zoom, zoom), Random(seed))
+    seen = look_through(window, np.zeros(shape, np.uint8), resize_mask, fill=FILL)
+    assert seen.shape == size
+    for span, side, length, axis in zip((window.rows, window.columns), shape, size, (0, 1), strict=True):
+        inside = np.flatnonzero((seen == 0).any(axis=1 - axis))
+        assert inside.size == min(length, max(1, round(side * zoom)))
+        assert np.ptp(inside) == inside.size - 1
+        assert 0 <= span.taken.start < span.taken.stop <= side
+
+
+@given(side=st.integers(2, 300), length=sides, zoom=st.floats(0.1, 40.0), seed=st.integers(0, 1000))
+def test_its_zoom_is_the_one_drawn(side: int, length: int, zoom: float, seed: int) -> None:
+    span = draw_window((side, side), (length, length), (zoom, zoom), Random(seed)).rows
+    taken = span.taken.stop - span.taken.start
+    # To half a zoomed pixel here, and to half a one of the whole picture.
+    assert abs(span.zoomed - taken * zoom) <= 0.5 + 0.5 * taken / side or side * zoom < 1
+    # No more is zoomed than the window shows, and the rest of the pixels at its ends.
+    assert span.zoomed <= length + 2 * max(zoom, 1) + 2
+
+
+def test_unzoomed_it_is_a_crop() -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8)
+    window = draw_window(picture.shape, (16, 60), (1.0, 1.0), Random(0))
+    seen = look_through(window, picture, resize_image, fill=FILL)
+    columns = window.columns.filled
+    assert np.array_equal(seen[:, columns], picture[window.rows.taken])
+    assert (np.delete(seen, columns, axis=1) == FILL).all()
+
+
+def places(spans: list[Span]) -> np.ndarray:
+    """Where the window begins on the zoomed picture, in pixels of the picture."""
+    return np.array(
+        [
+            span.taken.start + span.kept.start * (span.taken.stop - span.taken.start) / span.zoomed
+            for span in spans
+        ]
+    )
+
+
+def test_every_zoom_and_every_place_is_as_likely() -> None:
+    drawn = [draw_window((60, 64), (24, 24), (0.8, 2.0), Random(seed)) for seed in range(3000)]
+    zooms = np.array([w.rows.zoomed / (w.rows.taken.stop - w.rows.taken.start) for w in drawn])
+    assert abs(zooms.mean() - 1.4) < 0.03
+    assert abs(zooms.std() - 1.2 / 12**0.5) < 0.03
+    # From 0 to what is left beside the window, evenly.
+    shares = places([w.rows for w in drawn]) / (60 - 24 / zooms)
+    counts, _ = np.histogram(shares, bins=5, range=(-0.02, 1.02))
+    assert counts.min() > 500
+    assert {
+        place.start
+        for place in (draw_window((9, 9), (20, 20), (1, 1), Random(s)).rows.filled for s in range(200))
+    } == set(range(12))
+
+
+def test_a_high_zoom_reaches_between_the_pixels() -> None:
+    drawn = [draw_window((5, 5), (8, 8), (10, 10), Random(seed)).rows for seed in range(500)]
+    assert {round(10 * place) for place in places(drawn)} == set(range(50 - 8 + 1))
+
+
+@pytest.mark.parametrize("zoom", [0.7, 1.0, 1.7, 3.0, 12.0])
+def test_pictures_move_as_if_they_were_zoomed_whole(zoom: float) -> None:
+    # Slopes keep their slope: what lies where in the window can be read off its values, along both axes.
+    rows, columns = np.mgrid[0:120, 0:120].astype(np.uint8) * 2
+    picture = np.stack([rows, columns, rows], axis=2)
+    for seed in range(20):
+        window = draw_window(picture.shape, (64, 48), (zoom, zoom), Random(seed))
+        seen = look_through(window, picture, resize_image, fill=FILL).astype(float) / 2
+        for axis, span in enumerate((window.rows, window.columns)):
+            cells = np.arange(span.kept.stop - span.kept.start)
+            expected = places([span])[0] + (cells + 0.5) / zoom - 0.5
+            found = seen[..., axis].mean(axis=1 - axis)[cells]
+            inner = (expected > 0) & (expected < 119)
+            assert np.abs(found - expected)[inner].max() < 0.5 + 0.6 / zoom
+
+
+@pytest.mark.parametrize("zoom", [1.0, 1.7, 4.0])
+@pytest.mark.parametrize("seed", range(5))
+def test_labels_lie_where_their_pixels_do(zoom: float, seed: int) -> None:
+    rows, columns = np.mgrid[0:100, 0:100].astype(np.uint8)
+    transform = training_transform(size=(40, 40), resize=False, scale=(zoom, zoom))
+    for slope in (rows, columns):
+        image = np.repeat(slope[..., None], 3, axis=2)
+        after = transform({"image": image, "mask": slope, "name": "x"}, seed)
+        assert (after["mask"] != IGNORE_INDEX).all()
+        # The nearest pixel is half a one off at most, and bilinear values are rounded.
+        assert np.abs(after["image"][..., 0].astype(float) - after["mask"]).max() <= 1
+
+
+CHANNELS = [1, 2, 3, 4, 5, 8]
+MANY = 128  # the most that data.channels allows
+ALL = {
+    "scale": [0.5, 2.0],
+    "rotate": 30.0,
+    "flip": 1.0,
+    "vertical_flip": 1.0,
+    "colour": 1.0,
+    "blur": 1.0,
+    "noise": 1.0,
+    "dropout": 1.0,
+}
+EACH: list[dict[str, Any]] = [{name: value} for name, value in ALL.items()]
+
+
+def noise(channels: int, height: int = 40, width: int = 52) -> Sample:
+    random = np.random.default_rng(channels)
+    image = random.integers(0, 256, (height, width, channels), dtype=np.uint8)
+    return {"image": image, "mask": random.integers(0, 4, (height, width), dtype=np.uint8), "name": "x"}
+
+
+@pytest.mark.parametrize("options", [*EACH, ALL], ids=lambda options: "+".join(options))
+@pytest.mark.parametrize("channels", [*CHANNELS, MANY])
+@pytest.mark.parametrize("resize", [False, True])
+def test_each_augmentation_takes_any_number(channels: int, options: dict[str, Any], resize: bool) -> None:
+    after = training_transform(size=(33, 65), resize=resize, **options)(noise(channels), 1)
+    assert (after["image"].shape, after["mask"].shape) == ((33, 65, channels), (33, 65))
+    assert after["image"].dtype == after["mask"].dtype == np.uint8
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    channels=st.sampled_from(CHANNELS),
+    changes=st.sampled_from([{"flip": 1.0}, {"vertical_flip": 1.0}, {"rotate": 90.0}, {"scale": [0.5, 2.0]}]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_every_channel_moves_with_the_mask(channels: int, changes: dict[str, Any], seed: int) -> None:
+    # Each channel shows the mask, at a level of its own: wherever it was moved, it must still show it.
+    mask = np.zeros((64, 64), np.uint8)
+    mask[8:40, 20:50] = 1
+    levels = np.linspace(200, 250, channels).astype(np.uint8)
+    before: Sample = {"image": mask[:, :, None] * levels, "mask": mask, "name": "x"}
+    after = training_transform(size=(64, 64), resize=True, **changes)(before, seed)
+    valid = after["mask"] != IGNORE_INDEX
+    for channel in range(channels):
+        seen = after["image"][:, :, channel] > 165  # padding is grey
+        assert np.mean(seen[valid] != after["mask"][valid]) < 0.06
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    channels=st.sampled_from(CHANNELS),
+    height=st.integers(8, 60),
+    width=st.integers(8, 60),
+    resize=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_nothing_asked_for_changes_nothing(
+    channels: int, height: int, width: int, resize: bool, seed: int
+) -> None:
+    before = noise(channels, height, width)
+    for transform in (training_transform, evaluation_transform):
+        after = transform(size=(height, width), resize=resize)(before, seed)
+        assert np.array_equal(after["image"], before["image"])
+        assert np.array_equal(after["mask"], before["mask"])
+
+
+@pytest.mark.parametrize("channels", [*CHANNELS, MANY])
+@pytest.mark.parametrize("size", [(8, 11), (20, 26), (80, 104)])
+def test_resizing_treats_channels_alike(channels: int, size: tuple[int, int]) -> None:
+    transform = evaluation_transform(size=size, resize=True)
+    before = noise(channels)
+    after = transform(before, 0)["image"]
+    assert after.shape == (*size, channels)
+    for channel in {0, channels // 2, channels - 1}:
+        alone = transform({**before, "image": before["image"][:, :, [channel]]}, 0)["image"]
+        assert np.abs(after[:, :, [channel]].astype(int) - alone).max() <= 1
+
+
+@pytest.mark.parametrize("channels", CHANNELS)
+def test_padding_is_grey_in_every_channel(channels: int) -> None:
+    after = training_transform(size=(64, 64), resize=False)(noise(channels), 0)
+    outside = after["mask"] == IGNORE_INDEX
+    assert outside.any()
+    assert (after["image"][outside] == 116).all()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 5, 8])
+def test_colours_are_one_curve_for_all_bands(channels: int) -> None:
+    before = noise(channels)
+    change = training_transform(size=(40, 52), resize=False, colour=1.0)
+    afters = [change(before, seed)["image"] for seed in range(8)]
+    assert not any(np.array_equal(one, other) for one, other in itertools.pairwise(afters))
+    for after in afters:
+        curve = {}
+        for old, new in zip(before["image"].ravel().tolist(), after.ravel().tolist(), strict=True):
+            assert curve.setdefault(old, new) == new
+        values = [curve[old] for old in sorted(curve)]
+        assert values == sorted(values)
+    assert min(after.mean() for after in afters) < before["image"].mean() < max(a.mean() for a in afters)
+
+
+@pytest.mark.parametrize("channels", CHANNELS)
+@pytest.mark.parametrize("collate", [collate_training, collate_evaluation])
+def test_batches(channels: int, collate: Any) -> None:
+    samples = [noise(channels), noise(channels)]
+    images = collate(samples)["image"].numpy()
+    assert images.shape == (2, channels, 40, 52)
+    assert np.array_equal(images[1].transpose(1, 2, 0), samples[1]["image"])
+
+
+@pytest.mark.parametrize("channels", CHANNELS)
+@pytest.mark.parametrize("binary", [False, True])
+def test_built_in_data(channels: int, binary: bool) -> None:
+    source = open_dataset(channels, name="shapes", train=2, val=2, test=2, binary=binary)
+    colour = shapes(train=2, val=2, test=2, binary=binary)
+    assert source.channels == channels
+    sample, rgb = source.train[1], colour.train[1]
+    assert (sample["image"].shape, sample["image"].dtype) == ((64, 64, channels), np.uint8)
+    assert np.array_equal(sample["mask"], rgb["mask"])
+    if channels >= 3:
+        assert np.array_equal(sample["image"][:, :, :3], rgb["image"])
+
+
+@pytest.mark.parametrize("band", [1, 3, 4])
+def test_more_bands_tell_shape_from_ground_but_not_the_classes(band: int) -> None:
+    channels = 2 if band == 1 else 5
+    train = shapes(channels, train=80).train
+    samples = [train[index] for index in range(80)]
+    values = np.stack([sample["image"][:, :, band] for sample in samples]).astype(float)
+    masks = np.stack([sample["mask"] for sample in samples])
+    means = [values[masks == label].mean() for label in range(4)]
+    assert min(means[1:]) - means[0] > 80
+    assert np.ptp(means[1:]) < 12
+
+
+@pytest.mark.parametrize("channels", [0, -1, 129, "four"])
+def test_numbers_that_are_none(channels: Any) -> None:
+    from segmentation.config import call
+
+    with pytest.raises(UserError, match=rf"data\.channels={channels} is not right"):
+        call("data", DataSettings, channels=channels, size=[64, 64], resize=True, batch_size=1, workers=0)

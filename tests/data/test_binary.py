@@ -9,7 +9,7 @@ from made_data import divided, fill, flat, image, mask, save
 from PIL import Image
 
 from segmentation.data import create_dataset
-from segmentation.data.checks import check_samples
+from segmentation.data.dataset import check_samples
 from segmentation.data.masks import BinaryMask
 from segmentation.data.splits import write_split
 from segmentation.errors import UserError

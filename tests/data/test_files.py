@@ -1,15 +1,18 @@
 """Folders are listed quickly and paired by stem."""
 
 import os
+import pickle
 import time
 import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from made_data import image, mask, save
 
-from segmentation.data.files import contents, list_files, pair_folders
+from segmentation.data.files import Listing, Names, contents, encode_names, list_files, pair_folders
 from segmentation.data.splits import split_names
 from segmentation.errors import UserError
 
@@ -21,10 +24,27 @@ def touch(folder: Path, *names: str) -> Path:
     return folder
 
 
+def listed(folder: Path) -> list[str]:
+    found = list_files(folder, "")
+    return [
+        os.fsdecode(stem + b"." + ending) for stem, ending in zip(found.stems, found.endings, strict=True)
+    ]
+
+
+def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+    names = [ODD, "ä", "b"]
+    for name in names:
+        save(tmp_path / "images" / f"{name}.png", image())
+        save(tmp_path / "masks" / f"{name}.png", mask(0, 1))
+    pairs = pair_folders(tmp_path / "images", tmp_path / "masks", "")
+    assert sorted(pairs.names) == sorted(names)
+    assert all(pairs.image_path(index).is_file() and pairs.mask_path(index).is_file() for index in range(3))
+
+
 def test_known_endings_in_any_case_and_nothing_else(tmp_path: Path) -> None:
     names = ("a.JPG", "b.Png", "c.d.tiff", "e.webp", ".hidden.png", ".png", "notes.txt", "png", "f.png~")
     (touch(tmp_path, *names) / "folder.png").mkdir()
-    assert list_files(tmp_path, "") == {"a": "a.JPG", "b": "b.Png", "c.d": "c.d.tiff", "e": "e.webp"}
+    assert listed(tmp_path) == ["a.JPG", "b.Png", "c.d.tiff", "e.webp"]
 
 
 def test_arrays_are_images_and_no_masks(tmp_path: Path) -> None:
@@ -38,7 +58,7 @@ def test_links_are_followed_and_broken_ones_left_out(tmp_path: Path) -> None:
     (folder / "linked.png").symlink_to(real / "a.png")
     (folder / "broken.png").symlink_to(real / "gone.png")
     (tmp_path / "way").symlink_to(folder)
-    assert list_files(tmp_path / "way", "") == {"linked": "linked.png"}
+    assert listed(tmp_path / "way") == ["linked.png"]
 
 
 def test_pairs_are_sorted_by_stem_whatever_the_endings(tmp_path: Path) -> None:
@@ -89,7 +109,7 @@ def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 class _Entry:
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: bytes) -> None:
         self.name = name
 
     def is_file(self) -> bool:
@@ -100,7 +120,7 @@ class _Listing:
     """What a folder with many files gives, without making them."""
 
     def __init__(self, count: int, ending: str) -> None:
-        self._names = (f"picture_{number:07d}.{ending}" for number in range(count))
+        self._names = (f"picture_{number:07d}.{ending}".encode() for number in range(count))
 
     def __enter__(self) -> "_Listing":
         return self
@@ -118,7 +138,9 @@ def test_many_files_take_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     count = 100_000
     touch(tmp_path / "images"), touch(tmp_path / "masks")
     endings = {"images": "jpg", "masks": "png"}
-    monkeypatch.setattr(os, "scandir", lambda folder: _Listing(count, endings[folder.name]))
+    monkeypatch.setattr(
+        os, "scandir", lambda folder: _Listing(count, endings[Path(os.fsdecode(folder)).name])
+    )
     start = time.process_time()
     listed = sorted(
         entry.name for folder in (tmp_path / "images", tmp_path / "masks") for entry in os.scandir(folder)
@@ -138,7 +160,9 @@ def test_many_files_take_few_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     count = 20_000
     touch(tmp_path / "images"), touch(tmp_path / "masks")
     endings = {"images": "jpg", "masks": "png"}
-    monkeypatch.setattr(os, "scandir", lambda folder: _Listing(count, endings[folder.name]))
+    monkeypatch.setattr(
+        os, "scandir", lambda folder: _Listing(count, endings[Path(os.fsdecode(folder)).name])
+    )
     tracemalloc.start()
     pairs = pair_folders(tmp_path / "images", tmp_path / "masks", "")
     parts = pairs.divide(split_names(pairs.names, fractions=(0.7, 0.15, 0.15), seed=0))
@@ -146,7 +170,7 @@ def test_many_files_take_few_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     kept, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(parts["train"]) == 0.7 * count
-    # A name of 15 bytes, where it starts, and two endings; and on the way one list of strings at a time.
+    # A name of 15 bytes and two endings; and on the way one list of bytes objects at a time.
     assert kept / count < 32
     assert peak / count < 180  # a million: 180 MB
 
@@ -156,3 +180,36 @@ def test_reading_a_pair_needs_no_listing(tmp_path: Path) -> None:
     save(tmp_path / "masks" / "a.png", mask(0, 1))
     pairs = pair_folders(tmp_path / "images", tmp_path / "masks", "")
     assert (len(pairs), pairs.image_path(0).is_file(), pairs.mask_path(0).is_file()) == (1, True, True)
+
+
+ODD = os.fsdecode(b"caf\xe9")
+"""A name that is not UTF-8."""
+
+texts = st.lists(
+    st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1, max_size=6) | st.just(ODD)
+)
+
+
+@given(texts)
+def test_names_are_read_like_a_list(names: list[str]) -> None:
+    packed = Names(encode_names(names))
+    assert (len(packed), list(packed), packed) == (len(names), names, names)
+    assert packed != [*names, "x"]
+    assert [packed[index] for index in range(-len(names), len(names))] == names + names
+    assert packed[1:3] == names[1:3]
+    assert pickle.loads(pickle.dumps(packed)) == names
+    with pytest.raises(IndexError):
+        packed[len(names)]
+
+
+def test_iterating_many_names() -> None:
+    names = [str(number) for number in range(10_000)]
+    assert Names(encode_names(names)) == names
+
+
+@given(st.sets(st.text("abé", min_size=1, max_size=3), min_size=1), st.text("abé", min_size=1, max_size=4))
+def test_files_are_found_by_stem(names: set[str], asked: str) -> None:
+    stems = np.sort(encode_names(names))
+    (index,) = Listing(Path(), stems, np.full(len(stems), b"png")).find(encode_names([asked]))
+    assert (index >= 0) == (asked in names)
+    assert asked not in names or Names(stems)[index] == asked

@@ -9,7 +9,7 @@ from made_data import folders, mask, save
 
 from segmentation.cli import compose
 from segmentation.data import create_dataset
-from segmentation.data.checks import check_samples
+from segmentation.data.dataset import check_samples
 from segmentation.errors import UserError
 from segmentation.types import voc_palette
 
@@ -90,3 +90,15 @@ def test_a_tag_in_the_file_runs_nothing(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"classes\.yaml, line 1"):
         create_dataset(**options)
     assert not canary.exists()
+
+
+def test_camvid_is_read_as_folders_under_its_own_name(tmp_path: Path) -> None:
+    config = compose("train", "dataset=camvid", f"dataset.root={folders(tmp_path)['root']}")
+    assert (config["dataset"]["name"], config["name"]) == ("camvid", "camvid_resnet18")
+    dataset = create_dataset(**config["dataset"])
+    earlier = create_dataset(
+        **{**config["dataset"], "name": "folder"}
+    )  # as in checkpoints of earlier versions
+    assert dataset.classes == earlier.classes
+    assert len(dataset.classes) == 11
+    assert np.array_equal(dataset.train[0]["mask"], earlier.train[0]["mask"])

@@ -11,7 +11,7 @@ import pytest
 from made_data import devkit, image, mask, save
 
 from segmentation.data import create_dataset
-from segmentation.data.checks import check_samples
+from segmentation.data.dataset import check_samples
 from segmentation.data.voc import NAMES
 from segmentation.errors import UserError
 
@@ -115,7 +115,7 @@ def test_reading_needs_no_torch(tmp_path: Path) -> None:
     code = (
         "import sys\n"
         "from segmentation.data import create_dataset\n"
-        "from segmentation.data.checks import check_samples\n"
+        "from segmentation.data.dataset import check_samples\n"
         f"check_samples(create_dataset(name='voc', root={str(tmp_path)!r}))\n"
         "assert 'torch' not in sys.modules"
     )

@@ -87,7 +87,9 @@ def test_another_decoder_sees_the_same(tmp_path: Path) -> None:
     while (step := capture.read())[0]:
         frames.append(step[1][:, :, ::-1])
     assert numbers(frames) == list(range(20))
-    assert np.abs(frames[5][4:20, 4:28].astype(int) - (230, 30, 30)).max() < 25
+    # OpenCV 4 reads the colours of every video as BT.601, also where the file says BT.709.
+    red = (230, 30, 30) if int(cv2.__version__[0]) >= 5 else (213, 9, 32)
+    assert np.abs(frames[5][4:20, 4:28].astype(int) - red).max() < 25
 
 
 def test_a_variable_frame_rate_keeps_its_times(tmp_path: Path) -> None:

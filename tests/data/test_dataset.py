@@ -1,4 +1,4 @@
-"""Several threads read what one would: the same batches, the same errors, no more at once than they are told."""
+"""Checks of a data set before a run, and samples read by several threads."""
 
 import time
 import warnings
@@ -9,15 +9,89 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from made_data import fill, mask, save
 
 from segmentation.config import DataSettings
 from segmentation.data import create_dataset
 from segmentation.data.augmentation import training_transform
 from segmentation.data.datamodule import SegmentationData
-from segmentation.data.dataset import SegmentationDataset, read
+from segmentation.data.dataset import SegmentationDataset, check_samples, read_ahead
+from segmentation.data.files import evenly_spaced
 from segmentation.errors import UserError
-from segmentation.types import Batch, Sample
+from segmentation.types import Batch, Classes, Sample
+
+
+class Recorded:
+    """`length` equal samples that remember which of them were read."""
+
+    def __init__(self, length: int, *labels: int) -> None:
+        self.length = length
+        self.labels = labels or (0, 1)
+        self.read: list[int] = []
+
+    @property
+    def names(self) -> list[str]:
+        return [str(index) for index in range(self.length)]
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Sample:
+        self.read.append(index)
+        mask = np.array([self.labels], np.uint8)
+        return {"image": np.zeros((*mask.shape, 3), np.uint8), "mask": mask, "name": str(index)}
+
+
+def source(train: Recorded, test: Recorded | None = None, *, binary: bool = False) -> SegmentationDataset:
+    val = Recorded(5)
+    return SegmentationDataset(Classes(("a", "b"), binary=binary), train, val, val if test is None else test)
+
+
+@given(st.integers(1, 10**6), st.integers(2, 20))
+def test_spread(length: int, count: int) -> None:
+    places = evenly_spaced(length, count)
+    assert places == sorted(set(places))
+    assert len(places) == min(length, count)
+    assert (places[0], places[-1]) == (0, length - 1)
+    gaps = np.diff(places)
+    assert not len(gaps) or gaps.max() - gaps.min() <= 1
+
+
+def test_few_samples_of_many_are_read() -> None:
+    train = Recorded(1_000_000)
+    check_samples(source(train))
+    assert len(train.read) == 16
+
+
+def test_val_that_serves_as_test_is_read_once() -> None:
+    val = Recorded(5)
+    check_samples(SegmentationDataset(Classes(("a", "b")), Recorded(5), val, val))
+    assert val.read == [0, 1, 2, 3, 4]
+
+
+def test_empty_split() -> None:
+    with pytest.raises(UserError, match="The test split holds no images"):
+        check_samples(source(Recorded(3), Recorded(0)))
+
+
+def test_nothing_to_learn_from() -> None:
+    with pytest.raises(UserError, match="All pixels of the 3 train masks looked at are ignored"):
+        check_samples(source(Recorded(3, 255)))
+
+
+def test_0_and_255_are_suspicious_only_among_several_classes() -> None:
+    with pytest.raises(UserError, match="dataset=binary"):
+        check_samples(source(Recorded(3, 0, 255)))
+    check_samples(source(Recorded(3, 0, 255), binary=True))
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_the_built_in_data_is_good(binary: bool) -> None:
+    built_in = create_dataset(name="shapes", size=48, train=2, val=2, test=2, binary=binary)
+    check_samples(built_in)
+    assert built_in.names()["train"] == [built_in.train[index]["name"] for index in range(2)]
 
 
 @pytest.fixture
@@ -27,7 +101,7 @@ def threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def source(root: Path) -> SegmentationDataset:
+def photographs(root: Path) -> SegmentationDataset:
     random = np.random.default_rng(0)
     for number in range(14):
         pixels = random.integers(0, 256, (40, 60, 3), dtype=np.uint8)
@@ -51,7 +125,7 @@ def batches(data: SegmentationDataset, threads: int, *, resize: bool = False) ->
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("resize", [True, False])
 def test_the_same_batches(resize: bool, tmp_path: Path) -> None:
-    data = source(tmp_path)
+    data = photographs(tmp_path)
     for one, other in zip(batches(data, 1, resize=resize), batches(data, 3, resize=resize), strict=True):
         assert one["name"] == other["name"]
         assert torch.equal(one["image"], other["image"])
@@ -61,7 +135,7 @@ def test_the_same_batches(resize: bool, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_bad_file_is_named(count: int, tmp_path: Path) -> None:
-    data = source(tmp_path)
+    data = photographs(tmp_path)
     bad = tmp_path / "images" / f"{data.train.names[3]}"
     next(iter(tmp_path.glob(f"images/{bad.name}.*"))).write_bytes(b"no picture")
     with pytest.raises(UserError, match=f"{bad.name}.*cannot be read"):
@@ -70,7 +144,7 @@ def test_a_bad_file_is_named(count: int, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("threads")
 def test_warnings_are_as_strict_afterwards(tmp_path: Path) -> None:
-    data = source(tmp_path)
+    data = photographs(tmp_path)
     before = list(warnings.filters)
     batches(data, 3)
     assert list(warnings.filters) == before
@@ -103,7 +177,7 @@ class Slow:
 def test_in_order_and_not_too_far_ahead(ahead: int) -> None:
     samples = Slow()
     with ThreadPoolExecutor(3) as pool:
-        for place, sample in enumerate(read(samples, range(20), pool, ahead=ahead)):
+        for place, sample in enumerate(read_ahead(samples, range(20), pool, ahead=ahead)):
             assert sample["name"] == str(place)
             assert len(samples.begun) <= place + ahead + 1
     assert sorted(samples.begun) == list(range(20))
@@ -121,7 +195,7 @@ def test_nothing_is_read_any_more_once_a_sample_has_failed() -> None:
     ended: list[int] = []
     with ThreadPoolExecutor(3) as pool:
         with pytest.raises(UserError, match="0 is bad"):
-            list(read(Failing(), range(20), pool, ahead=2))
+            list(read_ahead(Failing(), range(20), pool, ahead=2))
         assert sorted(ended) == [1, 2]
 
 
@@ -130,7 +204,7 @@ def test_only_files_are_read_by_threads(tmp_path: Path, monkeypatch: pytest.Monk
     # Made-up and cached samples would only wait for Python's lock.
     given: list[int] = []
     monkeypatch.setattr(
-        "segmentation.data.datamodule.read", lambda *_, ahead: given.append(ahead) or iter(())
+        "segmentation.data.datamodule.read_ahead", lambda *_, ahead: given.append(ahead) or iter(())
     )
     assert batches(create_dataset(name="shapes", train=4, val=4, test=4), 2)
     assert not given

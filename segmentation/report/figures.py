@@ -1,4 +1,4 @@
-"""The curves and the confusion matrix of an evaluation as PNGs."""
+"""PNG figures of an evaluation: curves and confusion matrix."""
 
 import warnings
 from pathlib import Path
@@ -10,24 +10,24 @@ from segmentation.report.evaluation import Evaluation
 from segmentation.report.svg import Chart, charts
 
 _MANY = 20
-"""Classes beyond which cells hold no number and curves no legend: they could not be read."""
+"""With more classes than this, cells show no number and curves no legend, because nobody could read them."""
 
 
 def draw_figures(folder: Path, evaluation: Evaluation) -> None:
-    """`confusion.png`, and one picture for each chart."""
+    """Write `confusion.png`, `roc.png`, `pr.png` and `reliability.png`."""
     _draw(folder / "confusion.png", _confusion, evaluation)
     for chart in charts(evaluation):
         _draw(folder / f"{chart.key}.png", _chart, chart)
 
 
 def _draw(path: Path, paint: Any, subject: Any) -> None:
-    # Imported here: half a second that only the end of a run has to spend. No pyplot: it wants a screen.
+    # Imported here because it takes half a second. Not pyplot, which may look for a screen.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(layout="constrained")
     paint(figure, subject)
-    with warnings.catch_warnings(action="ignore"):  # its font lacks some scripts, and draws boxes for them
+    with warnings.catch_warnings(action="ignore"):  # about letters that the font lacks; they become boxes
         FigureCanvasAgg(figure).print_png(path)
 
 
@@ -67,5 +67,5 @@ def _chart(figure: Any, chart: Chart) -> None:
 
 
 def plain_text(name: str) -> str:
-    """A name as matplotlib draws it: a dollar sign starts a formula there, which a name can get wrong."""
+    """Escape a name for matplotlib, where a dollar sign would start a formula."""
     return name.encode(errors="replace").decode().replace("$", r"\$")

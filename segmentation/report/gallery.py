@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from segmentation.report.colours import BINARY_ERRORS, MULTICLASS_ERRORS
 from segmentation.report.evaluation import Evaluation, ImageScores
-from segmentation.types import IGNORE_COLOUR, IGNORE_INDEX, Classes
+from segmentation.types import IGNORE_COLOUR, IGNORE_INDEX, Classes, Colour
 from segmentation.visualization import as_rgb
 
 Look = Callable[[int], tuple[np.ndarray, np.ndarray, np.ndarray]]
@@ -22,10 +23,8 @@ BUDGET = 4_000_000
 WORST, BEST, BY_CLASS = 12, 6, 2
 """Number of images shown: the worst and the best of all, and the worst of each class."""
 
-RIGHT, FALSE_ALARM, MISS, WRONG = "right", "false alarm", "miss", "wrong"
-BINARY_COLOURS = {RIGHT: (46, 184, 114), FALSE_ALARM: (229, 72, 77), MISS: (62, 142, 247)}
-CLASS_COLOURS = {WRONG: (233, 61, 130)}
-_OPAQUE, _VEILED = 215, 120
+_OPAQUE, _FAINT = 215, 120
+"""Opacity of errors and of ignored pixels in the error picture, of 255."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +72,9 @@ def chosen(images: Sequence[ImageScores], classes: int, main: str) -> list[int]:
     return list(dict.fromkeys(places))
 
 
-def error_colours(binary: bool) -> dict[str, tuple[int, int, int]]:
+def error_colours(binary: bool) -> dict[str, Colour]:
     """The colour of each kind of error in the error picture."""
-    return BINARY_COLOURS if binary else CLASS_COLOURS
+    return BINARY_ERRORS if binary else MULTICLASS_ERRORS
 
 
 def _card(image: ImageScores, place: int, classes: Classes, look: Look) -> Card:
@@ -121,7 +120,7 @@ def _errors(truth_HW: np.ndarray, prediction_HW: np.ndarray, *, binary: bool) ->
     else:
         kinds = (truth_HW != prediction_HW).astype(int)
     kinds[truth_HW == IGNORE_INDEX] = len(colours) - 1
-    opacity = bytes([0, *[_OPAQUE] * (len(colours) - 2), _VEILED])
+    opacity = bytes([0, *[_OPAQUE] * (len(colours) - 2), _FAINT])
     return _indexed(kinds.astype(np.uint8), np.array(colours, np.uint8), transparency=opacity)
 
 

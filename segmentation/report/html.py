@@ -12,9 +12,9 @@ import numpy as np
 
 from segmentation import __version__
 from segmentation.errors import UserError
-from segmentation.report import svg
+from segmentation.report.colours import page_colours
 from segmentation.report.evaluation import Evaluation, write_csvs
-from segmentation.report.figures import draw_figures
+from segmentation.report.figures import charts, draw_figures
 from segmentation.report.gallery import Card, Look, error_colours, gallery
 from segmentation.report.report import (
     HEADLINE_METRICS,
@@ -33,7 +33,7 @@ from segmentation.report.report import (
     write_report,
     write_text,
 )
-from segmentation.report.svg import charts
+from segmentation.report.svg import draw
 from segmentation.types import IGNORE_COLOUR, hexadecimal
 
 # MERGED FROM report/template: A template, filled: a page that shows everything and asks no network for anything.
@@ -59,7 +59,7 @@ def fill(template: str, *, script: str, folder: Path = _SHARED, **values: Any) -
     )
     return environment.get_template(f"{template}.html.j2").render(
         **values,
-        style=Markup((_SHARED / "report.css").read_text(encoding="utf-8")),
+        style=Markup(page_colours() + (_SHARED / "report.css").read_text(encoding="utf-8")),
         script=Markup(code),
         script_hash=base64.b64encode(hashlib.sha256(code.encode()).digest()).decode(),
         version=__version__,
@@ -228,8 +228,7 @@ def render(evaluation: Evaluation, cards: Sequence[Card]) -> str:
             }
             for index, name in enumerate(classes.names)
         ],
-        charts=[svg.drawn(chart) for chart in charts(evaluation)],
-        ticks=svg.TICKS,
+        charts=[draw(chart) for chart in charts(evaluation)],
         confusion=confusion(evaluation),
         mistakes=mistakes(evaluation),
         cards=[card(each, evaluation) for each in cards],
@@ -266,7 +265,6 @@ def render_comparison(evaluations: Mapping[str, Evaluation], content: Mapping[st
             },
         ],
         facts=fact_rows({"shared by all": content["protocol"], **content["checkpoints"]}),
-        ticks=svg.TICKS,
     )
 
 

@@ -310,7 +310,9 @@ def _scatter(
             colour = _COLOURS[index % len(_COLOURS)]
             axes.scatter(across, up, s=areas, color=colour, alpha=0.55, linewidths=0, label=head)
     if len(heads) > 1:
-        axes.legend(title="head")
+        legend = axes.legend(title="head")
+        for handle in legend.legend_handles:
+            handle.set_sizes([80])  # large bubbles would overlap
 
 
 def _finish(axes: "Axes") -> None:

@@ -163,7 +163,7 @@ def score_chart(board: Board) -> tuple[Chart, list[int]] | None:
     ranks = sorted(point.rank for point in front)
     caption = (
         "Numbers are ranks, areas are parameters, error bars are standard deviations. The line is the Pareto front:"
-        f" no other model here is better without costing more. Its models: {', '.join(map(str, ranks))}."
+        f" no other model here is better without costing more. Its models are marked in the table: {', '.join(map(str, ranks))}."
     )
     if not all(point.row.complete(metric) for point in points):
         caption += " Rows in which some runs lack the score cannot be on it."

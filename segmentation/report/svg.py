@@ -64,7 +64,7 @@ class Frame:
 
 
 SQUARE = Frame(340, 318, left=50, right=330, top=10, bottom=270)
-WIDE = Frame(720, 400, left=62, right=702, top=14, bottom=344)
+WIDE = Frame(900, 400, left=62, right=882, top=14, bottom=344)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from segmentation.report.svg import WIDE, Axis, Chart, Dot, Line, draw, rank_labels
 
 
-@given(st.lists(st.tuples(st.floats(62, 702), st.floats(14, 344)), max_size=40))
+@given(st.lists(st.tuples(st.floats(62, 882), st.floats(14, 344)), max_size=40))
 def test_labels_do_not_overlap_and_show_every_rank(points: list[tuple[float, float]]) -> None:
     labels = rank_labels(dict(enumerate(points, start=1)))
     assert not any(one.overlaps(other) for one, other in combinations(labels.values(), 2))
@@ -42,8 +42,8 @@ def test_places_lie_in_the_plot_area() -> None:
     drawn = draw(
         Chart("key", "", "", Axis("x"), Axis("y"), [Line([(0, 1), (1, 0)], "red")], dots, frame=WIDE)
     )
-    assert drawn["lines"][0]["points"] == "62,14 702,344"
+    assert drawn["lines"][0]["points"] == "62,14 882,344"
     large, small = drawn["dots"]
-    assert (large["x"], large["y"], large["bottom"], large["top"]) == (702, 179, 261.5, 96.5)
-    assert (large["label"].text, large["label"].x) == ("4", 702 + 9 + 4)
+    assert (large["x"], large["y"], large["bottom"], large["top"]) == (882, 179, 261.5, 96.5)
+    assert (large["label"].text, large["label"].x) == ("4", 882 + 9 + 4)
     assert (small["x"], small["y"], small["bottom"], small["label"]) == (62, 344, None, None)

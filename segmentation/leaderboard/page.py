@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 from segmentation.leaderboard.boards import Board, Row, Spread, lower_is_better, pareto_front
 from segmentation.leaderboard.runs import Run
-from segmentation.report.html import fact_rows, fill
+from segmentation.report.html import fact_rows, render_page
 from segmentation.report.report import cell, fact, facts, grid, number
 from segmentation.report.svg import WIDE, Axis, Chart, Dot, Line, draw
 
 
 def markdown(boards: Sequence[Board], failed: Sequence[Run], timing: str) -> str:
-    """A table for each board, below it how its numbers were taken; at the end what did not finish, and why."""
+    """A table for each board with its protocol, then the unfinished runs with their reasons."""
     lines = ["# Leaderboard", ""]
     for place, board in enumerate(boards, start=1):
         if len(boards) > 1:
@@ -23,9 +23,9 @@ def markdown(boards: Sequence[Board], failed: Sequence[Run], timing: str) -> str
         lines += [
             *_table(board),
             "",
-            cell(" ".join(explained(board, timing))),
+            cell(" ".join(explanations(board, timing))),
             "",
-            "How the numbers were taken:",
+            "How these numbers were measured:",
             "",
         ]
         lines += [*facts(board.protocol), ""]
@@ -35,7 +35,7 @@ def markdown(boards: Sequence[Board], failed: Sequence[Run], timing: str) -> str
 
 
 def comma_separated(boards: Sequence[Board]) -> str:
-    """All rows of all boards in full precision; a cell of what does not exist is empty."""
+    """All rows of all boards in full precision; the cell of a missing value is empty."""
     metrics = list(dict.fromkeys(metric for board in boards for metric in board.metrics))
     columns = list(dict.fromkeys(column for board in boards for column in board.columns))
     text = io.StringIO()
@@ -53,14 +53,14 @@ def comma_separated(boards: Sequence[Board]) -> str:
 
 
 def difference(board: Board) -> str:
-    """What sets the board apart from the others of its page."""
+    """The entries of protocol and data in which the board differs from the others."""
     return ", ".join(
         f"without {key}" if value is None else f"{key} {fact(value)}" for key, value in board.apart.items()
     )
 
 
 def spread(row: Row, metric: str) -> str:
-    """The mean, with the deviation where there are several runs, and their number where some lack it."""
+    """The mean, with the deviation over several runs, and the number of runs if some lack the score."""
     value = row.scores[metric]
     if value is None:
         return "-"
@@ -68,42 +68,42 @@ def spread(row: Row, metric: str) -> str:
     return mean if row.complete(metric) else f"{mean} ({value.count} of {len(row.runs)})"
 
 
-def several(board: Board) -> bool:
-    """Whether any row has more than one run."""
+def has_repeats(board: Board) -> bool:
+    """Whether a row has more than one run."""
     return any(len(row.runs) > 1 for row in board.rows)
 
 
 def latency(row: Row) -> str:
-    """In ms, or a dash."""
+    """The latency in ms, or a dash."""
     return "-" if row.latency_ms is None else f"{row.latency_ms:.1f}"
 
 
 def notes(row: Row) -> str:
-    """What should stand beside the row's numbers."""
+    """The notes of the row's runs."""
     return "; ".join(dict.fromkeys(run.note for run in row.runs if run.note))
 
 
-def explained(board: Board, timing: str) -> list[str]:
-    """How to read the board."""
-    said = [f"Ranked by {board.metrics[0]}; columns are what the runs differ in."]
-    if several(board):
-        said.append(
-            "± is the sample standard deviation over the runs of a row, which differ in their seed at most."
+def explanations(board: Board, timing: str) -> list[str]:
+    """Sentences on how to read the board."""
+    sentences = [f"Ranked by {board.metrics[0]}; the columns are the options in which the runs differ."]
+    if has_repeats(board):
+        sentences.append(
+            "± is the sample standard deviation over the runs of a row, which differ only in their seed."
         )
     if any(row.scores[metric] and not row.complete(metric) for row in board.rows for metric in board.metrics):
-        said.append(
-            "(1 of 2): the other runs have no such number, so the row comes after those that have all."
+        sentences.append(
+            "(1 of 2): the other runs have no such number, so the row comes after complete ones."
         )
     if board.withheld:
-        said.append(
-            f"{board.withheld} is not shown, for it was not taken on the same images in all runs:"
+        sentences.append(
+            f"{board.withheld} is not shown because the runs measured it on different images;"
             f" metric={board.withheld} ranks by it."
         )
     if repeats := [run.name for row in board.rows for run in row.repeats]:
-        said.append(f"Left out, for a newer run has the same options and seed: {', '.join(repeats)}.")
+        sentences.append(f"Left out because a newer run has the same options and seed: {', '.join(repeats)}.")
     if any(row.latency_ms is not None for row in board.rows):
-        said.append(f"Latency: {timing}.")
-    return said
+        sentences.append(f"Latency: {timing}.")
+    return sentences
 
 
 def _table(board: Board) -> list[str]:
@@ -163,7 +163,7 @@ def score_chart(board: Board) -> tuple[Chart, list[int]] | None:
     ranks = sorted(point.rank for point in front)
     caption = (
         "Numbers are ranks, areas are parameters, error bars are standard deviations. The line is the Pareto front:"
-        f" no other model here is better without costing more. Its models are marked in the table: {', '.join(map(str, ranks))}."
+        f" no other model here is better without costing more. The table marks its ranks: {', '.join(map(str, ranks))}."
     )
     if not all(point.row.complete(metric) for point in points):
         caption += " Rows in which some runs lack the score cannot be on it."
@@ -229,9 +229,9 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render(boards: Sequence[Board], failed: Sequence[Run], timing: str, title: str) -> str:
-    """The page of all boards."""
+    """HTML of the page with all boards."""
     finished = sum(len(row.runs) + len(row.repeats) for board in boards for row in board.rows)
-    return fill(
+    return render_page(
         "leaderboard",
         script="leaderboard.js",
         folder=_TEMPLATES,
@@ -265,7 +265,7 @@ def _board(board: Board, timing: str) -> dict[str, Any]:
         "noted": noted,
         "metrics": board.metrics,
         "rows": rows,
-        "explained": explained(board, timing),
+        "explained": explanations(board, timing),
         "chart": draw(chart) if chart else None,
         "facts": fact_rows({"protocol": board.protocol}),
     }

@@ -165,7 +165,7 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
 
 def _below(top: Path) -> list[Path]:
     if not top.is_dir():
-        raise UserError(f"runs={top} is not a folder: give one with runs in it, such as outputs/sweeps/NAME.")
+        raise UserError(f"runs={top} is no folder: give one with runs in it, such as outputs/sweeps/NAME.")
     marks = [*top.rglob("config.yaml"), *top.rglob("error.txt")]
     below = sorted({mark.parent for mark in marks if mark.parent.name != ".hydra"})
     if not below:

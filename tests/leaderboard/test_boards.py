@@ -161,7 +161,7 @@ def test_a_model_without_a_checkpoint_has_no_latency(sweep: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["runs=nowhere"], "runs=nowhere is not a folder"),
+        (["runs=nowhere"], "runs=nowhere is no folder"),
         (["metric=val/mio"], "Did you mean 'val/miou'"),
         (["latency=-1"], "latency=-1"),
         (["benchmarks=nowhere"], "no result of benchmark.py"),

@@ -1,6 +1,26 @@
-"""What a model costs: parameters, operations, memory and time, in one table for many."""
+"""Benchmarks of models: parameters, operations, memory and time, in one table for many models."""
+
+from pathlib import Path
 
 from segmentation.benchmark.measure import benchmark
-from segmentation.benchmark.results import gather
+from segmentation.benchmark.plot import draw
+from segmentation.benchmark.results import comma_separated, markdown, read_rows
 
 __all__ = ["benchmark", "gather"]
+
+
+def gather(folder: Path) -> str:
+    """Write `table.md`, `table.csv` and `speed.png` for all results in `folder`, and return the text for the console.
+
+    Called after every job of a sweep. Failed jobs are listed below the table with their reason. Without any result
+    nothing is written.
+    """
+    rows = read_rows(folder)
+    if not rows:
+        return ""
+    errors = sorted(folder.glob("*/error.txt"))
+    text = markdown(rows, {path.parent.name: path.read_text().splitlines()[-1] for path in errors})
+    (folder / "table.md").write_text(text)
+    (folder / "table.csv").write_text(comma_separated(rows))
+    draw(rows, folder / "speed.png")
+    return f"\n{text}\nIn {folder}: table.md, table.csv, speed.png"

@@ -1,47 +1,39 @@
-"""All results of a folder -> `table.md`, `table.csv` and `speed.png`, written anew after every job."""
+"""Results of benchmarks as Markdown and CSV tables, and the scores of finished runs of the same models."""
 
 import csv
 import io
 import json
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-# MERGED FROM benchmark/row: `result.json` -> what a table and a picture show of it.
-# MERGED FROM benchmark/table: Rows -> a Markdown table with all that is needed to take its numbers again, and a CSV
-# MERGED FROM benchmark/labels: Where the names of points stand so that they can be read.
-# MERGED FROM benchmark/picture: `speed.png`: which models are fast for their size, and for their mIoU where it is k
+from segmentation.errors import UserError
 
 RESULT = "result.json"
-"""The file that a job leaves in its folder."""
+"""The file that each job writes into its folder."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One model. `settings` is what may differ between the rows of a table, by the name of its column."""
+    """One measured model. `settings` holds the options that may differ between rows, by column name."""
 
     backbone: str
     settings: dict[str, str]
     batch_size: int
     parameters: int
     flops: int
-    train_rate: float  # images a second, by batches
+    train_rate: float  # images per second, by batches
     infer_rate: float
-    latency_ms: float  # of the inference of one image
+    latency_ms: float  # inference of one image
     peak_bytes: int  # of a training step
-    spread: float  # quartiles' distance to their median, of the measurement where it is largest
+    spread: float  # interquartile range over median, the largest of all measurements
     score: Mapping[str, Any] | None
     environment: Mapping[str, Any]
 
 
 def read_rows(folder: Path) -> list[Row]:
-    """The results in the folder itself and in its jobs' folders, the fastest in prediction first."""
+    """The results in the folder and in the folders of its jobs, fastest inference first."""
     paths = sorted([*folder.glob(RESULT), *folder.glob(f"*/{RESULT}")])
     return sorted((_row(json.loads(path.read_text())) for path in paths), key=lambda row: -row.infer_rate)
 
@@ -91,9 +83,9 @@ def _options(value: Any) -> str:
 
 
 def markdown(rows: Sequence[Row], failures: Mapping[str, str]) -> str:
-    """One table of all rows; a setting in which they differ is a column, the others stand below it.
+    """A table of all rows. Settings in which they differ are columns, the others are listed below the table.
 
-    `failures` are reasons by the name of a job.
+    `failures` holds the reason of each failed job by its name.
     """
     varying = varying_settings(rows)
     batch = "N" if "batch" in varying else str(rows[0].batch_size)
@@ -122,7 +114,7 @@ def varying_settings(rows: Sequence[Row]) -> list[str]:
 
 
 def comma_separated(rows: Sequence[Row]) -> str:
-    """All of the rows in full precision, as a spreadsheet reads them."""
+    """All rows as CSV in full precision."""
     text = io.StringIO()
     names = ("parameters", "flops", "train_rate", "infer_rate", "latency_ms", "peak_bytes", "spread")
     writer = csv.writer(text, lineterminator="\n")
@@ -140,18 +132,18 @@ def _notes(rows: Sequence[Row], varying: Sequence[str]) -> list[str]:
     about = rows[0].environment
     notes = [
         f"{shared[0].upper()}{shared[1:]}.",
-        f"Taken on {about['date'][:10]} on {about['device']}, with torch {about['torch']} and torchvision"
-        f" {about['torchvision']}. Times are medians, with quartiles at most {max(row.spread for row in rows):.0%}"
-        " of the median apart.",
-        "Parameters and GFLOPs (one image, forward; a multiply-add is two) are of the whole model, head included."
-        " Peak: what torch holds in a training step of the batch, weights and optimizer included.",
+        f"Measured on {about['date'][:10]} on {about['device']}, with torch {about['torch']} and torchvision"
+        f" {about['torchvision']}. Times are medians; the interquartile range is at most"
+        f" {max(row.spread for row in rows):.0%} of the median.",
+        "Parameters and GFLOPs (forward pass of one image; a multiply-add is two) are of the whole model with its head."
+        " Peak MB: memory of tensors in a training step of the batch, with weights and optimizer state.",
     ]
     scores = [row.score for row in rows if row.score]
     if scores:
         data = ", ".join(sorted({score["data"] for score in scores}))
         counts = sorted({score["runs"] for score in scores})
         runs = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-        notes.append(f"mIoU: {scores[0]['metric']} on {data}, the mean of {runs} run(s) a model.")
+        notes.append(f"mIoU: {scores[0]['metric']} on {data}, the mean of {runs} run(s) per model.")
     return ["  \n".join(notes), "", "```", about["command"], "```"]
 
 
@@ -171,226 +163,72 @@ def _short(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
-_DIRECTIONS = 24
-_RINGS = 16
+METRIC = "test/miou"
+"""The score shown beside the speed."""
 
 
-@dataclass(frozen=True)
-class Box:
-    """A rectangle in pixels."""
+def read_scores(folders: Sequence[str]) -> list[dict[str, Any]]:
+    """Read the reports (`report.json`) of all runs below these folders.
 
-    left: float
-    bottom: float
-    right: float
-    top: float
-
-    def overlap(self, other: "Box") -> float:
-        """The area that both cover."""
-        width = min(self.right, other.right) - max(self.left, other.left)
-        height = min(self.top, other.top) - max(self.bottom, other.bottom)
-        return max(width, 0.0) * max(height, 0.0)
-
-    @property
-    def area(self) -> float:
-        """In square pixels."""
-        return (self.right - self.left) * (self.top - self.bottom)
-
-    @classmethod
-    def around(cls, x: float, y: float, width: float, height: float) -> "Box":
-        """The box of this size about a centre."""
-        return cls(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-
-
-def place(
-    points: Sequence[tuple[float, float]],
-    radii: Sequence[float],
-    sizes: Sequence[tuple[float, float]],
-    frame: Box,
-) -> list[Box]:
-    """A box for each point's label (width, height), in the frame and free of the other labels and the points.
-
-    The nearest free place is taken, ring by ring; where there is none, that with the least in its way.
-    Points are circles of these radii. All in pixels.
+    Raises `UserError` for a folder without reports, a damaged report, and reports of several data sets, whose scores
+    cannot be compared.
     """
-    circles = [Box.around(x, y, 2 * radius, 2 * radius) for (x, y), radius in zip(points, radii, strict=True)]
-    placed: dict[int, Box] = {}
-    # The most crowded first: the others can give way.
-    for index in sorted(range(len(points)), key=lambda index: _crowd(points, index)):
-        taken = [*circles, *placed.values()]
-        candidates = _candidates(points[index], radii[index], sizes[index])
-        placed[index] = _freest(candidates, taken, frame)
-    return [placed[index] for index in range(len(points))]
-
-
-def _freest(candidates: Iterable[Box], taken: Sequence[Box], frame: Box) -> Box:
-    best, least = None, math.inf
-    for box in candidates:
-        hidden = sum(map(box.overlap, taken)) + 10 * (box.area - box.overlap(frame))
-        if best is None or hidden < least:
-            best, least = box, hidden
-        if least < 1e-6:
-            break
-    assert best is not None
-    return best
-
-
-def _candidates(point: tuple[float, float], radius: float, size: tuple[float, float]) -> Iterator[Box]:
-    (x, y), (width, height) = point, size
-    for ring in range(_RINGS):
-        distance = radius + 2 + ring * height / 2
-        for direction in range(_DIRECTIONS):
-            angle = 2 * math.pi * direction / _DIRECTIONS
-            # The label's near edge, not its centre, is at this distance.
-            across = (distance + width / 2) * math.cos(angle)
-            up = (distance + height / 2) * math.sin(angle)
-            yield Box.around(x + across, y + up, width, height)
-
-
-def _crowd(points: Sequence[tuple[float, float]], index: int) -> float:
-    """The less, the nearer the other points are."""
-    return -sum(1 / (1 + math.dist(points[index], other)) for other in points)
-
-
-_COLOURS = ("#4477aa", "#cc6677", "#228833", "#ccbb44", "#aa3377", "#66ccee", "#777777")
-_LABEL_POINTS = 8.5
-
-
-def draw(rows: Sequence[Row], picture: Path) -> None:
-    """The figure as a PNG."""
-    speed_figure(rows).savefig(picture)
-
-
-def speed_figure(rows: Sequence[Row]) -> "Figure":
-    """A bubble a model: images a second against parameters, and mIoU against images a second where it is known.
-
-    A bubble's area is its operations; colours tell heads apart where there are several.
-    """
-    # Imported here: half a second. No pyplot: it wants a screen.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    scored = [row for row in rows if row.score]
-    figure = Figure(figsize=(20 if scored else 11, 8), layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    panels = figure.subplots(1, 2 if scored else 1, squeeze=False)[0]
-    rate = "images/s in prediction, by batches"
-    by_size = [(row.parameters / 1e6, row.infer_rate) for row in rows]
-    _scatter(panels[0], rows, by_size, rows)
-    panels[0].set(xscale="log", yscale="log", xlabel="parameters, millions", ylabel=rate)
-    scores = [row.score for row in rows if row.score]
-    by_score = [(row.infer_rate, score["mean"]) for row, score in zip(scored, scores, strict=True)]
-    if scored:
-        _scatter(panels[1], scored, by_score, rows)
-        panels[1].set(xscale="log", xlabel=rate, ylabel=f"mIoU ({scores[0]['metric']})")
-    for axes in panels:
-        _finish(axes)
-    # Labels are placed in pixels, which the layout settles.
-    canvas.draw()
-    figure.set_layout_engine("none")
-    for axes, shown, points in zip(panels, (rows, scored), (by_size, by_score), strict=False):
-        _label(axes, shown, points, rows)
-    return figure
-
-
-def _scatter(
-    axes: "Axes", shown: Sequence[Row], points: Sequence[tuple[float, float]], rows: Sequence[Row]
-) -> None:
-    heads = list(dict.fromkeys(row.settings["head"] for row in rows))
-    for index, head in enumerate(heads):
-        of_head = [
-            (point, _diameter(row, rows) ** 2)
-            for row, point in zip(shown, points, strict=True)
-            if row.settings["head"] == head
-        ]
-        if of_head:
-            (across, up), areas = (
-                zip(*(point for point, _ in of_head), strict=True),
-                [area for _, area in of_head],
-            )
-            colour = _COLOURS[index % len(_COLOURS)]
-            axes.scatter(across, up, s=areas, color=colour, alpha=0.55, linewidths=0, label=head)
-    if len(heads) > 1:
-        axes.legend(title="head")
-
-
-def _finish(axes: "Axes") -> None:
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-
-    for axis in (axes.xaxis, axes.yaxis):
-        if axis.get_scale() == "log":
-            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-            axis.set_minor_formatter(NullFormatter())
-    axes.set_title("area: operations of a forward pass", fontsize=_LABEL_POINTS, loc="left")
-    axes.grid(alpha=0.3)
-    axes.margins(0.1)
-
-
-def _title(row: Row, rows: Sequence[Row]) -> str:
-    """The backbone, and what sets the row apart from others with the same one; the head is a colour."""
-    namesakes = [other for other in rows if other.backbone == row.backbone]
-    return " ".join(
-        [row.backbone, *(row.settings[name] for name in varying_settings(namesakes) if name != "head")]
-    )
-
-
-def _label(
-    axes: "Axes", shown: Sequence[Row], points: Sequence[tuple[float, float]], rows: Sequence[Row]
-) -> None:
-    pixels = axes.figure.dpi / 72
-    at = [(float(x), float(y)) for x, y in axes.transData.transform(points)]
-    radii = [_diameter(row, rows) / 2 * pixels for row in shown]
-    texts = [
-        axes.annotate(
-            _title(row, rows),
-            at[index],
-            xycoords="figure pixels",
-            fontsize=_LABEL_POINTS,
-            ha="center",
-            va="center",
+    reports: dict[Path, dict[str, Any]] = {}
+    for folder in folders:
+        # Only training runs: the report of an evaluation would count the same model twice.
+        runs = [path.parent for path in sorted(Path(folder).expanduser().rglob("checkpoints"))]
+        found = {
+            run.resolve(): _read_report(run / "report.json")
+            for run in runs
+            if (run / "report.json").is_file()
+        }
+        if not found:
+            raise UserError(f"runs={folder} holds no finished run: there is no report.json with a {METRIC}.")
+        reports |= found
+    data = sorted({_data_key(report) for report in reports.values()})
+    if len(data) > 1:
+        raise UserError(
+            f"runs: their data differ ({'; '.join(data)}), so their mIoU cannot be compared: give runs of one."
         )
-        for index, row in enumerate(shown)
+    return list(reports.values())
+
+
+def score_of(model: Mapping[str, Any], reports: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The mean score of runs with the same backbone, head and output stride as `model`; None without such a run."""
+    scores = [
+        report["metrics"][METRIC]
+        for report in reports
+        if _model_key(report["model"]) == _model_key(model) and report["metrics"][METRIC] is not None
     ]
-    extents = [text.get_window_extent() for text in texts]
-    sizes = [(extent.width + 2 * pixels, extent.height + pixels) for extent in extents]
-    frame = Box(*axes.bbox.extents)
-    for text, box, (x, y), radius in zip(texts, place(at, radii, sizes, frame), at, radii, strict=True):
-        centre = ((box.left + box.right) / 2, (box.bottom + box.top) / 2)
-        text.set_position(centre)
-        nearest = (min(max(x, box.left), box.right), min(max(y, box.bottom), box.top))
-        if math.dist(nearest, (x, y)) > radius + 4 * pixels:
-            axes.annotate(
-                "",
-                (x, y),
-                nearest,
-                xycoords="figure pixels",
-                textcoords="figure pixels",
-                arrowprops={
-                    "arrowstyle": "-",
-                    "color": "#999999",
-                    "linewidth": 0.6,
-                    "shrinkA": 0,
-                    "shrinkB": 0,
-                },
-            )
+    if not scores:
+        return None
+    return {
+        "metric": METRIC,
+        "mean": sum(scores) / len(scores),
+        "runs": len(scores),
+        "data": reports[0]["data"].get("name"),
+    }
 
 
-def _diameter(row: Row, rows: Sequence[Row]) -> float:
-    """In points; the area is in proportion to the operations, down to what can still be seen."""
-    return max(5.0, 26.0 * math.sqrt(row.flops / max(other.flops for other in rows)))
+def _model_key(model: Mapping[str, Any]) -> tuple[Any, ...]:
+    backbone, head = model["backbone"], model["head"]
+    source = backbone.get("source", "torchvision")
+    return source, backbone["name"], head["name"], model["output_stride"], model.get("channels", 3)
 
 
-def gather(folder: Path) -> str:
-    """Puts the results in `folder` and in its jobs' folders together; the text is for the console.
+def _data_key(report: Mapping[str, Any]) -> str:
+    options = {key: value for key, value in report["data"].items() if key not in ("images", "notes")}
+    return ", ".join(f"{key}={value}" for key, value in options.items())
 
-    Jobs that failed stand below the table with their reason. Nothing is written where there is no result yet.
-    """
-    rows = read_rows(folder)
-    if not rows:
-        return ""
-    errors = sorted(folder.glob("*/error.txt"))
-    text = markdown(rows, {path.parent.name: path.read_text().splitlines()[-1] for path in errors})
-    (folder / "table.md").write_text(text)
-    (folder / "table.csv").write_text(comma_separated(rows))
-    draw(rows, folder / "speed.png")
-    return f"\n{text}\nIn {folder}: table.md, table.csv, speed.png"
+
+def _read_report(path: Path) -> dict[str, Any]:
+    try:
+        report: dict[str, Any] = json.loads(path.read_text())
+        _model_key(report["model"])
+        _data_key(report)
+        value = report["metrics"][METRIC]
+        if value is not None and not isinstance(value, int | float):
+            raise TypeError(value)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{path} is damaged: it is no report of a run.") from error
+    return report

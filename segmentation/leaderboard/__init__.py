@@ -1,4 +1,4 @@
-"""All runs under a folder in one table: `leaderboard.py` calls this."""
+"""A leaderboard of all runs below a folder; `leaderboard.py` calls `leaderboard`."""
 
 import logging
 from collections.abc import Mapping
@@ -18,10 +18,10 @@ log = logging.getLogger(__name__)
 
 
 def leaderboard(config: Mapping[str, Any]) -> float:
-    """Writes `leaderboard.html`, `.md` and `.csv`, and says what is in them; the value is the best score.
+    """Write `leaderboard.html`, `.md` and `.csv`, log the table, and return the best score (nan without runs).
 
-    Raises `UserError` for wrong options, folders without runs, a metric that no run has, and
-    benchmarks of other models.
+    Raises `UserError` for wrong options, folders without runs, a metric that no run has, and benchmarks of other
+    models.
     """
     settings = read_leaderboard_settings(config)
     runs = read_runs(settings.folders)
@@ -51,7 +51,7 @@ def _check_metric(metric: str, runs: list[Run]) -> None:
 def _with_latencies(made: list[Board], settings: LeaderboardSettings) -> tuple[list[Board], str]:
     if settings.benchmarks is None and settings.latency == 0:
         return made, ""
-    # Imported here: torch takes seconds that a table alone should not cost.
+    # Imported here because importing torch takes seconds, and a table without latencies does not need it.
     from pathlib import Path
 
     from segmentation.environment import choose_device, device_name
@@ -64,7 +64,7 @@ def _with_latencies(made: list[Board], settings: LeaderboardSettings) -> tuple[l
         return made, f"one image through the model, as benchmark.py measured it on {conditions}"
     device = device_name(choose_device("auto"))
     made = add_latencies(made, partial(timed, seconds=settings.latency))
-    return made, f"one image of the training's size through the model in float32, timed on {device}"
+    return made, f"one image of the training size through the model in float32, measured on {device}"
 
 
 def _check_latencies(made: list[Board], benchmarks: str) -> None:

@@ -1,4 +1,4 @@
-"""Runs -> tables of those that compare: a row for each choice of options, over its seeds."""
+"""Boards: tables of runs whose scores can be compared. A row is one choice of options, averaged over its seeds."""
 
 import json
 import math
@@ -10,34 +10,30 @@ from typing import Any
 from segmentation.leaderboard.runs import Run
 from segmentation.report.report import LOWER_IS_BETTER
 
-# MERGED FROM leaderboard/front: Which models no other beats in both score and cost.
-# MERGED FROM leaderboard/differences: The options in which runs differ, and only those.
-# MERGED FROM leaderboard/judging: How and on what a run's numbers were taken: what decides which of them compare.
-
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """The places of the points (cost, score) that no other beats, by rising cost; scores: more is better.
+    """Indices of the points (cost, score) on the Pareto front, by rising cost; higher scores are better.
 
-    A point is beaten by one that is no worse in both and better in one.
+    A point is not on it if another one is no worse in both values and better in one.
     """
-    order = sorted(range(len(points)), key=lambda place: (points[place][0], -points[place][1]))
+    order = sorted(range(len(points)), key=lambda index: (points[index][0], -points[index][1]))
     front: list[int] = []
-    for place in order:
-        if not front or points[place][1] > points[front[-1]][1] or points[place] == points[front[-1]]:
-            front.append(place)
+    for index in order:
+        if not front or points[index][1] > points[front[-1]][1] or points[index] == points[front[-1]]:
+            front.append(index)
     return front
 
 
-_NO_CHOICE = {"seed", "name", "resume", "dataset.download"}
-"""Options that make no other experiment: replicates, folders, how the files came there."""
+_IGNORED_OPTIONS = {"seed", "name", "resume", "dataset.download"}
+"""Options that do not change the experiment."""
 
 
 def differing_options(runs: Sequence[Run]) -> list[str]:
-    """The options in which the runs differ, without those that another's choice brings along.
+    """The options in which the runs differ, without those that follow from a `name` option of the same group.
 
-    `loss.gamma` is not named beside `loss.name` where each loss has one gamma.
+    For example `loss.gamma` is left out beside `loss.name` if each loss has only one gamma.
     """
-    keys = sorted({key for run in runs for key in run.options} - _NO_CHOICE)
+    keys = sorted({key for run in runs for key in run.options} - _IGNORED_OPTIONS)
     differing = [key for key in keys if len({repr(run.options.get(key)) for run in runs}) > 1]
     return [key for key in differing if not _brought_along(key, differing, runs)]
 
@@ -51,7 +47,7 @@ def _brought_along(key: str, differing: Sequence[str], runs: Sequence[Run]) -> b
 
 
 def shown(value: Any) -> str:
-    """An option's value as a table has it."""
+    """The value of an option as text."""
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -61,33 +57,33 @@ def shown(value: Any) -> str:
     return json.dumps(value) if isinstance(value, list | dict) else str(value)
 
 
-_OWN = {"input", "threshold", "threshold_source", "checkpoint"}
-"""Entries of a protocol that are part of a model rather than of how it is judged."""
+_MODEL_ENTRIES = {"input", "threshold", "threshold_source", "checkpoint"}
+"""Entries of the protocol that belong to the model and may differ within a board."""
 
-_NOT_OF_IMAGES = {"images", "notes", "train", "download", "split", "fractions"}
-"""Entries of a report on its data that say nothing about the images that judge, or no more than their hash does."""
+_IGNORED_DATA = {"images", "notes", "train", "download", "split", "fractions"}
+"""Entries of a report's data that do not describe the images of the metric, or only as their hash does."""
 
 
-def judged(run: Run, metric: str) -> dict[str, Any]:
-    """How and on what the run's metric was taken; runs in which this differs do not compare."""
+def comparability(run: Run, metric: str) -> dict[str, Any]:
+    """How and on which images the run's metric was measured; runs in which this differs cannot be compared."""
     assert run.report is not None
     protocol, data = run.report["protocol"], run.report["data"]
-    rules = {key: value for key, value in protocol.items() if key not in _OWN and value is not None}
+    rules = {key: value for key, value in protocol.items() if key not in _MODEL_ENTRIES and value is not None}
     chosen = {
-        f"data {key}": value for key, value in data.items() if key not in _NOT_OF_IMAGES and value is not None
+        f"data {key}": value for key, value in data.items() if key not in _IGNORED_DATA and value is not None
     }
     return {**rules, "split_sha256": images(run, metric), **chosen}
 
 
 def images(run: Run, metric: str) -> str | None:
-    """The fingerprint of the images that the metric was taken on."""
+    """The hash of the images on which the metric was measured."""
     assert run.report is not None
     found: str | None = run.report["protocol"]["split_sha256"].get(metric.partition("/")[0])
     return found
 
 
 def same_images(runs: Sequence[Run], metric: str) -> bool:
-    """Whether all that have this number have it from the same images."""
+    """Whether all runs that have this metric measured it on the same images."""
     return len({images(run, metric) for run in runs if run.score(metric) is not None}) <= 1
 
 
@@ -96,7 +92,7 @@ _LOWER = LOWER_IS_BETTER | {"loss"}
 
 @dataclass(frozen=True)
 class Spread:
-    """The mean over runs, and their sample standard deviation where there are several."""
+    """The mean over runs, and the sample standard deviation of several."""
 
     mean: float
     deviation: float | None
@@ -104,19 +100,19 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float | None]) -> "Spread | None":
-        """Over the values that exist; None without any."""
-        there = [value for value in values if value is not None and math.isfinite(value)]
-        if not there:
+        """Of the values that are defined; None if there are none."""
+        defined = [value for value in values if value is not None and math.isfinite(value)]
+        if not defined:
             return None
-        deviation = statistics.stdev(there) if len(there) > 1 else None
-        return cls(statistics.fmean(there), deviation, len(there))
+        deviation = statistics.stdev(defined) if len(defined) > 1 else None
+        return cls(statistics.fmean(defined), deviation, len(defined))
 
 
 @dataclass(frozen=True)
 class Row:
-    """The runs of one choice of options, of each seed the newest. `repeats` are the older ones, which do not count.
+    """The runs of one choice of options: the newest of each seed. `repeats` are older runs, which do not count.
 
-    `settings` has the board's columns, `scores` its metrics.
+    `settings` holds the values of the board's columns, `scores` those of its metrics.
     """
 
     settings: Mapping[str, str]
@@ -128,21 +124,21 @@ class Row:
 
     @property
     def label(self) -> str:
-        """What tells the row from the others."""
+        """The row's settings, or the name of its run if the board has no columns."""
         return ", ".join(self.settings.values()) or self.runs[0].name
 
     def complete(self, metric: str) -> bool:
-        """Whether each of its runs has this number."""
+        """Whether each of its runs has this metric."""
         score = self.scores[metric]
         return score is not None and score.count == len(self.runs)
 
 
 @dataclass(frozen=True)
 class Board:
-    """Rows that were judged in one way, the best first; those that lack the number of some seed come after them.
+    """Rows whose scores can be compared, best first; rows in which a run lacks the score come after them.
 
-    `apart` is what other boards of the page have otherwise, None where this one does not have it. `withheld` is a
-    metric that is there, but from other images in some runs than in others.
+    `apart` holds the entries in which other boards differ from this one (None: this one does not have the entry).
+    `withheld` is a metric that is not shown because runs measured it on different images.
     """
 
     metrics: tuple[str, ...]
@@ -154,11 +150,11 @@ class Board:
 
 
 def boards(runs: Sequence[Run], metric: str) -> list[Board]:
-    """A board for each way in which the finished runs were judged, the one with most runs first."""
+    """A board for each way in which the finished runs were evaluated; the one with the most runs comes first."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
         if run.report is not None:
-            groups.setdefault(json.dumps(judged(run, metric), sort_keys=True), []).append(run)
+            groups.setdefault(json.dumps(comparability(run, metric), sort_keys=True), []).append(run)
     ways = [json.loads(key) for key in groups]
     differing = {key for way in ways for key in way if any(way[key] != other.get(key) for other in ways)}
     made = [
@@ -169,7 +165,7 @@ def boards(runs: Sequence[Run], metric: str) -> list[Board]:
 
 
 def lower_is_better(metric: str) -> bool:
-    """Whether less is more."""
+    """Whether lower values of the metric are better."""
     return metric.rpartition("/")[2] in _LOWER
 
 
@@ -183,7 +179,7 @@ def _board(runs: Sequence[Run], metric: str, way: Mapping[str, Any], apart: Mapp
     columns = {key: key.removesuffix(".name") for key in keys}
     groups: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
-        # Exactly: values that look alike in four digits may be two choices.
+        # By exact values: two values may be the same in the four digits shown.
         groups.setdefault(tuple(repr(run.options.get(key)) for key in keys), []).append(run)
     rows = [
         _row(group, metrics, {columns[key]: shown(group[0].options.get(key)) for key in keys})
@@ -214,7 +210,7 @@ def _row(group: Sequence[Run], metrics: Sequence[str], settings: Mapping[str, st
 
 
 def _replicate(run: Run) -> str:
-    # Without its config nobody knows what a run repeats.
+    # Without its config a run repeats no other.
     return repr(run.options.get("seed", run.folder))
 
 

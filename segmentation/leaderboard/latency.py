@@ -1,8 +1,6 @@
-"""How long a model takes for one image: timed here, or as benchmark.py measured it."""
+"""Latency of a model for one image: measured here, or read from results of benchmark.py."""
 
 import json
-import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -10,17 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from segmentation import checkpoint
+from segmentation.config import Budget
 from segmentation.errors import UserError
 from segmentation.leaderboard.boards import Board, Row
 from segmentation.leaderboard.runs import Run
 
-_LEAST = 5
-"""Passes that are timed however slow they are."""
-_WARMUP = 2
+_WARMUP, _MAX_STEPS = 2, 100_000
 
 
 def add_latencies(boards: Sequence[Board], measure: Callable[[Run], float | None]) -> list[Board]:
-    """The boards with the latency of each row's model; rows of one model are measured once."""
+    """Add the latency of its model to each row; a model in several rows is measured once."""
     known: dict[str, float | None] = {}
 
     def of(row: Row) -> float | None:
@@ -35,39 +32,33 @@ def add_latencies(boards: Sequence[Board], measure: Callable[[Run], float | None
 
 
 def timed(run: Run, seconds: float) -> float | None:
-    """The median of passes over one image of the run's size, in ms; None where its checkpoint cannot be used.
+    """Median latency in ms of one image of the run's size, or None if its checkpoint cannot be loaded.
 
     From raw pixels to logits, in float32, on the GPU if there is one.
     """
     import torch
 
+    from segmentation.benchmark.measure import measure
+
     try:
         trained = checkpoint.load(run.folder / "checkpoints" / "best.ckpt")
     except UserError:
-        return None  # the scores stand without it
+        return None  # the board still shows the scores
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = trained.model.to(device)
     image_BCHW = torch.zeros(1, trained.channels, *trained.size, dtype=torch.uint8, device=device)
-    passes: list[float] = []
     with torch.inference_mode():
-        for _ in range(_WARMUP):
-            model(image_BCHW)
-        start = time.perf_counter()
-        while len(passes) < _LEAST or time.perf_counter() - start < seconds:
-            began = time.perf_counter()
-            model(image_BCHW)
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            passes.append(time.perf_counter() - began)
-    return 1e3 * statistics.median(passes)
+        budget = Budget(warmup=_WARMUP, seconds=seconds, steps=_MAX_STEPS)
+        return 1e3 * measure(lambda: model(image_BCHW), budget).median
 
 
 def benchmarked(folder: Path) -> tuple[Callable[[Run], float | None], str]:
-    """What gives a run the latency of its model and size among the results under `folder`, and how it was taken.
+    """Read the results of benchmark.py below `folder`.
 
-    Of several results for one model the newest counts.
+    Returns a function from a run to the latency in ms of its model at its size (None if not measured), and the
+    conditions as text. The newest of several results of one model counts.
 
-    Raises `UserError` where there are none, and where they come from several devices, precisions or memory orders.
+    Raises `UserError` without results, and if they come from several devices, precisions or memory formats.
     """
     results = [_result(path) for path in sorted(folder.expanduser().rglob("result.json"))]
     if not results:
@@ -75,7 +66,7 @@ def benchmarked(folder: Path) -> tuple[Callable[[Run], float | None], str]:
     conditions = sorted({_conditions(result) for result in results})
     if len(conditions) > 1:
         raise UserError(
-            f"benchmarks={folder}: measured on {' and on '.join(conditions)}, which do not compare: give one."
+            f"benchmarks={folder}: measured on {' and on '.join(conditions)}, whose times do not compare: give one."
         )
     results.sort(key=lambda result: datetime.fromisoformat(result["environment"]["date"]))
     known = {_key(result["model"], result["input"]["size"]): _latency(result) for result in results}
@@ -83,14 +74,14 @@ def benchmarked(folder: Path) -> tuple[Callable[[Run], float | None], str]:
 
 
 def _key(model: Mapping[str, Any], size: Any) -> str:
-    """All that a pass depends on: the model as it was described, without what training alone uses."""
+    """All that the latency depends on: the description of the model without entries that only training uses."""
     backbone = {key: value for key, value in model["backbone"].items() if key != "norm_momentum"}
     used = {key: value for key, value in model.items() if key != "aux"} | {"backbone": backbone}
     return json.dumps([used, size], sort_keys=True)
 
 
 def _conditions(result: Mapping[str, Any]) -> str:
-    # A processor's name has the number of its threads.
+    # The name of a CPU includes the number of threads.
     order = "channels last" if result["channels_last"] else "channels first"
     return f"{result['environment']['device']}, {result['precision']}, {order}"
 

@@ -1,4 +1,4 @@
-"""Where runs are: their folders at any depth."""
+"""Find and read the folders of training runs, finished or not."""
 
 import json
 import os
@@ -13,19 +13,16 @@ from pydantic import TypeAdapter, ValidationError
 from segmentation.config import flat
 from segmentation.errors import UserError
 
-# MERGED FROM leaderboard/run: What one training left in its folder, finished or not.
-
-_PLACES = ("root", "classes", "split")
-"""Options of a data set that name files."""
+_PATH_OPTIONS = ("root", "classes", "split")
+"""Options of a data set that are paths."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run by its name under the folder that was asked for.
+    """A training run, named by its path below the requested folder.
 
-    `options` is its config, `section.option` -> value. `report` is what came of it; where there is none,
-    `reason` says why. `note` is what should stand beside its numbers; `ended` is when they were written, in
-    seconds since 1970.
+    `options` is its config as `section.option` -> value. `report` is the content of report.json; without one,
+    `reason` says why. `note` is shown beside its scores. `ended` is the time of its report, in seconds since 1970.
     """
 
     name: str
@@ -37,13 +34,13 @@ class Run:
     ended: float = 0.0
 
     def score(self, metric: str) -> float | None:
-        """None where the run has no such number."""
+        """The value of the metric, or None."""
         value = self.report["metrics"].get(metric) if self.report else None
         return None if value is None else float(value)
 
 
 def read_run(folder: Path, name: str) -> Run:
-    """The run; one that cannot be read did not finish, and what is damaged is its reason."""
+    """Read a run. One that cannot be read counts as unfinished, with the damaged file as reason."""
     try:
         return _read(folder, name)
     except _DamagedError as file:
@@ -53,7 +50,7 @@ def read_run(folder: Path, name: str) -> Run:
 
 
 class _DamagedError(Exception):
-    """Its message is the file's name."""
+    """A file of a run is damaged; the message is its name."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +67,7 @@ class _Model:
 
 @dataclass(frozen=True)
 class _Report:
-    """The least that a table needs of a report."""
+    """The entries of report.json that a board needs."""
 
     metrics: dict[str, float | None]
     protocol: _Protocol
@@ -83,7 +80,9 @@ def _read(folder: Path, name: str) -> Run:
     report = _parsed(folder, "report.json", json.loads)
     runtime = _runtime(folder)
     start = Path(str(runtime.get("cwd") or ""))
-    options = _choices(runtime, config) | flat({**config, "dataset": _placed(config.get("dataset"), start)})
+    options = _choices(runtime, config) | flat(
+        {**config, "dataset": _with_absolute_paths(config.get("dataset"), start)}
+    )
     note = _last_line(folder / "pruned.txt")
     if report is None:
         return Run(name, folder, options, None, _reason(folder), note)
@@ -91,12 +90,12 @@ def _read(folder: Path, name: str) -> Run:
         TypeAdapter(_Report).validate_python(report)
     except ValidationError as error:
         raise _DamagedError("report.json") from error
-    report["data"] = _placed(report["data"], start)
+    report["data"] = _with_absolute_paths(report["data"], start)
     return Run(name, folder, options, report, "", note, (folder / "report.json").stat().st_mtime)
 
 
 def _runtime(folder: Path) -> dict[str, Any]:
-    """What Hydra kept of the command: where it ran, and which options of the groups it chose."""
+    """Hydra's record of the command: its working directory and the chosen group options."""
     kept = _parsed(folder, ".hydra/hydra.yaml", yaml.safe_load) or {}
     hydra = kept.get("hydra")
     runtime = hydra.get("runtime") if isinstance(hydra, dict) else None
@@ -104,20 +103,20 @@ def _runtime(folder: Path) -> dict[str, Any]:
 
 
 def _choices(runtime: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
-    """The names of the groups' options (`augmentation.name`), which not every section holds itself."""
+    """The names of the chosen group options (`augmentation.name`), which not every section contains."""
     choices = runtime.get("choices")
     if not isinstance(choices, dict):
         return {}
     return {f"{group}.name": name for group, name in choices.items() if isinstance(config.get(group), dict)}
 
 
-def _placed(data: Any, start: Path) -> Any:
-    """A data set's options; the same files are the same, however they were typed by who stood in `start`."""
+def _with_absolute_paths(data: Any, start: Path) -> Any:
+    """The options of a data set with absolute paths; relative ones start at `start`."""
     if not isinstance(data, Mapping):
         return data
     return {
         key: str((start / Path(value).expanduser()).resolve())
-        if key in _PLACES and isinstance(value, str)
+        if key in _PATH_OPTIONS and isinstance(value, str)
         else value
         for key, value in data.items()
     }
@@ -150,9 +149,9 @@ def _parsed(folder: Path, name: str, parse: Any) -> dict[str, Any] | None:
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
-    """The runs at any depth under these folders, each once, by name: the path below what the folders share.
+    """All runs at any depth below these folders, each once, named by their path below the common parent.
 
-    Raises `UserError` for no folder, and for one that is not there or holds no run.
+    Raises `UserError` for an empty list, a missing folder, and a folder without runs.
     """
     if not folders:
         raise UserError("runs=[] names no folder: give one with runs in it, such as outputs/sweeps/NAME.")

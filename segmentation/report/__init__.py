@@ -1,4 +1,4 @@
-"""Scores -> files that people and programs read: JSON, Markdown, HTML, CSV, figures."""
+"""Reports of scores: JSON, Markdown, HTML, CSV files and figures."""
 
 from segmentation.report.protocol import protocol, split_hash
 from segmentation.report.report import markdown, table, write_report

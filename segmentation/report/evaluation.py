@@ -1,4 +1,4 @@
-"""What an evaluation found, as the writers of its files take it."""
+"""The results of an evaluation, and its CSV files."""
 
 import csv
 import math
@@ -11,15 +11,13 @@ import numpy as np
 
 from segmentation.types import Classes
 
-# MERGED FROM report/csvs: The numbers of an evaluation as tables that any program opens.
-
 MAIN = {True: "iou", False: "miou"}
 """The score that ranks images: the foreground's IoU for binary data, else the mean over classes."""
 
 
 @dataclass(frozen=True)
 class ImageScores:
-    """One image of the split: its place in it, its scores and its IoU by class (K,), 0..1 or nan."""
+    """One image of the split: its index in it, its scores and its IoU of each class (K,), 0..1 or nan."""
 
     name: str
     index: int
@@ -29,11 +27,11 @@ class ImageScores:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One checkpoint on one split.
+    """The results of one checkpoint on one split.
 
-    `confusion` (K, K) counts pixels, rows truth, columns prediction. `images` go from worst to best. `curves` is
-    what `EvaluationMetrics.curves` returns; `report` what `report.json` holds: metrics, per_class, protocol, model,
-    data, environment, seconds.
+    `confusion` (K, K) counts pixels: rows are truth, columns are prediction. `images` are sorted from worst to best.
+    `curves` is what `EvaluationMetrics.curves` returns. `report` is the content of `report.json`: metrics, per_class,
+    protocol, model, data, environment, seconds.
     """
 
     title: str
@@ -51,12 +49,12 @@ class Evaluation:
 
     @property
     def scored(self) -> range:
-        """The classes that the model gives probabilities of: the foreground alone for binary data."""
+        """The classes that have curves: all of them, or only the foreground for binary data."""
         return range(1 if self.classes.binary else 0, len(self.classes))
 
 
 def worst_first(images: list[ImageScores], *, binary: bool) -> tuple[ImageScores, ...]:
-    """By the main score, then by name; images in which it does not exist come last: nothing there was wrong."""
+    """Sort by the main score, then by name. Images without that score come last: nothing in them was wrong."""
 
     def rank(image: ImageScores) -> tuple[float, str]:
         score = image.scores[MAIN[binary]]
@@ -73,9 +71,9 @@ _RELIABILITY = ("low", "high", "confidence", "accuracy", "pixels")
 
 
 def write_csvs(folder: Path, evaluation: Evaluation) -> None:
-    """`per_image.csv` from worst to best, `confusion.csv`, `roc.csv`, `pr.csv` and `reliability.csv`.
+    """Write `per_image.csv` (worst image first), `confusion.csv`, `roc.csv`, `pr.csv` and `reliability.csv`.
 
-    A cell of what is not defined is empty.
+    The cell of an undefined number is empty.
     """
     _write_images(folder / "per_image.csv", evaluation)
     _write_confusion(folder / "confusion.csv", evaluation)
@@ -121,7 +119,7 @@ def _cell(value: float) -> str:
 
 
 def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    # File names need not be UTF-8; Python carries their odd bytes as surrogates.
+    # File names need not be UTF-8: Python keeps their other bytes as surrogates.
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
         writer.writerow(header)

@@ -1,33 +1,101 @@
-"""The curves and the confusion matrix of an evaluation as PNGs."""
+"""The charts of an evaluation (ROC, precision-recall, reliability), and its PNG figures."""
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from segmentation.report.colours import CONFUSION_MAP, GREY, MEASURED, line_colours
 from segmentation.report.evaluation import Evaluation
-from segmentation.report.svg import Chart, charts
+from segmentation.report.report import number
+from segmentation.report.svg import Axis, Chart, Dot, Line, Point
 
-_MANY = 20
-"""Classes beyond which cells hold no number and curves no legend: they could not be read."""
+_MAX_POINTS = 160
+"""Points of a curve; more cannot be seen."""
+
+_MAX_CLASSES = 20
+"""With more classes than this, cells show no number and curves no legend, because nobody could read them."""
+
+
+def charts(evaluation: Evaluation) -> list[Chart]:
+    """ROC, precision-recall and reliability over all valid pixels. An undefined curve has no line."""
+    return [
+        Chart(
+            "roc",
+            "ROC",
+            "Recall against false positive rate, as the threshold falls; the diagonal is chance.",
+            Axis("false positive rate"),
+            Axis("recall"),
+            lines=_curves(evaluation, "roc", "false_positive_rate", "true_positive_rate"),
+            diagonal=True,
+        ),
+        Chart(
+            "pr",
+            "Precision and recall",
+            "Share of right pixels among those found; the area under the line is the average precision.",
+            Axis("recall"),
+            Axis("precision"),
+            lines=_curves(evaluation, "pr", "recall", "precision"),
+        ),
+        _reliability(evaluation),
+    ]
+
+
+def _curves(evaluation: Evaluation, kind: str, x: str, y: str) -> list[Line]:
+    lines = []
+    colours = line_colours([evaluation.classes.palette[label] for label in evaluation.scored])
+    for label, colour, curve in zip(evaluation.scored, colours, evaluation.curves[kind], strict=True):
+        if curve[x]:
+            name = evaluation.classes.names[label]
+            area = number(evaluation.report["per_class"][name][f"{kind}_auc"])
+            lines.append(Line(_thinned(curve[x], curve[y]), colour, f"{name} {area}", label))
+    return lines
+
+
+def _thinned(x: Sequence[float], y: Sequence[float]) -> list[Point]:
+    points = np.stack([np.asarray(x, float), np.asarray(y, float)], axis=1)
+    length = np.concatenate([[0], np.abs(np.diff(points, axis=0)).sum(1).cumsum()])
+    # Even steps along the curve, not along the list: most points of a good model lie in one corner.
+    indices = np.searchsorted(length, np.linspace(0, length[-1], _MAX_POINTS))
+    kept = np.unique(np.clip(indices, 0, len(points) - 1))
+    return [(round(float(left), 4), round(float(up), 4)) for left, up in points[kept]]
+
+
+def _reliability(evaluation: Evaluation) -> Chart:
+    filled = [row for row in evaluation.curves["reliability"] if row["pixels"]]
+    points = [(row["confidence"], row["accuracy"]) for row in filled]
+    total = sum(row["pixels"] for row in filled)
+    binary = evaluation.classes.binary
+    return Chart(
+        "reliability",
+        "Reliability",
+        "Line: share of right pixels at each confidence; on the diagonal both agree. Bars: share of the pixels.",
+        Axis("probability of foreground" if binary else "confidence"),
+        Axis("share of foreground" if binary else "share right"),
+        lines=[Line(points, MEASURED, "measured")] if points else [],
+        dots=[Dot(*point) for point in points],
+        bars=[(row["low"], row["high"], row["pixels"] / total) for row in filled],
+        diagonal=True,
+    )
 
 
 def draw_figures(folder: Path, evaluation: Evaluation) -> None:
-    """`confusion.png`, and one picture for each chart."""
+    """Write `confusion.png`, `roc.png`, `pr.png` and `reliability.png`."""
     _draw(folder / "confusion.png", _confusion, evaluation)
     for chart in charts(evaluation):
         _draw(folder / f"{chart.key}.png", _chart, chart)
 
 
 def _draw(path: Path, paint: Any, subject: Any) -> None:
-    # Imported here: half a second that only the end of a run has to spend. No pyplot: it wants a screen.
+    # Imported here because it takes half a second. Not pyplot, which may look for a screen.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(layout="constrained")
     paint(figure, subject)
-    with warnings.catch_warnings(action="ignore"):  # its font lacks some scripts, and draws boxes for them
+    with warnings.catch_warnings(action="ignore"):  # about letters that the font lacks; they become boxes
         FigureCanvasAgg(figure).print_png(path)
 
 
@@ -37,12 +105,12 @@ def _confusion(figure: Any, evaluation: Evaluation) -> None:
     side = float(np.clip(2.5 + 0.45 * len(names), 4.5, 16))
     figure.set_size_inches(side + 1, side)
     axes = figure.subplots()
-    picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    picture = axes.imshow(shares, cmap=CONFUSION_MAP, vmin=0, vmax=1)
     labels = [plain_text(name) for name in names]
     axes.set_xticks(range(len(names)), labels, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(names)), labels)
     axes.set(xlabel="prediction", ylabel="truth", title="share of each true class's pixels")
-    if len(names) <= _MANY:
+    if len(names) <= _MAX_CLASSES:
         for row, column in np.ndindex(*shares.shape):
             ink = "white" if shares[row, column] > 0.5 else "black"
             axes.text(
@@ -55,17 +123,19 @@ def _chart(figure: Any, chart: Chart) -> None:
     figure.set_size_inches(6, 5)
     axes = figure.subplots()
     if chart.diagonal:
-        axes.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle=":")
+        axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
     for line in chart.lines:
         axes.plot(
             *zip(*line.points, strict=True), color=line.colour, linewidth=1.4, label=plain_text(line.label)
         )
-    axes.set(title=chart.title, xlabel=chart.x, ylabel=chart.y, xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+    axes.set(
+        title=chart.title, xlabel=chart.x.label, ylabel=chart.y.label, xlim=(-0.01, 1.01), ylim=(-0.01, 1.01)
+    )
     axes.grid(alpha=0.3)
-    if 1 <= len(chart.lines) <= _MANY:
+    if 1 <= len(chart.lines) <= _MAX_CLASSES:
         axes.legend(fontsize=8)
 
 
 def plain_text(name: str) -> str:
-    """A name as matplotlib draws it: a dollar sign starts a formula there, which a name can get wrong."""
+    """Escape a name for matplotlib, where a dollar sign would start a formula."""
     return name.encode(errors="replace").decode().replace("$", r"\$")

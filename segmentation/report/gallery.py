@@ -1,4 +1,4 @@
-"""The images of a report: which ones, and each as small pictures inside the page itself."""
+"""The images that a report shows: their selection, and small pictures of them inside the page."""
 
 import base64
 import io
@@ -8,29 +8,28 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from segmentation.report.colours import BINARY_ERRORS, MULTICLASS_ERRORS
 from segmentation.report.evaluation import Evaluation, ImageScores
-from segmentation.types import IGNORE_COLOUR, IGNORE_INDEX, Classes
+from segmentation.types import IGNORE_COLOUR, IGNORE_INDEX, Classes, Colour
 from segmentation.visualization import as_rgb
 
 Look = Callable[[int], tuple[np.ndarray, np.ndarray, np.ndarray]]
-"""Index in the split -> image uint8 (H, W, C), truth and prediction uint8 (H, W)."""
+"""Reads image uint8 (H, W, C), truth and prediction uint8 (H, W) at an index of the split."""
 
 SIDE = 320
 """Longest side of a picture on the page, in pixels."""
 BUDGET = 4_000_000
-"""Bytes that all pictures together may take."""
+"""Largest size of all pictures together, in bytes."""
 WORST, BEST, BY_CLASS = 12, 6, 2
-"""How many of each kind: the worst and the best of all, and the worst of each class."""
+"""Number of images shown: the worst and the best of all, and the worst of each class."""
 
-RIGHT, FALSE_ALARM, MISS, WRONG = "right", "false alarm", "miss", "wrong"
-BINARY_COLOURS = {RIGHT: (46, 184, 114), FALSE_ALARM: (229, 72, 77), MISS: (62, 142, 247)}
-CLASS_COLOURS = {WRONG: (233, 61, 130)}
-_OPAQUE, _VEILED = 215, 120
+_OPAQUE, _FAINT = 215, 120
+"""Opacity of errors and of ignored pixels in the error picture, of 255."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """An image with its scores, its place from the worst (1), and its pictures as data URIs."""
+    """An image with its scores, its place (1 is the worst), and its pictures as data URIs."""
 
     scores: ImageScores
     place: int
@@ -43,7 +42,7 @@ class Card:
 
 
 def gallery(evaluation: Evaluation, look: Look) -> list[Card]:
-    """Cards from worst to best, as many as the budget holds; what matters most is drawn first."""
+    """Cards from worst to best, as many as fit in `BUDGET`; the worst, then the best, then those of each class."""
     cards, spent = [], 0
     for place in chosen(evaluation.images, len(evaluation.classes), evaluation.main):
         card = _card(evaluation.images[place], place + 1, evaluation.classes, look)
@@ -55,9 +54,9 @@ def gallery(evaluation: Evaluation, look: Look) -> list[Card]:
 
 
 def chosen(images: Sequence[ImageScores], classes: int, main: str) -> list[int]:
-    """Places in `images` (worst first): the worst, the best, then class by class the worst that hold it.
+    """Indices into `images` (sorted worst first) of the worst, the best, and the worst for each class.
 
-    Worst and best are those by the score `main`; where it is not defined, an image is neither.
+    Worst and best are by the score `main`; an image without this score is neither.
     """
     defined = [place for place, image in enumerate(images) if not np.isnan(image.scores[main])]
     places = [*defined[:WORST], *defined[::-1][:BEST]]
@@ -73,9 +72,9 @@ def chosen(images: Sequence[ImageScores], classes: int, main: str) -> list[int]:
     return list(dict.fromkeys(places))
 
 
-def error_colours(binary: bool) -> dict[str, tuple[int, int, int]]:
-    """The legend of the error picture."""
-    return BINARY_COLOURS if binary else CLASS_COLOURS
+def error_colours(binary: bool) -> dict[str, Colour]:
+    """The colour of each kind of error in the error picture."""
+    return BINARY_ERRORS if binary else MULTICLASS_ERRORS
 
 
 def _card(image: ImageScores, place: int, classes: Classes, look: Look) -> Card:
@@ -121,7 +120,7 @@ def _errors(truth_HW: np.ndarray, prediction_HW: np.ndarray, *, binary: bool) ->
     else:
         kinds = (truth_HW != prediction_HW).astype(int)
     kinds[truth_HW == IGNORE_INDEX] = len(colours) - 1
-    opacity = bytes([0, *[_OPAQUE] * (len(colours) - 2), _VEILED])
+    opacity = bytes([0, *[_OPAQUE] * (len(colours) - 2), _FAINT])
     return _indexed(kinds.astype(np.uint8), np.array(colours, np.uint8), transparency=opacity)
 
 

@@ -1,4 +1,7 @@
-"""Everything that an evaluation leaves in its folder."""
+"""`report.html` of one evaluation or of several side by side, and the other files of an evaluation.
+
+A page is one file that loads nothing from the network.
+"""
 
 import base64
 import hashlib
@@ -12,9 +15,9 @@ import numpy as np
 
 from segmentation import __version__
 from segmentation.errors import UserError
-from segmentation.report import svg
+from segmentation.report.colours import page_colours
 from segmentation.report.evaluation import Evaluation, write_csvs
-from segmentation.report.figures import draw_figures
+from segmentation.report.figures import charts, draw_figures
 from segmentation.report.gallery import Card, Look, error_colours, gallery
 from segmentation.report.report import (
     HEADLINE_METRICS,
@@ -26,40 +29,35 @@ from segmentation.report.report import (
     grid,
     meaning,
     number,
-    there,
+    present,
     title,
     unprefixed,
     write_json,
     write_report,
     write_text,
 )
-from segmentation.report.svg import charts
+from segmentation.report.svg import draw
 from segmentation.types import IGNORE_COLOUR, hexadecimal
 
-# MERGED FROM report/template: A template, filled: a page that shows everything and asks no network for anything.
-# MERGED FROM report/cells: Numbers and names as the page's templates take them.
-# MERGED FROM report/page: `report.html`, of one evaluation or of several side by side.
-# MERGED FROM report/comparison: Several checkpoints side by side, where their numbers were taken in one way.
-
-_SHARED = Path(__file__).parent / "templates"
+_TEMPLATES = Path(__file__).parent / "templates"
 
 
-def fill(template: str, *, script: str, folder: Path = _SHARED, **values: Any) -> str:
-    """`template`.html.j2 of `folder` with its script and the style of all pages."""
-    # Imported here: only the end of a command needs it.
+def render_page(template: str, *, script: str, folder: Path = _TEMPLATES, **values: Any) -> str:
+    """Render `template`.html.j2 from `folder`, with its script and the style that all pages share."""
+    # Imported here because only the end of a command needs it.
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
     code = (folder / script).read_text(encoding="utf-8")
     environment = Environment(
-        loader=FileSystemLoader([folder, _SHARED]),
+        loader=FileSystemLoader([folder, _TEMPLATES]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
     )
     return environment.get_template(f"{template}.html.j2").render(
         **values,
-        style=Markup((_SHARED / "report.css").read_text(encoding="utf-8")),
+        style=Markup(page_colours() + (_TEMPLATES / "report.css").read_text(encoding="utf-8")),
         script=Markup(code),
         script_hash=base64.b64encode(hashlib.sha256(code.encode()).digest()).decode(),
         version=__version__,
@@ -69,31 +67,31 @@ def fill(template: str, *, script: str, folder: Path = _SHARED, **values: Any) -
 
 Cell = dict[str, Any]
 
-_MANY = 40
-"""Classes beyond which no table shows their confusion: confusion.csv does."""
-_MISTAKES = 10
+_MAX_CLASSES = 40
+"""With more classes than this the page has no confusion matrix; confusion.csv has it."""
+_MAX_MISTAKES = 10
 
 
-def value(score: float, *, bar: bool = True) -> Cell:
-    """A score with its bar; what is not defined has neither."""
-    there = not math.isnan(score)
-    share = min(1.0, max(0.0, score)) if there else 0.0
-    return {"text": number(score), "value": f"{score:.6g}", "share": f"{share:.4f}", "bar": bar and there}
+def score_cell(score: float, *, bar: bool = True) -> Cell:
+    """The table cell of a score, with a bar; an undefined score is a dash without one."""
+    defined = not math.isnan(score)
+    share = min(1.0, max(0.0, score)) if defined else 0.0
+    return {"text": number(score), "value": f"{score:.6g}", "share": f"{share:.4f}", "bar": bar and defined}
 
 
-def shown(name: str, score: float) -> str:
-    """A score by its name: counts are whole."""
+def score_text(name: str, score: float) -> str:
+    """A score as text: an integer for counts, else four digits."""
     return f"{score:.0f}" if name == "classes_counted" else number(score)
 
 
 def class_row(row: Mapping[str, float], columns: Sequence[str]) -> list[Cell]:
-    """The cells of one class, its true pixels last; the IoU has a bar."""
+    """The table cells of one class; its IoU has a bar, its number of true pixels comes last."""
     pixels = {"text": f"{int(row['pixels']):,}", "value": str(int(row["pixels"])), "share": "0", "bar": False}
-    return [*(value(row[name], bar=name == "iou") for name in columns), pixels]
+    return [*(score_cell(row[name], bar=name == "iou") for name in columns), pixels]
 
 
 def chips(evaluation: Evaluation) -> list[str]:
-    """The protocol in a line."""
+    """Short facts on data, protocol and checkpoint for the head of the page."""
     protocol, data = evaluation.report["protocol"], evaluation.report["data"]
     where = f"{data['name']}, {evaluation.split} split {protocol['split_sha256']}"
     return [
@@ -107,9 +105,9 @@ def chips(evaluation: Evaluation) -> list[str]:
 
 
 def confusion(evaluation: Evaluation) -> list[list[Cell]]:
-    """The rows of the confusion matrix in percent of the true class; none for very many classes."""
+    """The rows of the confusion matrix in percent of the true class; empty with more than `_MAX_CLASSES` classes."""
     counts_KK, names = evaluation.confusion, evaluation.classes.names
-    if len(names) > _MANY:
+    if len(names) > _MAX_CLASSES:
         return []
     shares_KK = counts_KK / np.maximum(counts_KK.sum(1, keepdims=True), 1)
     return [
@@ -127,11 +125,11 @@ def confusion(evaluation: Evaluation) -> list[list[Cell]]:
 
 
 def mistakes(evaluation: Evaluation) -> list[Cell]:
-    """The pairs of classes that cost most pixels."""
+    """The pairs of true and predicted class with the most wrong pixels."""
     names, wrong_KK = evaluation.classes.names, evaluation.confusion.copy()
     total = max(1, int(wrong_KK.sum()))
     np.fill_diagonal(wrong_KK, 0)
-    order = np.argsort(wrong_KK, axis=None, kind="stable")[::-1][:_MISTAKES]
+    order = np.argsort(wrong_KK, axis=None, kind="stable")[::-1][:_MAX_MISTAKES]
     pairs = [np.unravel_index(place, wrong_KK.shape) for place in order]
     return [
         {
@@ -144,8 +142,8 @@ def mistakes(evaluation: Evaluation) -> list[Cell]:
     ]
 
 
-def card(card: Card, evaluation: Evaluation) -> Cell:
-    """A card with its scores as text."""
+def card_values(card: Card, evaluation: Evaluation) -> Cell:
+    """An image of the gallery with its scores as text."""
     score = card.scores.scores[evaluation.main]
     return {
         "name": card.scores.name,
@@ -161,20 +159,21 @@ def card(card: Card, evaluation: Evaluation) -> Cell:
 
 
 def fact_rows(sections: Mapping[str, Mapping[str, Any]]) -> list[Cell]:
-    """Names and values of each section, without those that are empty."""
+    """Names and values of each section, without empty ones."""
     return [
         {
             "title": section,
             "facts": [
-                {"name": key.replace("_", " "), "text": fact(entry)} for key, entry in there(entries).items()
+                {"name": key.replace("_", " "), "text": fact(entry)}
+                for key, entry in present(entries).items()
             ],
         }
         for section, entries in sections.items()
     ]
 
 
-def compared(table: Mapping[str, Mapping[str, float]], *, named: bool) -> list[Cell]:
-    """The rows of a comparison; `named` says that they are scores, whose names people know otherwise."""
+def comparison_rows(table: Mapping[str, Mapping[str, float]], *, named: bool) -> list[Cell]:
+    """The rows of a comparison: one for each score with its title if `named`, else the IoU of one class each."""
     rows = []
     for name, values in table.items():
         metric = name if named else "iou"
@@ -186,8 +185,8 @@ def compared(table: Mapping[str, Mapping[str, float]], *, named: bool) -> list[C
                 "meaning": meaning(metric),
                 "cells": [
                     {
-                        **value(score, bar=bars),
-                        "text": shown(name if named else "", score),
+                        **score_cell(score, bar=bars),
+                        "text": score_text(name if named else "", score),
                         "best": column in winners,
                     }
                     for column, score in values.items()
@@ -202,12 +201,12 @@ def _percent(share: float) -> str:
 
 
 def render(evaluation: Evaluation, cards: Sequence[Card]) -> str:
-    """The page of one evaluation."""
+    """HTML of `report.html` for one evaluation."""
     report, classes = evaluation.report, evaluation.classes
     scores = unprefixed(report["metrics"], evaluation.split)
     headlines = [name for name in HEADLINE_METRICS[classes.binary] if name in scores]
     columns = [name for name in next(iter(report["per_class"].values())) if name != "pixels"]
-    return fill(
+    return render_page(
         "report",
         script="report.js",
         name=evaluation.title,
@@ -217,7 +216,9 @@ def render(evaluation: Evaluation, cards: Sequence[Card]) -> str:
         images=len(evaluation.images),
         chips=chips(evaluation),
         notes=report["data"]["notes"],
-        tiles=[{"title": title(name), "meaning": meaning(name), **value(scores[name])} for name in headlines],
+        tiles=[
+            {"title": title(name), "meaning": meaning(name), **score_cell(scores[name])} for name in headlines
+        ],
         columns=[{"title": title(name)} for name in (*columns, "pixels")],
         classes=[
             {
@@ -228,18 +229,17 @@ def render(evaluation: Evaluation, cards: Sequence[Card]) -> str:
             }
             for index, name in enumerate(classes.names)
         ],
-        charts=[svg.drawn(chart) for chart in charts(evaluation)],
-        ticks=svg.TICKS,
+        charts=[draw(chart) for chart in charts(evaluation)],
         confusion=confusion(evaluation),
         mistakes=mistakes(evaluation),
-        cards=[card(each, evaluation) for each in cards],
+        cards=[card_values(each, evaluation) for each in cards],
         errors=[
             {"text": text, "colour": hexadecimal(colour)}
             for text, colour in error_colours(classes.binary).items()
         ],
         ignore_colour=hexadecimal(IGNORE_COLOUR),
         scores=[
-            {"title": title(name), "text": shown(name, value), "meaning": meaning(name)}
+            {"title": title(name), "text": score_text(name, value), "meaning": meaning(name)}
             for name, value in scores.items()
         ],
         facts=fact_rows(
@@ -249,46 +249,45 @@ def render(evaluation: Evaluation, cards: Sequence[Card]) -> str:
 
 
 def render_comparison(evaluations: Mapping[str, Evaluation], content: Mapping[str, Any]) -> str:
-    """The page that puts evaluations side by side; its columns lead to their own pages."""
+    """HTML of the page with evaluations side by side; the columns link to the page of each evaluation."""
     first = next(iter(evaluations.values()))
-    return fill(
+    return render_page(
         "comparison",
         script="report.js",
         names=list(evaluations),
         split=first.split,
         chips=chips(first)[:2],
         tables=[
-            {"title": "Scores", "head": "score", "rows": compared(content["metrics"], named=True)},
+            {"title": "Scores", "head": "score", "rows": comparison_rows(content["metrics"], named=True)},
             {
                 "title": "IoU by class",
                 "head": "class",
-                "rows": compared(content["per_class_iou"], named=False),
+                "rows": comparison_rows(content["per_class_iou"], named=False),
             },
         ],
         facts=fact_rows({"shared by all": content["protocol"], **content["checkpoints"]}),
-        ticks=svg.TICKS,
     )
 
 
-OWN = frozenset({"input", "threshold", "threshold_source", "checkpoint", "checkpoint_sha256"})
-"""Entries of a protocol that are part of a model rather than of how it is judged."""
+CHECKPOINT_ENTRIES = frozenset({"input", "threshold", "threshold_source", "checkpoint", "checkpoint_sha256"})
+"""Entries of a protocol that belong to the checkpoint and may differ in a comparison."""
 
 
 def refuse_different(protocols: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raises `UserError` where checkpoints, by their paths, are judged by other rules or on other images."""
+    """Raise `UserError` where checkpoints (keys: paths) are evaluated by different rules or on different images."""
     first, *others = protocols
     for other in others:
         for key in {**protocols[first], **protocols[other]}:
             one, two = protocols[first].get(key), protocols[other].get(key)
-            if key not in OWN and one != two:
+            if key not in CHECKPOINT_ENTRIES and one != two:
                 raise UserError(
                     f"{first} and {other} cannot be compared: their {key} differ ({one} and {two}). "
-                    "Judge them apart, or give dataset=NAME dataset.root=PATH for all."
+                    "Evaluate them one by one, or give dataset=NAME dataset.root=PATH for all."
                 )
 
 
 def write_comparison(folder: Path, evaluations: Mapping[str, Evaluation]) -> None:
-    """`report.json`, `report.md` and `report.html` over evaluations by the names of their folders."""
+    """Write `report.json`, `report.md` and `report.html` that compare evaluations (keys: names of their folders)."""
     first = next(iter(evaluations.values()))
     table = scores_by_name(evaluations)
     classes = {
@@ -297,9 +296,11 @@ def write_comparison(folder: Path, evaluations: Mapping[str, Evaluation]) -> Non
         }
         for name in first.classes.names
     }
-    shared = {key: value for key, value in first.report["protocol"].items() if key not in OWN}
+    shared = {key: value for key, value in first.report["protocol"].items() if key not in CHECKPOINT_ENTRIES}
     checkpoints = {
-        name: {key: value for key, value in evaluation.report["protocol"].items() if key in OWN}
+        name: {
+            key: value for key, value in evaluation.report["protocol"].items() if key in CHECKPOINT_ENTRIES
+        }
         for name, evaluation in evaluations.items()
     }
     content = {"metrics": table, "per_class_iou": classes, "protocol": shared, "checkpoints": checkpoints}
@@ -309,7 +310,7 @@ def write_comparison(folder: Path, evaluations: Mapping[str, Evaluation]) -> Non
 
 
 def scores_by_name(evaluations: Mapping[str, Evaluation]) -> dict[str, dict[str, float]]:
-    """Metric -> folder -> value."""
+    """Values by metric, then by folder."""
     columns = {
         name: unprefixed(evaluation.report["metrics"], evaluation.split)
         for name, evaluation in evaluations.items()
@@ -334,9 +335,9 @@ def _markdown(content: Mapping[str, Any], names: list[str]) -> str:
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation, look: Look) -> Path:
-    """Writes JSON, Markdown, CSVs and figures, and the page, whose path it returns.
+    """Write the JSON, Markdown and CSV files, the figures and `report.html`, and return the path of the page.
 
-    `look` reads the few images again that the page shows.
+    `look` reads the images again that the page shows.
     """
     write_report(folder, evaluation.report, splits=(evaluation.split,), complete=True)
     write_csvs(folder, evaluation)

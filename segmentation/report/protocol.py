@@ -1,4 +1,4 @@
-"""How numbers are taken, in plain data."""
+"""The evaluation protocol: how and on which images scores are measured, as plain data for `report.json`."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -14,10 +14,10 @@ RESIZED_BY = "bilinear, or averaged over areas where a side shrinks to less than
 
 
 def protocol(
-    source: SegmentationDataset, *, size: tuple[int, int], resize: bool, threshold: float
+    dataset: SegmentationDataset, *, size: tuple[int, int], resize: bool, threshold: float
 ) -> dict[str, Any]:
-    """How the numbers of a run are taken, in plain data."""
-    binary = source.classes.binary
+    """The protocol of a training run's scores, as plain data."""
+    binary = dataset.classes.binary
     return {
         "scored_at": SCORED_AT,
         "input": f"resized to {size[0]}x{size[1]}, {RESIZED_BY}" if resize else "the image's own size",
@@ -28,13 +28,13 @@ def protocol(
         "ignore_index": IGNORE_INDEX,
         "loss": "of each image at its mask's size, averaged with its valid pixels as weights",
         "test_time_augmentation": "none",
-        "split_sha256": {split: split_hash(names) for split, names in source.names().items()},
+        "split_sha256": {split: split_hash(names) for split, names in dataset.names().items()},
     }
 
 
 def evaluation_protocol(
-    source: SegmentationDataset,
-    dataset: Mapping[str, Any],
+    dataset: SegmentationDataset,
+    dataset_options: Mapping[str, Any],
     split: str,
     *,
     size: tuple[int, int],
@@ -43,14 +43,14 @@ def evaluation_protocol(
     tta: str,
     checkpoint: Path,
 ) -> dict[str, Any]:
-    """`protocol` for one checkpoint (named by its hash too) on one split."""
-    rules = protocol(source, size=size, resize=resize, threshold=threshold)
+    """The protocol of evaluating one checkpoint on one split, with the hash of the checkpoint file."""
+    rules = protocol(dataset, size=size, resize=resize, threshold=threshold)
     del rules["loss"]
     return rules | {
         "means": "over classes where defined; image_* scores: of each image, then mean or median over images",
         "test_time_augmentation": tta,
-        "dataset": {key: _plain(key, value) for key, value in dataset.items()},
-        "classes": list(source.classes.names),
+        "dataset": {key: _plain(key, value) for key, value in dataset_options.items()},
+        "classes": list(dataset.classes.names),
         "split": split,
         "split_sha256": rules["split_sha256"][split],
         "checkpoint": str(checkpoint),
@@ -59,18 +59,18 @@ def evaluation_protocol(
 
 
 def split_hash(names: Iterable[str]) -> str:
-    """A fingerprint of which images a split holds, whatever their order."""
+    """A hash of the names of a split's images, independent of their order."""
     return hashlib.sha256("\n".join(sorted(names)).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def file_hash(path: Path) -> str:
-    """A fingerprint of a file's content."""
+    """A hash of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def _plain(key: str, value: Any) -> Any:
-    # The same folder is the same data, however it was typed.
+    # A folder is the same data in whatever way its path is written.
     if key == "root" and isinstance(value, str | Path):
         return str(Path(value).expanduser().resolve())
     return str(value) if isinstance(value, Path) else value

@@ -1,4 +1,4 @@
-"""Scores -> `report.json`, `report.md` and the console: no number without its protocol."""
+"""Write scores to `report.json`, `report.md` and the console, with the protocol by which they were measured."""
 
 import json
 import math
@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from segmentation.files import replacing
-
-# MERGED FROM report/words: What each score is called on the page, and what it says.
 
 HEADLINE_METRICS = {
     True: ("iou", "dice", "precision", "recall", "roc_auc", "pr_auc", "boundary_iou", "pixel_accuracy"),
@@ -23,19 +21,19 @@ HEADLINE_METRICS = {
         "calibration_error",
     ),
 }
-"""The scores at the top of the page, for binary data or not."""
+"""The scores at the top of the page, for binary data (True) and for several classes (False)."""
 
 SCORES = {
     "miou": ("mIoU", "mean over classes of intersection over union"),
     "iou": ("IoU", "intersection over union"),
     "dice": ("Dice", "twice the intersection over the sum of both areas"),
     "f1": ("F1", "harmonic mean of precision and recall: for labels the same as Dice"),
-    "pixel_accuracy": ("Pixel accuracy", "share of right pixels"),
+    "pixel_accuracy": ("Pixel accuracy", "share of pixels that are right"),
     "mean_accuracy": ("Mean accuracy", "mean over classes of the share of their pixels found"),
     "fw_iou": ("Frequency-weighted IoU", "IoU weighted by each class's share of the pixels"),
-    "precision": ("Precision", "share right of what was predicted"),
-    "recall": ("Recall", "share found of what is there"),
-    "specificity": ("Specificity", "share of the background left alone"),
+    "precision": ("Precision", "share of predicted pixels that are right"),
+    "recall": ("Recall", "share of true pixels that are found"),
+    "specificity": ("Specificity", "share of background pixels that are right"),
     "roc_auc": ("ROC AUC", "area under the ROC curve, from score histograms"),
     "pr_auc": ("PR AUC", "average precision, from score histograms"),
     "boundary_iou": ("Boundary IoU", "IoU of the bands along the outlines (Cheng et al. 2021)"),
@@ -57,12 +55,13 @@ SCORES = {
     "classes_counted": ("Classes counted", "how many occur in truth or prediction; the means are over these"),
     "pixels": ("Pixels", "true pixels"),
 }
+"""Title and meaning of each score."""
 
 LOWER_IS_BETTER = frozenset({"calibration_error", "brier"})
 
 
 def title(name: str) -> str:
-    """The score's name for people; names of one image's scores are put together from the score's own."""
+    """The title of a score; those of scores by image are built from the score's own title."""
     if name in SCORES:
         return SCORES[name][0]
     for end in ("mean", "median"):
@@ -73,18 +72,18 @@ def title(name: str) -> str:
 
 
 def meaning(name: str) -> str:
-    """What the score says, in a few words."""
+    """The meaning of a score in a few words."""
     if name in SCORES:
         return SCORES[name][1]
     return "of each image alone, where defined" if name.startswith("image_") else ""
 
 
 def best(metric: str, values: Mapping[str, float]) -> set[str]:
-    """The names with the best value, where one is better than another."""
-    there = [value for value in values.values() if value == value]
-    if metric.startswith(("best_threshold", "classes")) or len(set(there)) < 2:
+    """The names with the best value; empty if all values are equal."""
+    defined = [value for value in values.values() if value == value]
+    if metric.startswith(("best_threshold", "classes")) or len(set(defined)) < 2:
         return set()
-    target = min(there) if metric in LOWER_IS_BETTER else max(there)
+    target = min(defined) if metric in LOWER_IS_BETTER else max(defined)
     return {name for name, value in values.items() if value == target}
 
 
@@ -101,21 +100,21 @@ def write_report(
     splits: Sequence[str] = ("val", "test"),
     complete: bool = False,
 ) -> None:
-    """Writes `report.md` and then `report.json` (a number that does not exist is null) into `folder`.
+    """Write `report.md`, then `report.json` (undefined numbers are null) into `folder`.
 
-    A folder with a `report.json` is finished.
+    `report.json` comes last: a folder that has it is finished.
     """
     write_text(folder / "report.md", markdown(report, splits=splits, complete=complete))
     write_json(folder / "report.json", report)
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Plain data as JSON; numbers that do not exist are null."""
+    """Write plain data as JSON; undefined numbers are null."""
     write_text(path, json.dumps(_plain(content), indent=2, allow_nan=False) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """As UTF-8, whole or not at all; the odd bytes that file names may hold become question marks."""
+    """Write UTF-8 text, whole or not at all; bytes of file names that are not UTF-8 become question marks."""
     with replacing(path, encoding="utf-8", errors="replace") as file:
         file.write(text)
 
@@ -123,13 +122,13 @@ def write_text(path: Path, text: str) -> None:
 def markdown(
     report: Mapping[str, Any], *, splits: Sequence[str] = ("val", "test"), complete: bool = False
 ) -> str:
-    """The report as a page: metrics (the headlines, or all for `complete`), classes, protocol."""
+    """The report as Markdown: metrics (the most important, or all if `complete`), classes, protocol."""
     metrics: Mapping[str, float] = report["metrics"]
-    there = [split for split in splits if f"{split}/miou" in metrics]
-    taken = unprefixed(metrics, there[-1])
-    names = taken if complete else [name for name in CONSOLE_METRICS if name in taken]
-    rows = [[name, *(number(metrics.get(f"{split}/{name}")) for split in there)] for name in names]
-    lines = ["# Report", "", *grid(["metric", *there], rows)]
+    measured = [split for split in splits if f"{split}/miou" in metrics]
+    last = unprefixed(metrics, measured[-1])
+    names = last if complete else [name for name in CONSOLE_METRICS if name in last]
+    rows = [[name, *(number(metrics.get(f"{split}/{name}")) for split in measured)] for name in names]
+    lines = ["# Report", "", *grid(["metric", *measured], rows)]
     classes: Mapping[str, Mapping[str, float]] = report["per_class"]
     shown = [key for key in next(iter(classes.values())) if key != "pixels"] if complete else _COLUMNS
     rows = [
@@ -150,7 +149,7 @@ def table(
     *,
     splits: Sequence[str] = ("val", "test"),
 ) -> str:
-    """The few numbers that the console shows when a run ends."""
+    """The table of scores that the console shows at the end of a run."""
     width = max(14, *(len(name) for name in per_class))
     lines = [" ".join([f"{'':{width}}", *(f"{split:>8}" for split in splits)])]
     for name in CONSOLE_METRICS:
@@ -163,43 +162,43 @@ def table(
 
 
 def grid(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """The lines of a Markdown table: the first column left, numbers right."""
+    """Lines of a Markdown table; the first column is aligned left, the others right."""
     lines = [f"| {' | '.join(heads)} |", "| --- |" + " ---: |" * (len(heads) - 1)]
     return lines + [f"| {' | '.join(row)} |" for row in rows]
 
 
 def cell(text: str) -> str:
-    """A name as Markdown shows it, whatever it holds."""
+    """Escape a name for Markdown."""
     marked = " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|")
     return marked.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def facts(entries: Mapping[str, Any]) -> list[str]:
-    """The lines of a Markdown list of names and values."""
-    return [f"- {key}: {cell(fact(entry))}" for key, entry in there(entries).items()]
+    """Lines of a Markdown list of names and values, without empty ones."""
+    return [f"- {key}: {cell(fact(entry))}" for key, entry in present(entries).items()]
 
 
-def there(entries: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries that say something."""
+def present(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries that are not empty."""
     return {key: entry for key, entry in entries.items() if entry not in (None, "", [], {})}
 
 
 def fact(entry: Any) -> str:
-    """Plain data as people read it."""
+    """Plain data as readable text."""
     if isinstance(entry, Mapping):
-        return ", ".join(f"{key} {fact(item)}" for key, item in there(entry).items())
+        return ", ".join(f"{key} {fact(item)}" for key, item in present(entry).items())
     if isinstance(entry, list | tuple):
         return ", ".join(map(fact, entry))
     return str(entry)
 
 
 def number(value: float | None) -> str:
-    """Four digits, or a dash for what does not exist."""
+    """Four digits, or a dash for an undefined number."""
     return "-" if value is None or math.isnan(value) else f"{value:.4f}"
 
 
 def unprefixed(metrics: Mapping[str, float], split: str) -> dict[str, float]:
-    """The metrics of one split by their names alone."""
+    """The metrics of one split, without the split in their names."""
     start = f"{split}/"
     return {name.removeprefix(start): value for name, value in metrics.items() if name.startswith(start)}
 

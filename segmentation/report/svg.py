@@ -1,210 +1,231 @@
-"""Charts as the page's templates draw them: places in a picture of 340 x 318."""
+"""The chart engine of report and leaderboard pages: axes, lines, bars and labelled dots, placed in an SVG drawing.
 
-import colorsys
-from collections.abc import Sequence
+`draw` turns a `Chart` into the values that the macro `chart` in templates/parts.html.j2 writes.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
-
-import numpy as np
-
-from segmentation.report.evaluation import Evaluation
-from segmentation.report.report import number
-from segmentation.types import Colour, hexadecimal
-
-# MERGED FROM report/lines: Colours for the lines of charts, on white paper and on a dark page.
-# MERGED FROM report/charts: The curves of an evaluation as lines in the unit square, for the page and for the figur
-
-MEASURED = "#3478c6"
-"""A line that belongs to no class."""
-
-_DARKEST, _LIGHTEST = 0.14, 0.30
-"""Relative luminance (WCAG 2.2): a contrast of 3 to white, and to the dark page."""
-
-_APART = 40
-"""Two colours that differ by less in each of red, green and blue look alike in a thin line."""
-
-_HUES = 24
-
-
-def line_colours(palette: Sequence[Colour]) -> list[str]:
-    """For each class a colour that can be seen, #rrggbb.
-
-    It is the class's own, made lighter or darker where it must be, or where an earlier class looks like it; where that
-    does not help, one of another hue. With dozens of classes some are alike.
-    """
-    others = [_bright((index * 0.618034 % 1, 0.5, 0.62), _LIGHTEST) for index in range(_HUES)]
-    chosen: list[Colour] = []
-    for colour in palette:
-        hls = colorsys.rgb_to_hls(*(part / 255 for part in colour))
-        own = [_bright(hls, min(max(luminance(colour), _DARKEST), _LIGHTEST))]
-        own += [_bright(hls, _DARKEST), _bright(hls, _LIGHTEST)]
-        fits = (one for one in chain(own, others) if all(_differ(one, other) for other in chosen))
-        chosen.append(next(fits, own[0]))
-    return [hexadecimal(colour) for colour in chosen]
-
-
-def luminance(colour: Colour) -> float:
-    """Relative luminance, 0 (black) to 1 (white), as WCAG 2.2 defines it."""
-    red, green, blue = (
-        share / 12.92 if (share := part / 255) <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4
-        for part in colour
-    )
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
-def _bright(hls: tuple[float, float, float], wanted: float) -> Colour:
-    """The colour of this hue and saturation with the luminance that is wanted, by bisection of its lightness."""
-    hue, _, saturation = hls
-    low, high = 0.0, 1.0
-    for _ in range(10):
-        middle = (low + high) / 2
-        red, green, blue = (round(part * 255) for part in colorsys.hls_to_rgb(hue, middle, saturation))
-        low, high = (middle, high) if luminance((red, green, blue)) < wanted else (low, middle)
-    return red, green, blue
-
-
-def _differ(one: Colour, other: Colour) -> bool:
-    return max(abs(a - b) for a, b in zip(one, other, strict=True)) >= _APART
-
 
 Point = tuple[float, float]
 
-_POINTS = 160
-"""Points of a line on the page; more cannot be seen."""
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis with the values at its ends."""
+
+    label: str
+    low: float = 0.0
+    high: float = 1.0
+    logarithmic: bool = False
+
+    @classmethod
+    def around(cls, label: str, values: Sequence[float], *, logarithmic: bool = False) -> "Axis":
+        """An axis that holds all values, with a margin at both ends."""
+        low, high = min(values), max(values)
+        if logarithmic:
+            margin = max(1.3, (high / low) ** 0.12)
+            return cls(label, low / margin, high * margin, True)
+        margin = 0.14 * (high - low) or 0.05 * abs(high) or 0.05
+        return cls(label, low - margin, high + margin)
+
+    def share(self, value: float) -> float:
+        """Where the value lies: 0 at the low end, 1 at the high end."""
+        if self.logarithmic:
+            return math.log(value / self.low) / math.log(self.high / self.low)
+        return (value - self.low) / (self.high - self.low)
+
+    def ticks(self) -> list[float]:
+        """Round numbers between the ends."""
+        if self.logarithmic and self.high / self.low > 4:
+            powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+            values = [step * 10.0**power for power in powers for step in (1, 2, 5)]
+        else:
+            rough = (self.high - self.low) / 4
+            power = 10.0 ** math.floor(math.log10(rough))
+            width = next(step * power for step in (1, 2, 2.5, 5, 10) if step * power >= rough)
+            values = [
+                width * count for count in range(math.ceil(self.low / width), int(self.high / width) + 1)
+            ]
+        return [value for value in values if self.low <= value <= self.high]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The size of a drawing and the edges of its plot area, in SVG units."""
+
+    width: int
+    height: int
+    left: int
+    right: int
+    top: int
+    bottom: int
+
+
+SQUARE = Frame(340, 318, left=50, right=330, top=10, bottom=270)
+WIDE = Frame(900, 400, left=62, right=882, top=14, bottom=344)
 
 
 @dataclass(frozen=True)
 class Line:
-    """The curve of class `index`, from 0..1 to 0..1."""
+    """A line through points; `index` is the class that it belongs to, -1 for none."""
 
-    index: int
-    label: str
-    colour: str
     points: Sequence[Point]
+    colour: str
+    label: str = ""
+    index: int = -1
+    dashed: bool = False
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A dot at (x, y); `rank` is written beside it, `low` and `high` are the ends of its error bar."""
+
+    x: float
+    y: float
+    title: str = ""
+    radius: float = 3.0
+    rank: int | None = None
+    front: bool = False
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
 class Chart:
-    """Lines over two axes of 0..1; `bars` are (left, right, height) behind them, `caption` says how to read it."""
+    """Bars (left, right, height), lines and dots over two axes. `caption` says how to read the chart."""
 
     key: str
     title: str
     caption: str
-    x: str
-    y: str
-    lines: Sequence[Line]
-    diagonal: bool = False
+    x: Axis
+    y: Axis
+    lines: Sequence[Line] = ()
+    dots: Sequence[Dot] = ()
     bars: Sequence[tuple[float, float, float]] = ()
+    diagonal: bool = False
+    frame: Frame = SQUARE
 
 
-def charts(evaluation: Evaluation) -> list[Chart]:
-    """ROC, precision-recall and reliability; what is not defined for a class, or without a valid pixel, has no line."""
-    return [
-        Chart(
-            "roc",
-            "ROC",
-            "What is found against what is wrongly found, as the threshold falls; the diagonal is chance.",
-            "false positive rate",
-            "recall",
-            _lines(evaluation, "roc", "false_positive_rate", "true_positive_rate"),
-            diagonal=True,
-        ),
-        Chart(
-            "pr",
-            "Precision and recall",
-            "How much of what is found is right; the area is the average precision.",
-            "recall",
-            "precision",
-            _lines(evaluation, "pr", "recall", "precision"),
-        ),
-        _reliability(evaluation),
-    ]
+def draw(chart: Chart) -> dict[str, Any]:
+    """The chart with all places in SVG units, as the template takes it."""
+    frame = chart.frame
 
+    def x_of(value: float) -> float:
+        return round(frame.left + (frame.right - frame.left) * chart.x.share(value), 1)
 
-def _lines(evaluation: Evaluation, kind: str, x: str, y: str) -> list[Line]:
-    lines = []
-    colours = line_colours([evaluation.classes.palette[label] for label in evaluation.scored])
-    for label, colour, curve in zip(evaluation.scored, colours, evaluation.curves[kind], strict=True):
-        if curve[x]:
-            name = evaluation.classes.names[label]
-            area = number(evaluation.report["per_class"][name][f"{kind}_auc"])
-            lines.append(Line(label, f"{name} {area}", colour, _thin(curve[x], curve[y])))
-    return lines
+    def y_of(value: float) -> float:
+        return round(frame.bottom - (frame.bottom - frame.top) * chart.y.share(value), 1)
 
-
-def _thin(x: Sequence[float], y: Sequence[float]) -> list[Point]:
-    points = np.stack([np.asarray(x, float), np.asarray(y, float)], axis=1)
-    length = np.concatenate([[0], np.abs(np.diff(points, axis=0)).sum(1).cumsum()])
-    # Even steps along the line, not along the list: most points of a good model lie in one corner.
-    places = np.searchsorted(length, np.linspace(0, length[-1], _POINTS))
-    kept = np.unique(np.clip(places, 0, len(points) - 1))
-    return [(round(float(left), 4), round(float(up), 4)) for left, up in points[kept]]
-
-
-def _reliability(evaluation: Evaluation) -> Chart:
-    filled = [row for row in evaluation.curves["reliability"] if row["pixels"]]
-    points = [(row["confidence"], row["accuracy"]) for row in filled]
-    total = sum(row["pixels"] for row in filled)
-    binary = evaluation.classes.binary
-    return Chart(
-        "reliability",
-        "Reliability",
-        "Bars: share of the pixels. Line: as measured; on the diagonal, confidence tells the truth.",
-        "probability of foreground" if binary else "confidence",
-        "share of foreground" if binary else "share right",
-        [Line(-1, "measured", MEASURED, points)] if points else [],
-        diagonal=True,
-        bars=[(row["low"], row["high"], row["pixels"] / total) for row in filled],
-    )
-
-
-_LEFT, _TOP, _WIDTH, _HEIGHT = 50, 10, 280, 260
-"""Where the unit square lies in a chart of the page."""
-
-
-def drawn(chart: Chart) -> dict[str, Any]:
-    """A chart with its places in the drawing."""
     return {
         "title": chart.title,
         "caption": chart.caption,
-        "x": chart.x,
-        "y": chart.y,
+        "x": chart.x.label,
+        "y": chart.y.label,
+        "frame": frame,
+        "x_ticks": [{"at": x_of(tick), "text": f"{tick:.6g}"} for tick in chart.x.ticks()],
+        "y_ticks": [{"at": y_of(tick), "text": f"{tick:.6g}"} for tick in chart.y.ticks()],
         "diagonal": chart.diagonal,
         "lines": [
             {
                 "index": line.index,
                 "label": line.label,
                 "colour": line.colour,
-                "points": " ".join(f"{x:g},{y:g}" for x, y in map(_place, line.points)),
+                "dashed": line.dashed,
+                "points": " ".join(f"{x_of(x):g},{y_of(y):g}" for x, y in line.points),
             }
             for line in chart.lines
         ],
-        "dots": [_place(point) for line in chart.lines if chart.bars for point in line.points],
-        "bars": [_bar(*bar) for bar in chart.bars],
+        "bars": [
+            {
+                "x": x_of(left),
+                "y": y_of(height),
+                "width": round(x_of(right) - x_of(left) - 1, 1),
+                "height": round(frame.bottom - y_of(height), 1),
+                "text": f"{left:.2f} to {right:.2f}: {height:.1%} of the pixels",
+            }
+            for left, right, height in chart.bars
+        ],
+        "dots": _draw_dots(chart.dots, x_of, y_of),
     }
 
 
-def _place(point: tuple[float, float]) -> tuple[float, float]:
-    x, y = point
-    return round(_LEFT + _WIDTH * x, 1), round(_TOP + _HEIGHT * (1 - y), 1)
-
-
-def _bar(left: float, right: float, height: float) -> dict[str, Any]:
-    (x, y), (end, _) = _place((left, height)), _place((right, height))
-    text = f"{left:.2f} to {right:.2f}: {height:.1%} of the pixels"
-    return {
-        "x": x,
-        "y": y,
-        "width": round(end - x - 1, 1),
-        "height": round(_TOP + _HEIGHT - y, 1),
-        "text": text,
+def _draw_dots(
+    dots: Sequence[Dot], x_of: Callable[[float], float], y_of: Callable[[float], float]
+) -> list[dict[str, Any]]:
+    places = {
+        dot.rank: (x_of(dot.x) + dot.radius + _GAP, y_of(dot.y)) for dot in dots if dot.rank is not None
     }
+    labels = rank_labels(places)
+    return [
+        {
+            "x": x_of(dot.x),
+            "y": y_of(dot.y),
+            "title": dot.title,
+            "radius": dot.radius,
+            "rank": dot.rank,
+            "front": dot.front,
+            "top": None if dot.high is None else y_of(dot.high),
+            "bottom": None if dot.low is None else y_of(dot.low),
+            "label": None if dot.rank is None else labels.get(dot.rank),
+        }
+        # Large dots first, because they would hide small ones.
+        for dot in sorted(dots, key=lambda dot: -dot.radius)
+    ]
 
 
-TICKS = [
-    {"x": x, "y": y, "text": f"{share:g}"}
-    for share in (0, 0.25, 0.5, 0.75, 1)
-    for x, y in [_place((share, share))]
-]
-"""The rules of a chart."""
+_GAP = 4.0
+"""Distance from a dot to its label."""
+
+_CHARACTER_WIDTH, _LINE_HEIGHT = 8.0, 13.0
+"""Room for the text of a label, generously."""
+
+_MAX_RANGES = 3
+"""A label with more ranges of ranks ends in dots; the table has them all."""
+
+
+@dataclass(frozen=True)
+class Label:
+    """Ranks written at one place: the left end of the text, and the ranks, best first."""
+
+    x: float
+    y: float
+    ranks: tuple[int, ...]
+
+    @property
+    def text(self) -> str:
+        """The ranks as `1-3, 5`: a short label overlaps fewer others."""
+        starts = [rank for rank in self.ranks if rank - 1 not in self.ranks]
+        ends = [rank for rank in self.ranks if rank + 1 not in self.ranks]
+        ranges = [
+            f"{start}" if start == end else f"{start}-{end}" for start, end in zip(starts, ends, strict=True)
+        ]
+        return ", ".join([*ranges[:_MAX_RANGES], *(["..."] if len(ranges) > _MAX_RANGES else [])])
+
+    def overlaps(self, other: "Label") -> bool:
+        """Whether one would be written over the other."""
+        first, second = sorted((self, other), key=lambda label: label.x)
+        close = abs(first.y - second.y) < _LINE_HEIGHT
+        return close and second.x < first.x + _CHARACTER_WIDTH * len(first.text)
+
+    def joined(self, other: "Label") -> "Label":
+        """One label for both, at the place of the better rank."""
+        first, second = sorted((self, other), key=lambda label: label.ranks)
+        return Label(first.x, first.y, tuple(sorted(first.ranks + second.ranks)))
+
+
+def rank_labels(places: Mapping[int, Point]) -> dict[int, Label]:
+    """Labels for the ranks at these places; those that would overlap are joined.
+
+    The keys of the result are the ranks whose dots have a label beside them.
+    """
+    apart: list[Label] = []
+    for rank, (x, y) in places.items():
+        new = Label(x, y, (rank,))
+        # A joined label is longer and may overlap a third one.
+        while overlapping := next((label for label in apart if label.overlaps(new)), None):
+            apart.remove(overlapping)
+            new = overlapping.joined(new)
+        apart.append(new)
+    return {label.ranks[0]: label for label in apart}

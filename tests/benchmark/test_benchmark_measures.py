@@ -11,16 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from segmentation.benchmark.measure import (
-    Timing,
     Workload,
     count_flops,
     count_parameters,
     held_bytes,
     measure,
     peak_memory,
-    read_scores,
-    score_of,
 )
+from segmentation.benchmark.results import read_scores, score_of
 from segmentation.config import Budget
 from segmentation.errors import UserError
 from segmentation.losses import create_loss
@@ -63,39 +61,47 @@ class Clock:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "budget", "expected"),
+    ("seconds", "budget", "steps", "median", "iqr"),
     [
-        # Two steps to warm up, then until three seconds are over.
-        ([9, 9, 1], (2, 3.0, 100), Timing(3, 1.0, 0.0)),
-        # However slow, three steps; however fast, no more than allowed.
-        ([50, 10, 30], (0, 1.0, 100), Timing(3, 30.0, 20.0)),
-        ([0.001], (0, 3.0, 7), Timing(7, 0.001, 0.0)),
-        ([5], (1, 3.0, 1), Timing(1, 5.0, 0.0)),
-        # The median does not see a hiccup.
-        ([1, 1, 1, 60, 1, 1, 1], (0, 66.0, 100), Timing(7, 1.0, 0.0)),
+        # Two warm-up steps, then steps until three seconds are over.
+        ([9, 9, 1], (2, 3.0, 100), 3, 1.0, 0.0),
+        # At least three steps, however slow; at most as many as allowed, however fast.
+        ([50, 10, 30], (0, 1.0, 100), 3, 30.0, 20.0),
+        ([0.001], (0, 3.0, 7), 7, 0.001, 0.0),
+        ([5], (1, 3.0, 1), 1, 5.0, 0.0),
+        # The median ignores an outlier.
+        ([1, 1, 1, 60, 1, 1, 1], (0, 66.0, 100), 7, 1.0, 0.0),
     ],
 )
 def test_the_median_of_steps_within_a_budget(
-    seconds: list[float], budget: tuple[int, float, int], expected: Timing
+    seconds: list[float], budget: tuple[int, float, int], steps: int, median: float, iqr: float
 ) -> None:
-    warmup, time, steps = budget
+    warmup, time, most = budget
     clock = Clock(*seconds)
-    timing = measure(clock.step, Budget(warmup=warmup, seconds=time, steps=steps), clock=clock)
-    assert timing.steps == expected.steps == clock.steps - warmup
-    assert (timing.median, timing.spread) == pytest.approx((expected.median, expected.spread), abs=1e-9)
+    measurement = measure(clock.step, Budget(warmup=warmup, seconds=time, steps=most), clock=clock)
+    assert len(measurement.times) == steps == clock.steps - warmup
+    assert (measurement.median, measurement.iqr) == pytest.approx((median, iqr), abs=1e-9)
 
 
-def test_a_step_lasts_until_the_device_is_done() -> None:
-    clock = Clock(1)
-    waited = []
+def test_a_step_lasts_until_the_device_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, pending, waits = 0.0, 0.0, 0
 
-    def synchronise() -> None:
-        waited.append(clock.now)
-        clock.now += 2
+    def synchronize() -> None:
+        nonlocal now, pending, waits
+        now, pending, waits = now + pending, 0.0, waits + 1
 
-    timing = measure(clock.step, Budget(warmup=1, seconds=5, steps=9), synchronise=synchronise, clock=clock)
-    assert timing.median == 3
-    assert len(waited) == timing.steps + 1  # once before the clock runs
+    def step() -> None:
+        nonlocal now, pending
+        now, pending = now + 1, 2.0  # Python goes on after one second, the device works for two more
+
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "synchronize", synchronize)
+    monkeypatch.setattr("timeit.default_timer", lambda: now)
+    measurement = measure(step, Budget(warmup=1, seconds=9, steps=9))
+    assert measurement.times == [3.0] * 3
+    assert (
+        waits == 1 + 3 * 3 - 2
+    )  # at the start, around each step, and for the budget from the fourth step on
 
 
 def test_peak_memory_is_what_lives_at_once() -> None:

@@ -101,3 +101,10 @@ def test_columns_sort_and_the_page_fits_a_phone(scheme: str, page: Path, tmp_pat
     assert seen["wide"] <= seen["view"]
     red, green, blue = map(int, re.findall(r"\d+", seen["paper"])[:3])
     assert (red + green + blue > 600) == (scheme == "light")
+
+
+def test_equal_points_share_a_label(tmp_path: Path) -> None:
+    for name, score in (("a", 0.7), ("b", 0.7), ("c", 0.2), ("d", 0.7)):
+        write_run(tmp_path / name, backbone=name, miou=score)
+    page = render(boards(read_runs([tmp_path]), "val/miou"), [], "", "equal")
+    assert page.count(">1-3</text>") == 1 and page.count(">4</text>") == 1

@@ -10,7 +10,7 @@ from made_runs import made, write_run
 from scripts import run_script
 
 from segmentation.leaderboard.boards import Board, boards
-from segmentation.leaderboard.page import picture
+from segmentation.leaderboard.page import score_chart
 from segmentation.leaderboard.runs import read_runs
 
 
@@ -71,8 +71,10 @@ def test_a_seed_without_a_number_improves_nothing(tmp_path: Path) -> None:
         write_run(tmp_path / f"lost{seed}", backbone="lost", seed=seed, miou=None)
     board = ranked(tmp_path)
     assert [row.label for row in board.rows] == ["steady", "lucky", "lost"]
-    chart = picture(board)
-    assert chart is not None and chart["ranks"] == [1] and len(chart["dots"]) == 2
+    found = score_chart(board)
+    assert found is not None
+    chart, front = found
+    assert front == [1] and len(chart.dots) == 2
     made(f"runs={tmp_path}", "latency=0")
     text = (tmp_path / "leaderboard.md").read_text()
     assert "| 2 | lucky | 0.9000 ± 0.0000 (2 of 3) | 0.8000 ± 0.0000 (2 of 3) | 3 | 2.0 |" in text

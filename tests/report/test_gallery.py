@@ -10,8 +10,9 @@ from made_evaluation import make_evaluation
 from PIL import Image
 
 from segmentation.report import gallery as rooms
+from segmentation.report.colours import BINARY_ERRORS, MULTICLASS_ERRORS
 from segmentation.report.evaluation import ImageScores, worst_first
-from segmentation.report.gallery import BINARY_COLOURS, CLASS_COLOURS, chosen, gallery
+from segmentation.report.gallery import chosen, gallery
 from segmentation.types import IGNORE_COLOUR, Classes
 
 BINARY = Classes(("background", "crack"), binary=True)
@@ -57,13 +58,13 @@ def test_the_error_picture_marks_what_is_wrong(classes: Classes, tmp_path: Path)
         _, truth, prediction = look(card.scores.index)
         errors = np.asarray(opened(card.errors).convert("RGBA"))
         drawn = {tuple(colour) for colour in errors[errors[..., 3] > 0][:, :3].tolist()}
-        assert drawn <= {*(BINARY_COLOURS if classes.binary else CLASS_COLOURS).values(), IGNORE_COLOUR}
+        assert drawn <= {*(BINARY_ERRORS if classes.binary else MULTICLASS_ERRORS).values(), IGNORE_COLOUR}
         valid = truth != 255
         wrong = (truth != prediction) & valid
         if classes.binary:
-            missed = (errors[..., :3] == BINARY_COLOURS["miss"]).all(-1) & (errors[..., 3] > 0)
+            missed = (errors[..., :3] == BINARY_ERRORS["miss"]).all(-1) & (errors[..., 3] > 0)
             assert (missed == ((truth == 1) & (prediction == 0))).all()
-            false = (errors[..., :3] == BINARY_COLOURS["false alarm"]).all(-1) & (errors[..., 3] > 0)
+            false = (errors[..., :3] == BINARY_ERRORS["false alarm"]).all(-1) & (errors[..., 3] > 0)
             assert (false == (wrong & (prediction == 1))).all()
         else:
             assert (((errors[..., 3] > 0) & valid) == wrong).all()

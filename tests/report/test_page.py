@@ -88,7 +88,7 @@ def test_a_browser_shows_it_without_a_word_in_its_console(classes: Classes, tmp_
     assert title[1].startswith("run/best: ")
     assert f"{len(NAMES)} shown" in document  # its script ran
     assert document.count('class="card"') == len(NAMES)
-    for label in ("Classes", "Curves", "Confusion", "Images", "How these numbers were taken"):
+    for label in ("Classes", "Curves", "Confusion", "Images", "How these numbers were measured"):
         assert f">{label}</h2>" in document
     worst = re.findall(r'data-place="(\d+)"', document)
     assert worst == [str(place) for place in range(1, len(NAMES) + 1)]

@@ -2,7 +2,8 @@
 (() => {
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 
-  // Numbers by size, highest first; words by their letters; another click turns it round. What is missing stays last.
+  // A click on a heading sorts numbers from highest to lowest and text by alphabet; a second click reverses the order.
+  // Missing values stay last.
   for (const table of all("table.sortable")) {
     const heads = all("thead th", table);
     for (const button of all("thead button", table)) {
@@ -26,7 +27,7 @@
     }
   }
 
-  // A row and its dot are shown together.
+  // Pointing at a row or its dot highlights both.
   for (const board of all(".board")) {
     for (const thing of all("[data-rank]", board)) {
       const both = all(`[data-rank="${thing.dataset.rank}"]`, board);

@@ -4,10 +4,10 @@
   const byId = (id) => document.getElementById(id);
 
   const number = (text) => (text === "" || text === "nan" ? NaN : Number(text));
-  // What has no number stands last, whichever way the others go.
+  // Rows and images without a number come last in either order.
   const compare = (one, other, sign) => Number.isNaN(one) - Number.isNaN(other) || sign * (one - other) || 0;
 
-  // Tables: a click on a number's heading sorts by it, highest first; another turns it round.
+  // A click on a number's heading sorts by it, highest first; a second click reverses the order.
   for (const table of all("table.sortable")) {
     const heads = all("thead th", table);
     for (const button of all("thead button", table)) {

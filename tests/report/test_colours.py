@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from made_evaluation import make_evaluation
 
-from segmentation.report.svg import MEASURED, charts, line_colours, luminance
+from segmentation.report.colours import DARK, LIGHT, MEASURED, line_colours, luminance
+from segmentation.report.figures import charts
 from segmentation.types import Classes, Colour, voc_palette
 
 DISTINCT = ((40, 44, 52), (231, 80, 71), (250, 190, 60), (70, 160, 240))
 EXTREME = ((0, 0, 0), (255, 255, 255), (255, 255, 0), (0, 255, 255), (0, 255, 0), (0, 0, 255), (0, 0, 64))
 ALIKE = ((254, 0, 0), (255, 0, 0), (64, 0, 0), (100, 100, 100), (101, 100, 100), (10, 10, 10))
 PALETTES = [DISTINCT, EXTREME, ALIKE, ((9, 9, 9),) * 6, voc_palette(2), voc_palette(21)]
-PAGES: tuple[Colour, ...] = ((255, 255, 255), (24, 28, 36))  # the cards of report.css
 
 
 def rgb(colour: str) -> Colour:
@@ -36,11 +36,11 @@ def test_contrast_is_that_of_wcag() -> None:
     assert contrast((118, 118, 118), (255, 255, 255)) == pytest.approx(4.54, abs=0.01)
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [LIGHT, DARK])
 @pytest.mark.parametrize("palette", PALETTES)
-def test_each_line_can_be_seen(palette: tuple[Colour, ...], page: Colour) -> None:
+def test_each_line_can_be_seen(palette: tuple[Colour, ...], page: dict[str, str]) -> None:
     for colour in (*line_colours(palette), MEASURED):
-        assert contrast(rgb(colour), page) > 2.9
+        assert contrast(rgb(colour), rgb(page["card"])) > 2.9
 
 
 @pytest.mark.parametrize("palette", PALETTES)

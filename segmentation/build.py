@@ -141,7 +141,9 @@ def build_trainer(settings: TrainingSettings, folder: Path, classes: Classes, hi
     if options.get("profiler") == "pytorch":
         # Lightning's default would write beside the checkpoints and trace every epoch.
         schedule = torch.profiler.schedule(wait=2, warmup=2, active=3, repeat=1)
-        options["profiler"] = PyTorchProfiler(folder / "profile", "operators", schedule=schedule)
+        options["profiler"] = PyTorchProfiler(
+            folder / "profile", "operators", schedule=schedule, acc_events=True
+        )
     try:
         trainer = Trainer(
             **options,

@@ -73,7 +73,7 @@ def _scatter(
     if len(heads) > 1:
         legend = axes.legend(title="head")
         for handle in legend.legend_handles:
-            handle.set_sizes([80])  # large bubbles would overlap
+            handle.set_sizes([80])  # type: ignore[union-attr]  # large bubbles would overlap
 
 
 def _finish(axes: "Axes") -> None:

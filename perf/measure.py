@@ -1,4 +1,4 @@
-"""What the measurements share: contenders in turn, ratios, and a table that says where it was taken."""
+"""Shared by all performance measurements: alternating runs, ratios, and a table with device, versions and command."""
 
 import os
 import shlex
@@ -19,18 +19,18 @@ Rates = dict[str, list[float]]
 
 
 def options(about: str, *, rounds: int = 5) -> ArgumentParser:
-    """A parser with what every measurement can be told; `about` is a script's own docstring."""
+    """A parser with the options of all measurements; `about` is the docstring of the script."""
     parser = ArgumentParser(description=about.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=rounds, help="turns that each contender takes")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of torch, for all contenders")
+    parser.add_argument("--rounds", type=int, default=rounds, help="number of rounds; each contender runs once per round")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="number of torch threads, for all contenders")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     return parser
 
 
 def begin(parser: ArgumentParser) -> Namespace:
-    """The options typed, `device` decided; torch is told its threads and to draw the same numbers each time."""
+    """Parse the options, choose the device, and set the threads and the seed of torch."""
     chosen = parser.parse_args()
-    # Read by torch when it is imported, and by the processes that a measurement starts.
+    # Torch reads this on import, and so do the processes that a measurement starts.
     os.environ["OMP_NUM_THREADS"] = str(chosen.threads)
     import torch
 
@@ -45,9 +45,9 @@ def begin(parser: ArgumentParser) -> Namespace:
 
 
 def alternate(contenders: Mapping[str, Callable[[], float]], rounds: int) -> Rates:
-    """What each contender answers, once a round, one after the other: A B C, A B C, and so on.
+    """Run the contenders in turns (A B C, A B C, ...) and return the rates of each.
 
-    A machine that slows down for a while then slows all of them; what is compared is always of one round.
+    If the machine slows down for a while, it slows all of them; rates are compared only within a round.
     """
     rates: Rates = {name: [] for name in contenders}
     for number in range(1, rounds + 1):
@@ -58,17 +58,17 @@ def alternate(contenders: Mapping[str, Callable[[], float]], rounds: int) -> Rat
 
 
 def ratio(rates: Rates, name: str, base: str) -> float:
-    """The median over the rounds of one contender's rate over another's in the same round."""
+    """The median over the rounds of the rate of `name` divided by that of `base` in the same round."""
     return statistics.median(own / other for own, other in zip(rates[name], rates[base], strict=True))
 
 
 def spread(values: Sequence[float]) -> float:
-    """From the least to the greatest, as a share of the median: how far a single run may be off."""
+    """The range of the values divided by their median."""
     return (max(values) - min(values)) / statistics.median(values)
 
 
 def comparison(rates: Rates, bases: Sequence[str], unit: str, device: str) -> str:
-    """A Markdown table: the ratios to each of `bases` on this kind of device, then the medians."""
+    """A Markdown table of the ratios to each of `bases` on this kind of device, with medians and spread."""
     kinds = {"CPU": device == "cpu", "GPU": device == "cuda"}
     heads = [f"x {base}, {kind}" for base in bases for kind in kinds]
     rows = []
@@ -81,19 +81,19 @@ def comparison(rates: Rates, bases: Sequence[str], unit: str, device: str) -> st
 
 
 def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, numbers to the right."""
+    """A Markdown table with numbers aligned right."""
     lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def show(table: str, *notes: str) -> None:
-    """Prints the table, what is to be known about it, and all that is needed to take it again."""
+    """Print the table, notes, and all that is needed to repeat the measurement."""
     from segmentation.environment import choose_device, device_name
 
     device = device_name(choose_device("auto"))
     versions = ", ".join(f"{package} {version(package)}" for package in _PACKAGES)
     load = f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores" if hasattr(os, "getloadavg") else ""
-    when = f"Taken on {datetime.now().astimezone():%Y-%m-%d %H:%M %z} on {device}, {load}; {versions}."
+    when = f"Measured on {datetime.now().astimezone():%Y-%m-%d %H:%M %z} on {device}, {load}; {versions}."
     command = shlex.join(["python", f"perf/{Path(sys.argv[0]).name}", *sys.argv[1:]])
     print(f"\n{table}\n")
     print("  \n".join([*notes, when, f"Command: `{command}`"]), flush=True)

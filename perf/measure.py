@@ -1,4 +1,4 @@
-"""Shared by all performance measurements: alternating runs, ratios, and a table with device, versions and command."""
+"""Shared by all performance measurements: alternating runs, ratios, and a table with device and versions."""
 
 import os
 import shlex
@@ -21,8 +21,12 @@ Rates = dict[str, list[float]]
 def options(about: str, *, rounds: int = 5) -> ArgumentParser:
     """A parser with the options of all measurements; `about` is the docstring of the script."""
     parser = ArgumentParser(description=about.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=rounds, help="number of rounds; each contender runs once per round")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="number of torch threads, for all contenders")
+    parser.add_argument(
+        "--rounds", type=int, default=rounds, help="number of rounds; each contender runs once per round"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=os.cpu_count(), help="number of torch threads, for all contenders"
+    )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     return parser
 

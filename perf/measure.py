@@ -95,7 +95,7 @@ def print_table(table: str, *notes: str) -> None:
     device = device_name(choose_device("auto"))
     versions = ", ".join(f"{package} {version(package)}" for package in _PACKAGES)
     load = f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores" if hasattr(os, "getloadavg") else ""
-    when = f"Taken on {datetime.now().astimezone():%Y-%m-%d %H:%M %z} on {device}, {load}; {versions}."
+    when = f"Measured on {datetime.now().astimezone():%Y-%m-%d %H:%M %z} on {device}, {load}; {versions}."
     command = shlex.join(["python", f"perf/{Path(sys.argv[0]).name}", *sys.argv[1:]])
     print(f"\n{table}\n")
     print("  \n".join([*notes, when, f"Command: `{command}`"]), flush=True)

@@ -1,4 +1,4 @@
-"""A page in a real headless browser: what it became, and what its console said."""
+"""Open a page in a headless browser, and read its document and console."""
 
 import re
 import shutil
@@ -19,7 +19,7 @@ _FLAGS = (
 
 
 def browse(page: Path, folder: Path, *flags: str) -> tuple[str, list[str]]:
-    """The page's document after its script ran, and the lines of its console."""
+    """The document after its script has run, and the lines of the console."""
     assert CHROMIUM is not None
     done = subprocess.run(
         [CHROMIUM, *_FLAGS, f"--user-data-dir={folder / 'profile'}", *flags, "--dump-dom", page.as_uri()],

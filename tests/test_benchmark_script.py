@@ -1,4 +1,4 @@
-"""benchmark.py as a user runs it, over a sweep of which one job fails; and what it refuses."""
+"""benchmark.py: a sweep in which one job fails, results, and errors."""
 
 import json
 from pathlib import Path
@@ -41,7 +41,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Done]:
     return folder / "out", done
 
 
-def test_the_sweep_leaves_a_table_a_picture_and_the_reason_of_the_failed_job(
+def test_a_sweep_writes_table_and_figure_and_names_the_failed_job(
     sweep: tuple[Path, Done],
 ) -> None:
     folder, done = sweep
@@ -59,7 +59,7 @@ def test_the_sweep_leaves_a_table_a_picture_and_the_reason_of_the_failed_job(
     assert (folder / "table.csv").is_file() and (folder / "speed.png").is_file()
 
 
-def test_the_result_says_what_was_measured_where_and_how(
+def test_the_result_holds_measurements_and_conditions(
     sweep: tuple[Path, Done],
 ) -> None:
     (path,) = sweep[0].glob("*/result.json")
@@ -105,7 +105,7 @@ def test_a_binary_model_of_four_channels_and_one_batch_size(tmp_path: Path) -> N
         ({"measure": {"warmup": 1, "seconds": 0, "steps": 3}}, "measure.seconds=0"),
     ],
 )
-def test_wrong_options_are_told(change: dict[str, Any], words: str) -> None:
+def test_wrong_options_raise_errors(change: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         read_benchmark_settings({**composed(), **change})
 
@@ -118,7 +118,7 @@ def test_wrong_options_are_told(change: dict[str, Any], words: str) -> None:
         ("data.size=[8,8]", "one cell"),
     ],
 )
-def test_what_cannot_be_measured_is_told(override: str, words: str, tmp_path: Path) -> None:
+def test_models_that_cannot_be_measured_raise_errors(override: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=words):
         benchmark(composed("backbone=mobilenetv3_small", *QUICK, override), tmp_path)
     assert not list(tmp_path.iterdir())

@@ -72,7 +72,7 @@ def test_a_measurement_prints_its_table(
     for contender in contenders:
         assert "not run" in rows[contender]  # the GPU's column
         assert float(rows[contender][-2]) > 0
-    assert re.search(r"Taken on \d{4}-\d\d-\d\d .* torch \d", said)
+    assert re.search(r"Measured on \d{4}-\d\d-\d\d .* torch \d", said)
     assert f"Command: `python perf/{script} {arguments[0]}" in said
 
 

@@ -12,11 +12,10 @@ from datetime import datetime
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.benchmark import Measurement, TaskSpec, timer
 from torch.utils.flop_counter import FlopCounterMode
 
 from segmentation import build
@@ -29,6 +28,9 @@ from segmentation.losses import create_loss
 from segmentation.models import Segmenter
 from segmentation.optim import create_optimizer
 
+if TYPE_CHECKING:
+    from torch.utils.benchmark import Measurement
+
 log = logging.getLogger(__name__)
 
 _MIN_STEPS = 3
@@ -37,13 +39,16 @@ _MIN_STEPS = 3
 Step = Callable[[], None]
 
 
-def measure(step: Step, budget: Budget, *, clock: Callable[[], float] = timer) -> Measurement:
+def measure(step: Step, budget: Budget, *, clock: Callable[[], float] | None = None) -> "Measurement":
     """Time single steps until the budget is spent: at least three, unless the budget allows fewer.
 
     The default clock waits for the GPU. The result has the median and the interquartile range in seconds. This is not
     `Timer.blocked_autorange` because that has no maximum number of steps, may take a single one where they are slow,
     and adds warm-up steps of its own.
     """
+    with library_warnings_hidden():  # on a machine with a CUDA toolkit but no GPU the import logs a warning
+        from torch.utils.benchmark import Measurement, TaskSpec, timer
+    clock = clock or timer
     for _ in range(budget.warmup):
         step()
     seconds: list[float] = []

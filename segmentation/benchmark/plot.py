@@ -56,6 +56,8 @@ def speed_figure(rows: Sequence[Row]) -> "Figure":
 def _scatter(
     axes: "Axes", shown: Sequence[Row], points: Sequence[tuple[float, float]], rows: Sequence[Row]
 ) -> None:
+    from matplotlib.collections import PathCollection
+
     heads = list(dict.fromkeys(row.settings["head"] for row in rows))
     for index, head in enumerate(heads):
         of_head = [
@@ -73,7 +75,8 @@ def _scatter(
     if len(heads) > 1:
         legend = axes.legend(title="head")
         for handle in legend.legend_handles:
-            handle.set_sizes([80])  # type: ignore[union-attr]  # large bubbles would overlap
+            if isinstance(handle, PathCollection):
+                handle.set_sizes([80])  # large bubbles would overlap
 
 
 def _finish(axes: "Axes") -> None:

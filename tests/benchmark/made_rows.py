@@ -1,4 +1,4 @@
-"""Results that no machine took, for tables and pictures."""
+"""Makers of benchmark results, without any measurement."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def write_result(folder: Path, backbone: str, **changes: Any) -> None:
-    """A `result.json` as a job leaves it; `changes` replace its parts."""
+    """Write a `result.json` as a job does; `changes` replace its entries."""
     measurements = [
         {
             "mode": mode,
@@ -38,7 +38,7 @@ def write_result(folder: Path, backbone: str, **changes: Any) -> None:
         "measurements": measurements,
         "score": None,
         "environment": {
-            "device": "an abacus",
+            "device": "a test device",
             "torch": "2.15.0",
             "torchvision": "0.29.2",
             "date": "2026-11-21T10:00:00+00:00",
@@ -50,5 +50,5 @@ def write_result(folder: Path, backbone: str, **changes: Any) -> None:
 
 
 def score(mean: float) -> dict[str, Any]:
-    """What runs say of a model."""
+    """The score of a model as `score_of` returns it."""
     return {"metric": "test/miou", "mean": mean, "runs": 2, "data": "camvid"}

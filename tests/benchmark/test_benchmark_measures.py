@@ -1,4 +1,4 @@
-"""Each number against one that was counted by hand."""
+"""Benchmark measurements against numbers counted by hand."""
 
 import json
 from collections.abc import Callable
@@ -45,7 +45,7 @@ def test_operations_and_parameters_of_a_small_net() -> None:
 
 
 class Clock:
-    """A time that passes only in steps."""
+    """A clock that advances only in steps."""
 
     def __init__(self, *seconds: float) -> None:
         self.now = 0.0
@@ -104,7 +104,7 @@ def test_a_step_lasts_until_the_device_is_done(monkeypatch: pytest.MonkeyPatch) 
     )  # at the start, around each step, and for the budget from the fourth step on
 
 
-def test_peak_memory_is_what_lives_at_once() -> None:
+def test_peak_memory_counts_tensors_that_exist_at_once() -> None:
     weights = torch.zeros(250_000)
     views = [weights, weights[:10], weights.reshape(500, 500)]
     assert held_bytes(views) == 1_000_000
@@ -123,7 +123,7 @@ def test_peak_memory_is_what_lives_at_once() -> None:
     assert peak_memory(step, [*views, *state], CPU) == pytest.approx(1e6 + 2e6 + 12e6, abs=2000)
 
 
-def test_peak_memory_of_a_gpu_leaves_out_what_others_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_peak_memory_on_a_gpu_excludes_other_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
     held = torch.zeros(1000)  # 4,000 bytes, and 6,000 of an earlier model
     device = {"now": 10_000, "peak": 10_000, "steps": 0}
 
@@ -166,7 +166,7 @@ def workload(precision: str, *, aux: bool = False) -> Workload:
 
 
 @pytest.mark.parametrize(("precision", "aux"), [("32-true", True), ("bf16-mixed", False)])
-def test_training_trains_and_inference_does_not(precision: str, aux: bool) -> None:
+def test_training_changes_weights_and_inference_does_not(precision: str, aux: bool) -> None:
     work = workload(precision, aux=aux)
     before = [value.detach().clone() for value in work.model.parameters()]
 
@@ -198,7 +198,7 @@ def report(folder: Path, backbone: str, miou: float | None, data: str = "camvid"
     (folder / "report.json").write_text(json.dumps(content))
 
 
-def test_scores_are_those_of_the_same_model(tmp_path: Path) -> None:
+def test_scores_come_from_runs_of_the_same_model(tmp_path: Path) -> None:
     report(tmp_path / "sweep" / "a", "resnet18", 0.25)
     report(tmp_path / "sweep" / "b", "resnet18", 0.75)
     report(tmp_path / "sweep" / "c", "resnet18", 0.9, stride=8)
@@ -215,7 +215,7 @@ def test_scores_are_those_of_the_same_model(tmp_path: Path) -> None:
     assert score_of({**model, "backbone": {"name": "resnet50"}, "output_stride": 16}, reports) is None
 
 
-def test_scores_that_cannot_be_had_are_told(tmp_path: Path) -> None:
+def test_missing_or_damaged_reports_raise_errors(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no finished run"):
         read_scores([str(tmp_path)])
     report(tmp_path / "a", "resnet18", 0.5)
@@ -230,7 +230,7 @@ def test_scores_that_cannot_be_had_are_told(tmp_path: Path) -> None:
             read_scores([str(tmp_path)])
 
 
-def test_an_evaluations_report_is_no_run(tmp_path: Path) -> None:
+def test_the_report_of_an_evaluation_does_not_count_as_a_run(tmp_path: Path) -> None:
     report(tmp_path / "a", "resnet18", 0.5)
     report(tmp_path / "a" / "evaluation", "resnet18", 0.1)
     (tmp_path / "a" / "evaluation" / "checkpoints").rmdir()

@@ -1,4 +1,4 @@
-"""Results on disk become one table and one picture that can be read."""
+"""The table and the figure of benchmark results."""
 
 import csv
 import itertools
@@ -31,7 +31,7 @@ def test_the_table_shows_what_was_measured(tmp_path: Path) -> None:
     for words in (
         "head fcn",
         "size 64x96",
-        "an abacus",
+        "a test device",
         "2026-11-21",
         "torch 2.15.0",
         "at most 5% of the median",
@@ -42,7 +42,7 @@ def test_the_table_shows_what_was_measured(tmp_path: Path) -> None:
         assert picture.size[0] > 800
 
 
-def test_what_differs_becomes_a_column_and_failures_are_told(tmp_path: Path) -> None:
+def test_differing_settings_are_columns_and_failures_are_listed(tmp_path: Path) -> None:
     write_result(tmp_path / "0", "small", score=score(0.5))
     write_result(tmp_path / "1", "small", output_stride=8, flops=5_000_000_000)
     (tmp_path / "2").mkdir()
@@ -67,7 +67,7 @@ def test_without_results_nothing_is_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("scored", [True, False])
-def test_forty_names_can_be_read(tmp_path: Path, scored: bool) -> None:
+def test_forty_names_do_not_overlap(tmp_path: Path, scored: bool) -> None:
     numbers = random.Random(3)
     names = [f"backbone_{index}_{'x' * numbers.randrange(9)}" for index in range(40)]
     for name in names:
@@ -90,7 +90,7 @@ def test_forty_names_can_be_read(tmp_path: Path, scored: bool) -> None:
         assert sum(one.overlap(other) > 0 for one, other in itertools.combinations(boxes, 2)) == 0
 
 
-def test_a_label_stands_beside_its_point_and_gives_way() -> None:
+def test_a_label_stands_beside_its_point_and_clear_of_others() -> None:
     frame = Box(0, 0, 400, 400)
     alone = place([(200, 200)], [5], [(40, 10)], frame)[0]
     assert alone.left >= 205 and alone.left < 215  # nothing in the way: at the right

@@ -1,4 +1,4 @@
-"""Latencies that benchmark.py measured: of the same model, under one set of conditions."""
+"""Latencies from results of benchmark.py."""
 
 import json
 from copy import deepcopy
@@ -27,7 +27,7 @@ RESULT = {
 
 
 def write(folder: Path, *changes: tuple[str, Any]) -> None:
-    """A result in which `section.key` has another value."""
+    """Write a result with changed values of `section.key`."""
     content: dict[str, Any] = deepcopy(RESULT)
     for place, value in changes:
         *sections, key = place.split(".")
@@ -81,7 +81,7 @@ def test_another_model_has_another_latency(change: tuple[str, Any], fits: bool, 
         ("channels_last", False),
     ],
 )
-def test_other_conditions_do_not_compare(change: tuple[str, Any], tmp_path: Path) -> None:
+def test_results_under_different_conditions_are_refused(change: tuple[str, Any], tmp_path: Path) -> None:
     write(tmp_path / "0")
     write(tmp_path / "1", ("model.backbone.name", "resnet50"), change)
     with pytest.raises(UserError, match="do not compare"):

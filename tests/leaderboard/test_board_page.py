@@ -1,4 +1,4 @@
-"""leaderboard.html: one inert file, in the source and in a real browser."""
+"""leaderboard.html: its source, and the page in a real browser."""
 
 import html
 import json
@@ -40,7 +40,7 @@ def page(tmp_path: Path) -> Path:
     return tmp_path / "leaderboard.html"
 
 
-def test_one_file_that_asks_for_nothing_and_runs_nothing_else(page: Path) -> None:
+def test_the_page_is_one_file_without_requests_or_foreign_scripts(page: Path) -> None:
     text = page.read_text()
     assert HOSTILE not in text
     assert len(re.findall("<script", text)) == 1
@@ -70,7 +70,7 @@ document.title = JSON.stringify(seen);
 
 
 @needs_browser
-def test_a_browser_shows_it_without_a_word_in_its_console(page: Path, tmp_path: Path) -> None:
+def test_a_browser_shows_the_page_without_console_messages(page: Path, tmp_path: Path) -> None:
     document, console = browse(page, tmp_path)
     assert console == []
     title = re.search(r"<title>(.*?)</title>", document, re.DOTALL)
@@ -80,7 +80,7 @@ def test_a_browser_shows_it_without_a_word_in_its_console(page: Path, tmp_path: 
 @needs_browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_columns_sort_and_the_page_fits_a_phone(scheme: str, page: Path, tmp_path: Path) -> None:
-    # The page's own policy would refuse the probe.
+    # The page's content policy would block the probe.
     page.write_text(re.sub(r"<meta http-equiv.*?>", "", page.read_text()) + f"<script>{_PROBE}</script>")
     number = {"dark": 0, "light": 1}[scheme]
     document, _ = browse(

@@ -1,4 +1,4 @@
-"""Which runs share a row, which a table, and who is ahead."""
+"""Boards: which runs share a row or a table, and how rows are ranked."""
 
 import csv
 import json
@@ -47,7 +47,7 @@ def test_seeds_share_a_row_with_mean_and_spread(sweep: Path) -> None:
     assert test is not None and test.mean == pytest.approx(0.5)
 
 
-def test_what_is_written(sweep: Path) -> None:
+def test_the_files_of_a_leaderboard(sweep: Path) -> None:
     assert made(f"runs={sweep}", "latency=0") == pytest.approx(0.65)
     text = (sweep / "leaderboard.md").read_text()
     lines = text.splitlines()
@@ -77,7 +77,7 @@ def test_what_is_written(sweep: Path) -> None:
         {"data": {"noise": 3}},
     ],
 )
-def test_what_was_judged_otherwise_is_ranked_apart(other: dict[str, Any], tmp_path: Path) -> None:
+def test_runs_evaluated_differently_get_separate_boards(other: dict[str, Any], tmp_path: Path) -> None:
     for seed in (1, 2):
         write_run(tmp_path / f"a{seed}", seed=seed)
     write_run(tmp_path / "b", miou=0.9, **other)
@@ -97,13 +97,13 @@ def test_what_was_judged_otherwise_is_ranked_apart(other: dict[str, Any], tmp_pa
         {"data": {"train": 5, "images": {"train": 5}}},
     ],
 )
-def test_what_is_the_models_own_compares(other: dict[str, Any], tmp_path: Path) -> None:
+def test_runs_may_differ_in_what_belongs_to_the_model(other: dict[str, Any], tmp_path: Path) -> None:
     write_run(tmp_path / "a")
     write_run(tmp_path / "b", **other)
     assert len(boards(read_runs([tmp_path]), "val/miou")) == 1
 
 
-def test_only_what_differs_is_a_column(tmp_path: Path) -> None:
+def test_only_differing_options_are_columns(tmp_path: Path) -> None:
     dice, focal = {"name": "dice", "smooth": 1.0}, {"name": "focal", "gamma": 2.0}
     write_run(tmp_path / "a", loss=dice, seed=1)
     write_run(tmp_path / "b", loss=focal, seed=2)
@@ -112,7 +112,7 @@ def test_only_what_differs_is_a_column(tmp_path: Path) -> None:
     assert differing_options(read_runs([tmp_path])) == ["backbone.name", "loss.gamma", "loss.name", "weights"]
 
 
-def test_a_choice_stands_for_what_it_brings_along(tmp_path: Path) -> None:
+def test_options_that_follow_from_a_choice_are_no_columns(tmp_path: Path) -> None:
     for choice, flip, scale in (("light", 0.0, [0.8, 1.25]), ("strong", 0.5, [0.5, 2.0])):
         folder = write_run(tmp_path / choice, augmentation={"flip": flip, "scale": scale})
         choices = {"augmentation": choice, "sweep": None, "hydra/launcher": "basic"}
@@ -124,14 +124,14 @@ def test_a_choice_stands_for_what_it_brings_along(tmp_path: Path) -> None:
     assert {row.settings["augmentation"] for row in board.rows} == {"light", "strong"}
 
 
-def test_values_that_look_alike_are_two_choices(tmp_path: Path) -> None:
+def test_values_are_told_apart_beyond_the_digits_shown(tmp_path: Path) -> None:
     for index in range(2):
         write_run(tmp_path / str(index), optimizer={"lr": 0.0012345 + index * 1e-9})
     (board,) = boards(read_runs([tmp_path]), "val/miou")
     assert len(board.rows) == 2
 
 
-def test_a_loss_ranks_the_other_way_and_what_has_no_number_comes_last(tmp_path: Path) -> None:
+def test_lower_losses_rank_first_and_missing_scores_last(tmp_path: Path) -> None:
     for name, value in (("a", 0.2), ("b", None), ("c", 0.1)):
         folder = write_run(tmp_path / name, backbone=name)
         report = json.loads((folder / "report.json").read_text())
@@ -143,7 +143,7 @@ def test_a_loss_ranks_the_other_way_and_what_has_no_number_comes_last(tmp_path: 
 
 
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 9)), max_size=12))
-def test_the_front_is_what_nobody_beats(points: list[tuple[int, int]]) -> None:
+def test_the_pareto_front_holds_all_unbeaten_points(points: list[tuple[int, int]]) -> None:
     def beaten(point: tuple[int, int]) -> bool:
         return any(x <= point[0] and y >= point[1] and (x, y) != point for x, y in points)
 
@@ -169,13 +169,13 @@ def test_a_model_without_a_checkpoint_has_no_latency(sweep: Path) -> None:
         (["+colour=red"], "colour"),
     ],
 )
-def test_what_cannot_be_is_told(overrides: list[str], words: str, sweep: Path) -> None:
+def test_wrong_options_raise_errors(overrides: list[str], words: str, sweep: Path) -> None:
     with pytest.raises(UserError, match=words):
         made(f"runs={sweep}", *overrides)
     assert not (sweep / "leaderboard.md").exists()
 
 
-def test_nothing_finished_is_said_all_the_same(tmp_path: Path) -> None:
+def test_a_leaderboard_without_finished_runs(tmp_path: Path) -> None:
     write_run(tmp_path / "cut", finished=False)
     assert math.isnan(made(f"runs={tmp_path}"))
     assert "- cut: not finished: 0 whole epoch(s)" in (tmp_path / "leaderboard.md").read_text()

@@ -1,4 +1,4 @@
-"""Which runs a table counts: each folder once, each seed once, none that is damaged, and none silently."""
+"""Which runs a board counts: each folder and each seed once, without damaged runs."""
 
 import csv
 import json
@@ -23,7 +23,7 @@ def kept_by_hydra(folder: Path, cwd: Path) -> None:
     (folder / ".hydra" / "hydra.yaml").write_text(json.dumps({"hydra": {"runtime": {"cwd": str(cwd)}}}))
 
 
-def test_several_folders_are_one_table_by_command_line(tmp_path: Path) -> None:
+def test_several_folders_make_one_table(tmp_path: Path) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
     write_run(one / "seed-1", seed=1, miou=0.4)
     write_run(other / "seed-2", seed=2, miou=0.6)
@@ -55,7 +55,7 @@ def test_a_folder_given_twice_counts_once_and_names_tell_folders_apart(tmp_path:
         (".hydra/hydra.yaml", b"hydra: {"),
     ],
 )
-def test_a_damaged_run_is_listed_and_the_rest_goes_on(file: str, content: bytes, tmp_path: Path) -> None:
+def test_a_damaged_run_is_listed_and_the_others_are_ranked(file: str, content: bytes, tmp_path: Path) -> None:
     write_run(tmp_path / "whole", miou=0.5)
     write_run(tmp_path / "hurt", miou=0.9, seed=2)
     (tmp_path / "hurt" / file).write_bytes(content)
@@ -64,7 +64,7 @@ def test_a_damaged_run_is_listed_and_the_rest_goes_on(file: str, content: bytes,
     assert f"- hurt: {file} is damaged: delete the run, or start it again" in text.splitlines()
 
 
-def test_a_seed_without_a_number_improves_nothing(tmp_path: Path) -> None:
+def test_a_row_that_lacks_a_seeds_score_ranks_after_complete_rows(tmp_path: Path) -> None:
     for seed, score in ((1, 0.9), (2, 0.9), (3, None)):
         write_run(tmp_path / f"lucky{seed}", backbone="lucky", seed=seed, miou=score, parameters=2_000_000)
         write_run(tmp_path / f"steady{seed}", backbone="steady", seed=seed, miou=0.6, parameters=3_000_000)
@@ -102,7 +102,7 @@ def test_of_the_same_options_and_seed_the_newest_counts(tmp_path: Path) -> None:
     assert "same options and seed: a, c." in (tmp_path / "leaderboard.md").read_text()
 
 
-def test_the_other_split_is_shown_where_all_saw_the_same_images(tmp_path: Path) -> None:
+def test_the_other_split_is_shown_if_all_runs_have_the_same_images(tmp_path: Path) -> None:
     write_run(tmp_path / "a", seed=1)
     other = {"split_sha256": {"train": "aaa", "val": "bbb", "test": "another"}}
     write_run(tmp_path / "b", seed=2, protocol=other)
@@ -118,7 +118,7 @@ def test_the_other_split_is_shown_where_all_saw_the_same_images(tmp_path: Path) 
     assert shown.protocol["split_sha256"] == {"val": "bbb", "test": "another"}
 
 
-def test_the_same_files_are_the_same_however_they_came_and_were_typed(tmp_path: Path) -> None:
+def test_data_sets_are_the_same_if_their_paths_lead_to_one_folder(tmp_path: Path) -> None:
     top, home = tmp_path / "runs", tmp_path / "home"
     (home / "voc").mkdir(parents=True)
     roots = {"whole": str(home / "voc"), "below": "voc", "round": str(home / ".." / "home" / "voc")}
@@ -132,7 +132,7 @@ def test_the_same_files_are_the_same_however_they_came_and_were_typed(tmp_path: 
     assert len(boards(read_runs([top]), "val/miou")) == 2
 
 
-def test_a_board_that_lacks_what_another_has_says_so(tmp_path: Path) -> None:
+def test_a_board_names_entries_that_only_other_boards_have(tmp_path: Path) -> None:
     for seed in (1, 2):
         write_run(tmp_path / f"a{seed}", seed=seed)
     write_run(tmp_path / "b", data={"noise": [3]})

@@ -38,9 +38,9 @@ class Noise:
 def make_evaluation(
     folder: Path, names: Sequence[str], classes: Classes, *, title: str = "run/best"
 ) -> tuple[Evaluation, Look]:
-    """Predictions that are right nearly everywhere on the first image and ever less on those after it."""
+    """An evaluation whose predictions are nearly right on the first image and worse on each later one."""
     samples = Noise(names, len(classes))
-    source = SegmentationDataset(classes, samples, samples, samples, notes=("A note on <the> data.",))
+    dataset = SegmentationDataset(classes, samples, samples, samples, notes=("A note on <the> data.",))
     checkpoint = folder / f"{title.replace('/', '_')}.ckpt"
     checkpoint.write_bytes(title.encode())
     metrics = EvaluationMetrics(len(classes), binary=classes.binary)
@@ -57,7 +57,7 @@ def make_evaluation(
         images.append(ImageScores(names[index], index, scores, ious.numpy()))
         predicted.append(labels_1HW[0].numpy())
     protocol = evaluation_protocol(
-        source,
+        dataset,
         {"name": "noise"},
         "test",
         size=(24, 32),
@@ -72,7 +72,7 @@ def make_evaluation(
         "per_class": metrics.per_class(classes.names),
         "protocol": protocol,
         "model": {"backbone": {"name": "none"}},
-        "data": {"name": "noise", "notes": list(source.notes)},
+        "data": {"name": "noise", "notes": list(dataset.notes)},
         "environment": {"device": "none"},
         "seconds": 1.0,
     }

@@ -1,4 +1,4 @@
-"""The curves of a report wear the classes' colours, as far as these can be seen and told apart."""
+"""Line colours: those of the classes, where they can be seen and told apart."""
 
 import colorsys
 from itertools import combinations
@@ -49,12 +49,12 @@ def test_no_two_lines_are_alike(palette: tuple[Colour, ...]) -> None:
         assert max(abs(a - b) for a, b in zip(one, other, strict=True)) >= 40
 
 
-def test_more_classes_than_can_be_told_apart_have_lines_all_the_same() -> None:
+def test_every_class_has_a_line_colour_even_if_some_repeat() -> None:
     assert len(line_colours(voc_palette(255))) == 255
 
 
 @pytest.mark.parametrize("palette", [DISTINCT, voc_palette(8)[1:7]])
-def test_a_line_has_its_class_s_own_hue(palette: tuple[Colour, ...]) -> None:
+def test_a_line_keeps_the_hue_of_its_class(palette: tuple[Colour, ...]) -> None:
     for colour, line in zip(palette, line_colours(palette), strict=True):
         assert hue(rgb(line)) == pytest.approx(hue(colour), abs=0.02)
 

@@ -1,4 +1,4 @@
-"""Which images a report shows, and what its little pictures hold."""
+"""The selection of images that a report shows, and their pictures."""
 
 import base64
 import io
@@ -9,7 +9,7 @@ import pytest
 from made_evaluation import make_evaluation
 from PIL import Image
 
-from segmentation.report import gallery as rooms
+from segmentation.report import gallery as gallery_module
 from segmentation.report.colours import BINARY_ERRORS, MULTICLASS_ERRORS
 from segmentation.report.evaluation import ImageScores, worst_first
 from segmentation.report.gallery import chosen, gallery
@@ -71,12 +71,12 @@ def test_the_error_picture_marks_what_is_wrong(classes: Classes, tmp_path: Path)
         assert np.asarray(opened(card.prediction)).tolist() == prediction.tolist()
 
 
-def test_the_pictures_stay_within_their_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pictures_fit_in_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     evaluation, look = make_evaluation(tmp_path, [f"{index:02d}" for index in range(8)], THREE)
     every = gallery(evaluation, look)
     first = every[0]
     size = sum(map(len, (first.photo, first.truth, first.prediction, first.errors)))
-    monkeypatch.setattr(rooms, "BUDGET", 3 * size + size // 2)
+    monkeypatch.setattr(gallery_module, "BUDGET", 3 * size + size // 2)
     some = gallery(evaluation, look)
     assert 1 <= len(some) < len(every) == 8
     assert [card.place for card in some] == list(range(1, len(some) + 1))

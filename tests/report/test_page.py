@@ -1,4 +1,4 @@
-"""report.html: one inert file with everything in it, in the source and in a real browser."""
+"""report.html: its source, and the page in a real browser."""
 
 import html
 import json
@@ -23,7 +23,7 @@ BINARY = Classes(("background", "crack"), binary=True)
 
 
 class Walker(HTMLParser):
-    """Which elements there are, and which addresses they ask for."""
+    """Collects the elements of a page, its event handlers and the addresses it loads."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ def write(folder: Path, classes: Classes) -> Path:
 
 
 @pytest.mark.parametrize("classes", [BINARY, CLASSES], ids=["binary", "multiclass"])
-def test_one_file_that_asks_for_nothing_and_runs_nothing_else(classes: Classes, tmp_path: Path) -> None:
+def test_the_page_is_one_file_without_requests_or_foreign_scripts(classes: Classes, tmp_path: Path) -> None:
     text = write(tmp_path, classes).read_text()
     page = Walker(text)
     assert page.elements.count("script") == 1
@@ -63,7 +63,7 @@ def test_one_file_that_asks_for_nothing_and_runs_nothing_else(classes: Classes, 
         assert name not in text or name in ("plain", "last", NAMES[2])
 
 
-def test_what_is_not_defined_is_a_dash(tmp_path: Path) -> None:
+def test_undefined_scores_are_dashes(tmp_path: Path) -> None:
     # No image holds class 1, and none is predicted: nothing of it exists.
     classes = Classes(("one", "ghost", "two"))
     evaluation, look = make_evaluation(tmp_path, ["only"], classes)
@@ -79,7 +79,7 @@ def test_what_is_not_defined_is_a_dash(tmp_path: Path) -> None:
 
 @needs_browser
 @pytest.mark.parametrize("classes", [BINARY, CLASSES], ids=["binary", "multiclass"])
-def test_a_browser_shows_it_without_a_word_in_its_console(classes: Classes, tmp_path: Path) -> None:
+def test_a_browser_shows_the_page_without_console_messages(classes: Classes, tmp_path: Path) -> None:
     page = write(tmp_path, classes)
     document, console = browse(page, tmp_path)
     assert console == []
@@ -146,7 +146,7 @@ def test_images_without_a_score_come_last_in_either_order(tmp_path: Path) -> Non
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_filter_sorts_and_the_page_fits_a_phone(scheme: str, tmp_path: Path) -> None:
     page = write(tmp_path, CLASSES)
-    # The page's own policy would refuse the probe.
+    # The page's content policy would block the probe.
     probed = re.sub(r"<meta http-equiv.*?>", "", page.read_text()) + f"<script>{_PROBE}</script>"
     page.write_text(probed)
     number = {"dark": 0, "light": 1}[scheme]
@@ -165,7 +165,7 @@ def test_the_filter_sorts_and_the_page_fits_a_phone(scheme: str, tmp_path: Path)
     assert (red + green + blue > 600) == (scheme == "light")
 
 
-def test_side_by_side_leads_to_the_pages(tmp_path: Path) -> None:
+def test_the_comparison_links_to_the_pages(tmp_path: Path) -> None:
     evaluations = {
         f"{number}_{title}": make_evaluation(tmp_path, names, BINARY, title=f"{title}/best")[0]
         for number, (title, names) in enumerate({"one": NAMES[:3], "two": NAMES}.items(), 1)

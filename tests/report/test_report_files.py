@@ -1,4 +1,4 @@
-"""The files of an evaluation, whatever the names in it are."""
+"""The files of an evaluation, also with unusual names of images and classes."""
 
 import csv
 import json
@@ -94,7 +94,7 @@ def test_the_best_of_a_row(metric: str, values: dict[str, float], winners: set[s
 
 
 @pytest.mark.parametrize("key", ["split_sha256", "test_time_augmentation", "dataset", "classes", "scored_at"])
-def test_what_differs_is_named(key: str) -> None:
+def test_the_entry_that_differs_is_named(key: str) -> None:
     one = {
         "scored_at": "x",
         "split_sha256": "x",

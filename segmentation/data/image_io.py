@@ -31,6 +31,8 @@ Sized = tuple[np.ndarray, tuple[int, int]]
 """Pixels, and the (H, W) that the file has once turned: the pixels may be reduced."""
 
 _EXIF_ORIENTATION = 0x0112
+_JPEG_FORMATS = ("JPEG", "MPO")  # MPO is a JPEG with further pictures behind it
+_JPEG_SCAN = b"\xff\xda"  # the header's last segment starts with it, then the pixels follow
 _JPEG_END = b"\xff\xd9"
 # A JPEG that is resized from twice the wanted size differs from one never reduced by half a grey level, else by 1.5.
 _REDUCTION_MARGIN = 2
@@ -337,7 +339,12 @@ def _opened_file(path: Path) -> Iterator[Image.Image]:
 
 
 def _load(picture: Image.Image) -> None:
-    """Decodes and turns it, in place: most images need no turn, and so no copy."""
+    """Decodes and turns it, in place: most images need no turn, and so no copy.
+
+    Raises `OSError` for a JPEG without its end mark: some versions of Pillow decode a file that lacks little.
+    """
+    if picture.format in _JPEG_FORMATS and _is_cut_short(_bytes_of(picture)):
+        raise OSError("its end is missing")
     picture.load()
     ImageOps.exif_transpose(picture, in_place=True)
 
@@ -347,7 +354,7 @@ def _decode_jpeg(picture: Image.Image, least: tuple[int, int] | None) -> Sized |
 
     None also for a JPEG without end mark: OpenCV would fill what is missing with grey, where Pillow raises.
     """
-    if picture.format not in ("JPEG", "MPO") or picture.mode != "RGB":
+    if picture.format not in _JPEG_FORMATS or picture.mode != "RGB":
         return None
     data = _bytes_of(picture)
     orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
@@ -362,6 +369,18 @@ def _decode_jpeg(picture: Image.Image, least: tuple[int, int] | None) -> Sized |
     if factor > 1:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
     return _turn(pixels, orientation), full
+
+
+def _is_cut_short(jpeg: bytes) -> bool:
+    """Whether the end mark of the (first) image in a JPEG file is missing.
+
+    The search starts behind the header, because a thumbnail in the header has an end mark of its own.
+    """
+    position = 2
+    while (marker := jpeg[position : position + 2]) not in (b"", _JPEG_SCAN):
+        filler = marker == b"\xff\xff"  # markers may be preceded by any number of bytes FF
+        position += 1 if filler else 2 + int.from_bytes(jpeg[position + 2 : position + 4])
+    return _JPEG_END not in jpeg[position:]
 
 
 def _bytes_of(picture: Image.Image) -> bytes:

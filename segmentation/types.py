@@ -101,7 +101,9 @@ class Classes:
             (colour for colour in self.palette if not all(0 <= part <= 255 for part in colour)), None
         )
         if wrong is not None:
-            raise UserError(f"The colour {list(wrong)} is not within 0..255: give red, green and blue in this range.")
+            raise UserError(
+                f"The colour {list(wrong)} is not within 0..255: give red, green and blue in this range."
+            )
         if self.binary and len(self.names) != 2:
             raise UserError(f"Binary data has 2 classes, background and foreground, not {len(self.names)}.")
 

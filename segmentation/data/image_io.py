@@ -132,7 +132,9 @@ def read_picture(picture: Image.Image, channels: int, name: str) -> np.ndarray:
     if channels not in (1, 3):
         return fit_bands(_bands(picture, name), channels, name)
     if picture.mode == "P":
-        picture = picture.convert("RGBA")  # a palette with transparent colours would warn on conversion to RGB
+        picture = picture.convert(
+            "RGBA"
+        )  # a palette with transparent colours would warn on conversion to RGB
     try:
         picture = picture.convert("RGB")
     except ValueError as error:
@@ -333,7 +335,9 @@ def _opened_file(path: Path) -> Iterator[Image.Image]:
         raise unreadable(path, "there is no such file") from error
     except Image.UnidentifiedImageError as error:
         empty = path.stat().st_size == 0
-        raise unreadable(path, "it is empty (0 bytes)" if empty else "it is damaged or not an image") from error
+        raise unreadable(
+            path, "it is empty (0 bytes)" if empty else "it is damaged or not an image"
+        ) from error
     except Exception as error:  # decoders raise many kinds of exceptions; all mean that the file is damaged
         cause = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
         raise unreadable(path, cause) from error

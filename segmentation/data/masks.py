@@ -15,7 +15,9 @@ from segmentation.data.image_io import WIDE_MODES, open_picture, present_values,
 from segmentation.errors import UserError
 from segmentation.types import IGNORE_INDEX, Classes, Colour
 
-_UNKNOWN = IGNORE_INDEX - 1  # marks colours outside the classes in the table, so colour masks have one class fewer
+_UNKNOWN = (
+    IGNORE_INDEX - 1
+)  # marks colours outside the classes in the table, so colour masks have one class fewer
 # Pixels looked up at once: numpy widens each code to 8 bytes, which is too much for a whole aerial image.
 _STRIP = 2**20
 

@@ -35,7 +35,9 @@ def _outline(label: int, centre: np.ndarray, radius: float, angle: float) -> np.
     return (centre + radius * corners @ turn).round().astype(np.int32)
 
 
-def _draw_circle(random: np.random.Generator, taken: list[tuple[np.ndarray, float]]) -> tuple[np.ndarray, float]:
+def _draw_circle(
+    random: np.random.Generator, taken: list[tuple[np.ndarray, float]]
+) -> tuple[np.ndarray, float]:
     """A centre and a radius, as shares of the image side. It may overlap the `taken` ones, but rarely covers one."""
     for _ in range(20):
         centre, radius = random.uniform(0.2, 0.8, 2), random.uniform(0.18, 0.27)

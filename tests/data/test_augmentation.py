@@ -17,10 +17,10 @@ from segmentation.data.augmentation import (
     Span,
     draw_window,
     evaluation_transform,
-    zoom_and_crop,
     resize_image,
     resize_mask,
     training_transform,
+    zoom_and_crop,
 )
 from segmentation.data.datamodule import collate_evaluation, collate_training
 from segmentation.data.shapes import shapes
@@ -357,10 +357,10 @@ def test_batches(channels: int, collate: Any) -> None:
 @pytest.mark.parametrize("channels", CHANNELS)
 @pytest.mark.parametrize("binary", [False, True])
 def test_built_in_data(channels: int, binary: bool) -> None:
-    source = open_dataset(channels, name="shapes", train=2, val=2, test=2, binary=binary)
+    dataset = open_dataset(channels, name="shapes", train=2, val=2, test=2, binary=binary)
     colour = shapes(train=2, val=2, test=2, binary=binary)
-    assert source.channels == channels
-    sample, rgb = source.train[1], colour.train[1]
+    assert dataset.channels == channels
+    sample, rgb = dataset.train[1], colour.train[1]
     assert (sample["image"].shape, sample["image"].dtype) == ((64, 64, channels), np.uint8)
     assert np.array_equal(sample["mask"], rgb["mask"])
     if channels >= 3:

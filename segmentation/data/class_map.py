@@ -53,7 +53,7 @@ def read_class_map(path: Path) -> dict[str, Any]:
 
 
 def parse_class_map(content: Mapping[str, Any], where: str, ignore: Sequence[Any] = ()) -> ClassMap:
-    """The class map of `content`: names (a list, or a mapping to colours), colours (a list) and ignore (labels, colours).
+    """The class map of `content`: names (list, or mapping to colours), colours (list) and ignore (labels and colours).
 
     `ignore` is added to the content's own; messages name the file or option `where`. Raises `UserError` for
     anything else, and for ignored colours if the classes have no colours.

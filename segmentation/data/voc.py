@@ -19,21 +19,14 @@ from segmentation.types import IGNORE_COLOUR, Classes
 
 NAMES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
-    *(
-        "diningtable",
-        "dog",
-        "horse",
-        "motorbike",
-        "person",
-        "pottedplant",
-        "sheep",
-        "sofa",
-        "train",
-        "tvmonitor",
-    ),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train"),
+    "tvmonitor",
 )
 _NO_TEST = "VOC publishes no test masks: val is used as test."
-_TRAINVAL = "The val images are also used for training (train_list=trainval): val and test scores do not apply to new images."
+_TRAINVAL = (
+    "The val images are also used for training (train_list=trainval): "
+    "val and test scores say nothing about new images."
+)
 _DEVKIT = "JPEGImages, SegmentationClass and ImageSets/Segmentation/{train,val}.txt"
 _FOUR = "train_images, train_labels, valid_images, valid_labels"
 _EXPECTED = f"{_DEVKIT}; or {_FOUR}"

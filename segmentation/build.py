@@ -1,4 +1,4 @@
-"""From a composed config, in plain data, to the objects of a run."""
+"""Builds the objects of a run (data, model, task, trainer) from the settings."""
 
 import logging
 import sys
@@ -37,7 +37,7 @@ from segmentation.task import SegmentationTask
 from segmentation.types import Classes
 
 THRESHOLD = 0.5
-"""Probability from which a pixel of binary data is foreground."""
+"""Pixels of binary data with at least this probability are foreground."""
 
 _AT_LEAST_ONE = (
     *("max_epochs", "limit_train_batches", "limit_val_batches", "limit_test_batches"),
@@ -47,23 +47,24 @@ _AT_LEAST_ONE = (
 log = logging.getLogger(__name__)
 
 
-def build_data(settings: TrainingSettings, source: SegmentationDataset) -> SegmentationData:
-    """Loaders over the source, augmented as configured.
+def build_data(settings: TrainingSettings, dataset: SegmentationDataset) -> SegmentationData:
+    """The data module with the configured augmentation.
 
-    Raises `UserError` for an augmentation that is not possible.
+    Raises `UserError` for an invalid augmentation.
     """
     transform = call("augmentation", training_transform, **settings.data.input, **settings.augmentation)
-    return SegmentationData(source, transform, settings.data, seed=settings.seed)
+    return SegmentationData(dataset, transform, settings.data, seed=settings.seed)
 
 
 def build_model(
     settings: ModelSettings, classes: Classes, weights: str = "none", state: Mapping[str, Any] | None = None
 ) -> Segmenter:
-    """The segmenter, untrained, as it must be built for the `weights` that will be loaded.
+    """The untrained segmenter, with the structure that the `weights` to be loaded need.
 
-    `state` is that of `read_weights_file(weights)`.
+    `state` is the result of `read_weights_file(weights)`.
 
-    Raises `UserError` for parts that do not fit each other and a size that leaves the model one cell.
+    Raises `UserError` for parts that do not fit together, and for images so small that the last feature map has a
+    single cell.
     """
     auxiliary, head = split_head(settings.head)
     output_stride = None if settings.output_stride == "auto" else settings.output_stride
@@ -82,25 +83,25 @@ def build_model(
     )
     if min(settings.data.size) < 2 * model.output_stride:  # some backbones round down
         raise UserError(
-            f"data.size={list(settings.data.size)} leaves one cell of features at "
-            f"output_stride={model.output_stride}: give at least {2 * model.output_stride} pixels a side."
+            f"data.size={list(settings.data.size)} gives a feature map of one cell at "
+            f"output_stride={model.output_stride}: give at least {2 * model.output_stride} pixels per side."
         )
     return model.to(memory_format=torch.channels_last) if settings.channels_last else model
 
 
-def build_task(settings: TrainingSettings, source: SegmentationDataset) -> SegmentationTask:
-    """The model with its first weights, loss, optimizer and schedules, and what its checkpoints say of it."""
-    classes, about = source.classes, settings.data.input
+def build_task(settings: TrainingSettings, dataset: SegmentationDataset) -> SegmentationTask:
+    """The model with its initial weights, loss, optimizer and schedules, and the metadata of its checkpoints."""
+    classes, inputs = dataset.classes, settings.data.input
     state = read_weights_file(settings.weights)
     model = build_model(settings, classes, settings.weights, state)
-    if settings.resume is None:  # else its checkpoint fills the model: nothing need be fetched again
+    if settings.resume is None:  # a resumed run gets its weights from the checkpoint
         log.info("%s", load_weights(model, settings.weights, state))
     if settings.compile:
         compile_parts(model, _device(settings.trainer.get("accelerator")))
     loss, loss_options = _named("loss", settings.loss)
     optimizer, optimizer_options = _named("optimizer", settings.optimizer)
     scheduler, scheduler_options = _named("scheduler", settings.scheduler)
-    rules = protocol(source, threshold=THRESHOLD, **about)
+    rules = protocol(dataset, threshold=THRESHOLD, **inputs)
     return SegmentationTask(
         model,
         loss=create_loss(loss, binary=classes.binary, classes=len(classes), **loss_options),
@@ -116,7 +117,7 @@ def build_task(settings: TrainingSettings, source: SegmentationDataset) -> Segme
             threshold=THRESHOLD,
             protocol=rules,
             dataset=settings.dataset,
-            **about,
+            **inputs,
         ),
         seed=settings.seed,
     )
@@ -125,7 +126,7 @@ def build_task(settings: TrainingSettings, source: SegmentationDataset) -> Segme
 def build_trainer(settings: TrainingSettings, folder: Path, classes: Classes, history: History) -> Trainer:
     """Lightning's Trainer with the run's callbacks and loggers.
 
-    Raises `UserError` for an argument that it does not have or refuses.
+    Raises `UserError` for an argument that Trainer does not have or refuses.
     """
     options = dict(settings.trainer)
     if options.get("enable_progress_bar", "auto") == "auto":
@@ -139,7 +140,7 @@ def build_trainer(settings: TrainingSettings, folder: Path, classes: Classes, hi
         settings.callbacks, folder, binary=classes.binary, progress_bar=options["enable_progress_bar"]
     )
     if options.get("profiler") == "pytorch":
-        # Lightning's default would write beside the checkpoints and trace every epoch.
+        # Lightning's default would write to the folder of the checkpoints and trace every epoch.
         schedule = torch.profiler.schedule(wait=2, warmup=2, active=3, repeat=1)
         options["profiler"] = PyTorchProfiler(
             folder / "profile", "operators", schedule=schedule, acc_events=True
@@ -154,14 +155,14 @@ def build_trainer(settings: TrainingSettings, folder: Path, classes: Classes, hi
             num_sanity_val_steps=0,
             enable_model_summary=False,
             plugins=plugins(),
-            use_distributed_sampler=False,  # the loaders share out by themselves, and no image twice
+            use_distributed_sampler=False,  # our batch samplers distribute the images, and repeat none
         )
     except (MisconfigurationException, ValueError, TypeError) as error:
         raise UserError(f"trainer: {str(error).splitlines()[0]}") from error
     if settings.data.batch_size < trainer.world_size:
         raise UserError(
             f"data.batch_size={settings.data.batch_size} is less than one image for each of the"
-            f" {trainer.world_size} processes: it is theirs together. Give more, or fewer trainer.devices."
+            f" {trainer.world_size} processes, which share each batch: increase it, or use fewer trainer.devices."
         )
     return trainer
 
@@ -184,7 +185,7 @@ def _named(group: str, section: Section) -> tuple[str, Section]:
 
 
 def split_head(section: Section) -> tuple[Auxiliary, Section]:
-    """What a second head is for, and the options of the first: the model is the same whatever that share is."""
+    """Divides the options of the group head into those of the auxiliary head and those of the main head."""
     options = dict(section)
     own = {name: options.pop(name) for name in ("aux", "aux_weight") if name in options}
     return call("head", Auxiliary, **own), options

@@ -1,4 +1,4 @@
-"""The machine and the software that a number was made with."""
+"""Machine and software: versions and device names for reports, precision, device, memory errors and CPU cores."""
 
 import os
 import platform
@@ -14,13 +14,10 @@ import torch
 from segmentation import __version__
 from segmentation.errors import UserError, closest
 
-# MERGED FROM precision: In which precision a model computes.
-# MERGED FROM inference/device: Where a model runs.
-
 
 @contextmanager
 def variable(name: str, value: str) -> Iterator[None]:
-    """Sets an environment variable that a library reads while it is imported or begun; a value that is set stays."""
+    """Sets an environment variable inside the block, for a library that reads it on import; a user's value is kept."""
     if name in os.environ:
         yield
         return
@@ -32,7 +29,7 @@ def variable(name: str, value: str) -> Iterator[None]:
 
 
 def versions() -> dict[str, str]:
-    """The packages that a result depends on."""
+    """The versions of Python and of the packages that a result depends on."""
     packages = ("torch", "torchvision", "pytorch-lightning", "albumentations", "numpy")
     return {
         "segmentation": __version__,
@@ -42,7 +39,7 @@ def versions() -> dict[str, str]:
 
 
 def device_name(device: torch.device) -> str:
-    """The name of this GPU, or else of the processor, with the number of torch's threads."""
+    """The name of the GPU, or the name of the processor with the number of torch's threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     try:
@@ -54,7 +51,7 @@ def device_name(device: torch.device) -> str:
 
 
 def command_line() -> str:
-    """The running command as the user typed it; the scripts quote and complete `sys.argv` on their way."""
+    """The running command as the user typed it, because the scripts quote and extend `sys.argv`."""
     given = sys.orig_argv
     arguments = given[given.index(sys.argv[0]) + 1 :] if sys.argv[0] in given else sys.argv[1:]
     return shlex.join(["python", Path(sys.argv[0]).name, *arguments])
@@ -69,10 +66,11 @@ _PRECISIONS = ("auto", *_REDUCED)
 
 
 def choose_precision(precision: str, device: torch.device) -> str:
-    """Lightning's name of the precision; "auto" is bf16 where the hardware computes in it, else fp32.
+    """Lightning's name of the precision; "auto" is bf16 if the hardware computes in it, else fp32.
 
-    On a GPU without bf16 "auto" is fp16 with loss scaling. Training, evaluation and use choose alike, so that a
-    checkpoint is used as it was judged; "32-true" gives the same on every machine, to rounding.
+    On a GPU without bf16 "auto" is fp16 with loss scaling. Training, evaluation and prediction use the same rule, so
+    that a checkpoint predicts as it was evaluated. "32-true" gives the same results on every machine, except for
+    rounding.
 
     Raises `UserError` for another name, and for fp16 without a GPU.
     """
@@ -88,20 +86,20 @@ def choose_precision(precision: str, device: torch.device) -> str:
 
 
 def reduced(precision: str) -> torch.dtype | None:
-    """In what convolutions and matrix products compute, where that is less than float32; "auto" is no such name."""
+    """The reduced dtype of convolutions and matrix products, or None for float32. "auto" is not accepted."""
     return _REDUCED[precision]
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """The context in which a model computes in one of Lightning's precisions, "auto" not among them."""
+    """The autocast context for one of Lightning's precisions. "auto" is not accepted."""
     dtype = reduced(precision)
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
 
 def choose_device(name: str) -> torch.device:
-    """ "auto" is the GPU where there is one; "gpu" insists on it; else torch's own name ("cpu", "cuda:1").
+    """The device for "auto" (a GPU if there is one), "gpu" (requires one) or torch's own name ("cpu", "cuda:1").
 
-    Raises `UserError` for a name that torch does not know and for a device that is not there.
+    Raises `UserError` for a name that torch does not know and for a device that does not exist.
     """
     if name in ("auto", "gpu"):
         found = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -111,18 +109,18 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except Exception as error:  # an unknown name, a missing driver, a number too high: one kind each
+    except Exception as error:  # unknown name, missing driver, index too high: different exceptions
         raise UserError(f"There is no device '{name}' here: take auto, cpu or gpu.") from error
     return device
 
 
 @contextmanager
 def enough_memory(height: int, width: int) -> Iterator[None]:
-    """Turns torch's report that a picture of this size does not fit into a `UserError` that says how it would."""
+    """Turns torch's out-of-memory error for an image of this size into a `UserError` that says what to change."""
     try:
         yield
     except RuntimeError as error:
-        # On the processor it is no class of its own.
+        # On the CPU torch raises a plain RuntimeError.
         if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
             raise
         raise UserError(
@@ -135,7 +133,7 @@ _PROC = Path("/proc")
 
 
 def cores() -> int:
-    """CPU cores that this process may use: those it is bound to, within its container's limit; at least 1."""
+    """The number of CPU cores that this process may use, by its affinity and its container's limit; at least 1."""
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for folder in _cgroups():
         quota, _, period = _text(folder / "cpu.max").partition(" ")
@@ -145,12 +143,12 @@ def cores() -> int:
 
 
 def _cgroups() -> Iterator[Path]:
-    """The folders of the process's control groups, from its own up to the machine's."""
+    """The folders of the process's control groups, from its own up to the root."""
     line = next(
         (line for line in _text(_PROC / "self/cgroup").splitlines() if line.startswith("0::")), "0::/"
     )
     own = _CGROUPS / line[3:].lstrip("/")
-    # Inside a container the path may be the one that the host knows: only the top is there then.
+    # Inside a container the path may be that of the host: then only the root exists.
     yield from (folder for folder in (own, *own.parents) if folder.is_relative_to(_CGROUPS))
 
 

@@ -1,4 +1,4 @@
-"""Hide messages of libraries that a user cannot act on."""
+"""Hides messages of libraries about which a user can do nothing."""
 
 import logging
 import warnings
@@ -6,17 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _KNOWN = (
-    ".*does not have many workers.*",  # data.workers is the user's own choice, and auto is measured
-    ".*number of training batches.*smaller than the logging interval.*",  # the scores are logged by epoch
-    ".*isinstance\\(treespec, LeafSpec\\).*",  # between Lightning and torch
-    ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run goes on in its own folder
-    ".*sync_dist=True.*",  # scores come from counts that are summed over the processes already
+    ".*does not have many workers.*",  # data.workers is the user's choice, and auto was measured to be the fastest
+    ".*number of training batches.*smaller than the logging interval.*",  # scores are logged per epoch
+    ".*isinstance\\(treespec, LeafSpec\\).*",  # Lightning calls a deprecated function of torch
+    ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run continues in its own folder
+    ".*sync_dist=True.*",  # scores come from counts that are already summed over the processes
     ".*your dataloader is not resumable.*",  # the data module resumes itself
-    ".*FSDP2-wrapped module.*returned a view.*",  # nothing here changes it in place
-    ".*GPU available but not used.*",  # accelerator=cpu says so
-    ".*WeightAveraging callback with a model that overrides.*",  # fsdp, which shards the model, refuses ema_decay
-    ".*callbacks used to create the checkpoint.*",  # a resumed run names those that are missing itself
-    ".*`srun` command is available.*",  # a machine with Slurm may also run commands without it
+    ".*FSDP2-wrapped module.*returned a view.*",  # we change no output in place
+    ".*GPU available but not used.*",  # the user chose accelerator=cpu
+    ".*WeightAveraging callback with a model that overrides.*",  # about sharded models; fsdp refuses ema_decay anyway
+    ".*callbacks used to create the checkpoint.*",  # we report the missing callbacks of a resumed run ourselves
+    ".*`srun` command is available.*",  # on a machine with Slurm, commands may also run without it
 )
 
 
@@ -30,7 +30,7 @@ _LEVELS = {
 
 
 def hide_library_warnings() -> None:
-    """Hides them for the rest of the process."""
+    """Hides the messages for the rest of the process."""
     for name, level in _LEVELS.items():
         logging.getLogger(name).setLevel(level)
     for message in _KNOWN:
@@ -39,7 +39,7 @@ def hide_library_warnings() -> None:
 
 @contextmanager
 def library_warnings_hidden() -> Iterator[None]:
-    """Hides them inside the block: a program that calls the package keeps its own filters and levels."""
+    """Hides the messages inside the block, and then restores the filters and levels of the calling program."""
     levels = {name: logging.getLogger(name).level for name in _LEVELS}
     try:
         with warnings.catch_warnings():

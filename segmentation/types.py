@@ -1,4 +1,4 @@
-"""What travels from file to report: samples, batches, and the classes with their names and colours."""
+"""The types shared by all parts of the package: samples, batches, and the classes with their names and colours."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 
 IGNORE_INDEX = 255
-"""The label of ignored pixels: losses and metrics leave them out."""
+"""The label of ignored pixels, which losses and metrics leave out."""
 
 
 def is_ignored(mask: "torch.Tensor") -> "torch.Tensor":
-    """Where a mask of any shape and integer type holds `IGNORE_INDEX`, as bool."""
+    """A bool tensor, True where a mask of any shape and integer type equals `IGNORE_INDEX`."""
     # Comparing two uint8 tensors is 8x faster than comparing a tensor with a scalar.
     return mask == mask.new_full(mask.shape, IGNORE_INDEX)
 
 
 class Sample(TypedDict):
-    """One image and its labels, as the data sets give them and the augmentations keep them."""
+    """One image and its labels, as returned by data sets and by augmentations."""
 
     image: "np.ndarray"  # uint8 (H, W, C), raw pixels 0..255
     mask: "np.ndarray"  # uint8 (H, W), class indices, 255 is ignore
@@ -31,28 +31,28 @@ class Sample(TypedDict):
 
 
 class Batch(TypedDict):
-    """Samples on their way to the model. Raw pixels travel: a quarter of the bytes of float32."""
+    """A batch of samples for the model, with raw pixels: a quarter of the bytes of float32."""
 
     image: "torch.Tensor"  # uint8 (B, C, H, W)
-    mask: "torch.Tensor | list[torch.Tensor]"  # training: uint8 (B, H, W); else one (H, W) an image, at its own size
+    mask: "torch.Tensor | list[torch.Tensor]"  # training: uint8 (B, H, W); else one (H, W) per image at its own size
     name: list[str]
 
 
 Colour = tuple[int, int, int]
 
 IGNORE_COLOUR: Colour = (224, 224, 192)
-"""How pictures show ignored pixels: the colour of the borders in PASCAL VOC's masks."""
+"""The colour of ignored pixels in figures: that of the object borders in PASCAL VOC's masks."""
 
 _CONTROLS = frozenset({"Cc", "Zl", "Zp"})
 
 
 def hexadecimal(colour: Colour) -> str:
-    """#rrggbb, as pages write it."""
+    """The colour as #rrggbb, for HTML."""
     return "#" + bytes(colour).hex()
 
 
 def voc_palette(count: int) -> tuple[Colour, ...]:
-    """The first `count` (0..256) colours of PASCAL VOC's map: the index's bits, three at a time, from the top."""
+    """The first `count` (0..256) colours of PASCAL VOC's colour map, which are made of the bits of the index."""
 
     def colour(index: int) -> Colour:
         red = green = blue = 0
@@ -68,12 +68,12 @@ def voc_palette(count: int) -> tuple[Colour, ...]:
 
 @dataclass(frozen=True)
 class Classes:
-    """Names and colours in the order of the labels 0, 1, ...; label 255 is ignore and no class.
+    """Names and colours in the order of the labels 0, 1, ...; label 255 is ignore and not a class.
 
-    `binary` data has two names, background and foreground, told apart by one logit.
+    `binary` data has two names, background and foreground, and models give one logit.
 
-    Raises `UserError` where names repeat or hold control characters, colours are missing or no 8 bits, or there are
-    too many classes for 8 bits.
+    Raises `UserError` if names repeat or hold control characters, if colours are missing or outside 0..255, or if
+    there are more classes than 8 bits can hold.
     """
 
     names: tuple[str, ...]
@@ -89,19 +89,21 @@ class Classes:
                 f"Class names repeat: {', '.join(sorted(repeated))}. Give each class its own name."
             )
         unclean = next((name for name in self.names if set(map(category, name)) & _CONTROLS), None)
-        if unclean is not None:  # a terminal would obey them
-            raise UserError(f"The class name {unclean!r} holds control characters: give it letters alone.")
+        if unclean is not None:  # a terminal would execute them
+            raise UserError(f"The class name {unclean!r} has control characters: use letters only.")
         if not 2 <= len(self.names) <= IGNORE_INDEX:
             raise UserError(f"{len(self.names)} classes: between 2 and {IGNORE_INDEX} are possible.")
         if len(self.palette) != len(self.names):
             raise UserError(
-                f"{len(self.names)} classes but {len(self.palette)} colours: give one colour a class."
+                f"{len(self.names)} classes but {len(self.palette)} colours: give one colour per class."
             )
         wrong = next(
             (colour for colour in self.palette if not all(0 <= part <= 255 for part in colour)), None
         )
         if wrong is not None:
-            raise UserError(f"The colour {list(wrong)} is not within 0 to 255: give red, green and blue so.")
+            raise UserError(
+                f"The colour {list(wrong)} is not within 0..255: give red, green and blue in this range."
+            )
         if self.binary and len(self.names) != 2:
             raise UserError(f"Binary data has 2 classes, background and foreground, not {len(self.names)}.")
 
@@ -110,11 +112,11 @@ class Classes:
 
     @property
     def outputs(self) -> int:
-        """Logits a model gives for these classes: one for binary, else one a class."""
+        """The number of logits of a model for these classes: 1 for binary data, else one per class."""
         return 1 if self.binary else len(self.names)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, as a checkpoint keeps it."""
+        """Plain data, for a checkpoint."""
         return {
             "names": list(self.names),
             "palette": [list(colour) for colour in self.palette],

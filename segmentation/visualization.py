@@ -9,28 +9,28 @@ from PIL import Image, ImageDraw, ImageFont
 from segmentation.types import IGNORE_COLOUR, IGNORE_INDEX, Classes, Sample
 
 _MARGIN = 8
-_PAPER = (255, 255, 255)
-_INK = (30, 30, 30)
+_BACKGROUND = (255, 255, 255)
+_TEXT_COLOUR = (30, 30, 30)
 
 
 def colourise(mask_HW: np.ndarray, classes: Classes) -> np.ndarray:
-    """uint8 labels -> uint8 (H, W, 3) in the classes' colours; ignore in a colour of its own."""
+    """uint8 labels -> uint8 (H, W, 3) in the colours of the classes and `IGNORE_COLOUR`."""
     table = np.zeros((256, 3), np.uint8)
     table[: len(classes)] = classes.palette
     table[IGNORE_INDEX] = IGNORE_COLOUR
-    # As `table[mask_HW]`, fifteen times as fast: videos are drawn frame by frame.
+    # Equal to `table[mask_HW]` and fifteen times as fast, which matters for the frames of videos.
     return cv2.applyColorMap(mask_HW, table[:, None])
 
 
 def as_rgb(image_HWC: np.ndarray) -> np.ndarray:
-    """uint8 (H, W, 3): the first three channels, or the first of one or two as grey."""
+    """uint8 (H, W, 3): the first three channels; of images with one or two channels the first, as grey."""
     return np.repeat(image_HWC[:, :, :1], 3, axis=2) if image_HWC.shape[2] < 3 else image_HWC[:, :, :3]
 
 
 def side_by_side(
     rows: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], classes: Classes, *, height: int = 192
 ) -> Image.Image:
-    """A `sheet` of image | truth | prediction: an image uint8 (H, W, C) and two masks uint8 (H, W) a row."""
+    """A `sheet` with a row of image uint8 (H, W, C), truth uint8 (H, W) and prediction uint8 (H, W) per sample."""
     return sheet(rows, ("image", "truth", "prediction"), classes, height=height)
 
 
@@ -42,36 +42,36 @@ def augmented(
     draws: int = 4,
     height: int = 128,
 ) -> Image.Image:
-    """A `sheet` of each sample as it was read, and as `transform` gives it for the seeds 0 to `draws` - 1.
+    """A `sheet` of each sample, first unchanged and then transformed with the seeds 0 to `draws` - 1.
 
-    Two rows a sample: the images, and below them their masks.
+    Each sample has two rows: the images, and below them their masks.
     """
     rows = []
     for sample in samples:
         shown = [sample, *(transform(sample, seed) for seed in range(draws))]
         rows += [[each["image"] for each in shown], [each["mask"] for each in shown]]
-    headings = ["as it was read", *(f"draw {number}" for number in range(1, draws + 1))]
+    headings = ["original", *(f"draw {number}" for number in range(1, draws + 1))]
     return sheet(rows, headings, classes, height=height)
 
 
 def sheet(
     rows: Sequence[Sequence[np.ndarray]], headings: Sequence[str], classes: Classes, *, height: int
 ) -> Image.Image:
-    """A page of pictures in rows, with headings above the columns and the class legend below.
+    """A figure of images in rows, with headings above the columns and the class legend below.
 
-    Images uint8 (H, W, C) are shown `as_rgb`, masks uint8 (H, W) in their classes' colours; all are drawn
-    `height` pixels high.
+    Images uint8 (H, W, C) are shown `as_rgb`, masks uint8 (H, W) in the colours of their classes, all with a
+    height of `height` pixels.
     """
     strips = [[_cell(picture, classes, height) for picture in row] for row in rows]
     cell = max(picture.width for strip in strips for picture in strip)
     width = len(headings) * (cell + _MARGIN) + _MARGIN
     key = legend(classes, width=width)
     font = _font()
-    page = Image.new("RGB", (width, 24 + len(strips) * (height + _MARGIN) + key.height), _PAPER)
+    page = Image.new("RGB", (width, 24 + len(strips) * (height + _MARGIN) + key.height), _BACKGROUND)
     pen = ImageDraw.Draw(page)
     for column, heading in enumerate(headings):
         left = _MARGIN + column * (cell + _MARGIN)
-        pen.text((left, 4), heading, _INK, font)
+        pen.text((left, 4), heading, _TEXT_COLOUR, font)
         for row, strip in enumerate(strips):
             page.paste(strip[column], (left, 24 + row * (height + _MARGIN)))
     page.paste(key, (0, page.height - key.height))
@@ -79,21 +79,21 @@ def sheet(
 
 
 def legend(classes: Classes, *, width: int) -> Image.Image:
-    """A strip `width` pixels wide: a coloured square and a name for each class and for ignore, wrapped."""
+    """A legend `width` pixels wide: a coloured square and the name of each class and of ignore, in wrapped lines."""
     font = _font()
     entries = [*zip(classes.names, classes.palette, strict=True), ("ignored", IGNORE_COLOUR)]
-    places, left, top = [], _MARGIN, 0
+    positions, left, top = [], _MARGIN, 0
     for name, _ in entries:
         space = 18 + int(font.getlength(name)) + 2 * _MARGIN
         if left + space > width and left > _MARGIN:
             left, top = _MARGIN, top + 20
-        places.append((left, top))
+        positions.append((left, top))
         left += space
-    strip = Image.new("RGB", (width, top + 24), _PAPER)
+    strip = Image.new("RGB", (width, top + 24), _BACKGROUND)
     pen = ImageDraw.Draw(strip)
-    for (name, colour), (left, top) in zip(entries, places, strict=True):
-        pen.rectangle((left, top + 3, left + 12, top + 15), fill=colour, outline=_INK)
-        pen.text((left + 18, top + 2), name, _INK, font)
+    for (name, colour), (left, top) in zip(entries, positions, strict=True):
+        pen.rectangle((left, top + 3, left + 12, top + 15), fill=colour, outline=_TEXT_COLOUR)
+        pen.text((left + 18, top + 2), name, _TEXT_COLOUR, font)
     return strip
 
 

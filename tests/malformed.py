@@ -143,11 +143,11 @@ MALFORMED = [
     # pictures
     Malformed("image_empty", _after(flat, _replaced("images/p0.png", b"")), ("images/p0.png", "empty")),
     Malformed(
-        "image_text", _after(flat, _replaced("images/p0.png", "hello")), ("images/p0.png", "no picture")
+        "image_text", _after(flat, _replaced("images/p0.png", "hello")), ("images/p0.png", "not an image")
     ),
     Malformed("image_truncated", _after(flat, _truncated), ("images/p0.png", "truncated", "Repair")),
     Malformed(
-        "mask_unreadable", _after(flat, _replaced("masks/p5.png", "x")), ("masks/p5.png", "no picture")
+        "mask_unreadable", _after(flat, _replaced("masks/p5.png", "x")), ("masks/p5.png", "not an image")
     ),
     Malformed(
         "image_float",
@@ -230,7 +230,7 @@ MALFORMED = [
         _with_split(_ROWS.replace("p4,val", "p4,vall")),
         ("line 6", "vall", "Did you mean 'val'"),
     ),
-    Malformed("split_unknown", _with_split(_ROWS + "p9,train\n"), ("split.csv", "p9", "take them out")),
+    Malformed("split_unknown", _with_split(_ROWS + "p9,train\n"), ("split.csv", "p9", "remove them")),
     Malformed("split_twice", _with_split(_ROWS + "p5,train\n"), ("split.csv", "p5", "twice")),
     Malformed(
         "split_incomplete", _with_split(_ROWS.replace("p1,train\n", "")), ("split.csv", "p1", "missing")
@@ -241,7 +241,7 @@ MALFORMED = [
     Malformed(
         "split_of_divided",
         _options(divided, split="s.csv"),
-        ("dataset.split=s.csv", "divided", "Leave it out"),
+        ("dataset.split=s.csv", "already has split folders", "Leave it out"),
     ),
     # several classes in folders
     Malformed(

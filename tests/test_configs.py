@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from conftest import CONF, composed
 from hydra.errors import MissingConfigException
 from segmentation.cli.messages import explain
@@ -39,6 +40,13 @@ def overrides_for(group: str, option: str, roots: dict[str, Path]) -> list[str]:
     # The built-in data asks for stride 8, which a backbone of windows cannot give.
     stride = ["output_stride=auto"] if group == "backbone" else []
     return [f"{group}={option}", *rooted, *stride, "weights=none", "data.workers=0"]
+
+
+@pytest.mark.parametrize("name", ["binary", "camvid", "folder", "voc"])
+def test_a_data_set_changes_the_image_size_but_not_the_recipe(name: str) -> None:
+    config = yaml.safe_load((CONF / "dataset" / f"{name}.yaml").read_text())
+    assert set(config) <= {"defaults", "dataset", "data"}
+    assert set(config.get("data", ())) <= {"size"}
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda part: part)

@@ -77,11 +77,11 @@ def make_data(
     workers: int = 0,
     **changes: object,
 ) -> SegmentationData:
-    source = SegmentationDataset(classes, train, val, val)
+    dataset = SegmentationDataset(classes, train, val, val)
     size = (64, 64)
     transform = training_transform(size=size, resize=True, **changes)
     settings = DataSettings(size=size, resize=True, batch_size=batch_size, workers=workers)
-    return SegmentationData(source, transform, settings, seed=0)
+    return SegmentationData(dataset, transform, settings, seed=0)
 
 
 def make_trainer(folder: Path, epochs: int) -> Trainer:

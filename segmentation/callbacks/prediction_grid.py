@@ -62,14 +62,14 @@ class PredictionGrid(Callback):
         return is_last or self._drawn is None or epoch - self._drawn >= self._every
 
     def _indices(self, data: SegmentationData) -> list[int]:
-        length = len(data.source.val)
+        length = len(data.dataset.val)
         return sorted({round(index) for index in np.linspace(0, length - 1, min(self._images, length))})
 
     @torch.no_grad()
     def _row(
         self, task: SegmentationTask, data: SegmentationData, index: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        truth = data.source.val[index]
+        truth = data.dataset.val[index]
         image = torch.from_numpy(data.evaluation(truth, 0)["image"]).permute(2, 0, 1)[None]
         height, width = truth["mask"].shape
         logits_BKHW = resize(task(image.to(task.device)), (height, width))

@@ -1,7 +1,8 @@
-"""Augmentation of image and mask together: the one file that knows albumentations.
+"""Augmentation of image and mask together, with albumentations; no other file imports it.
 
 Masks are resampled by nearest neighbour, and pixels from outside the image are ignored, so that no augmentation
-invents a label. Images have 1 to 128 channels and keep their last axis.
+invents a label. Images have 1 to 128 channels and keep their last axis. Zoom and crop are one step (`Window`): only
+the part of the image that the crop keeps is resized.
 """
 
 import math
@@ -18,26 +19,34 @@ from segmentation.environment import variable
 from segmentation.errors import UserError
 from segmentation.types import IGNORE_INDEX, Sample
 
-# A random zoom and a random crop in one: only the part of the image that the crop keeps is zoomed.
+with variable("NO_ALBUMENTATIONS_UPDATE", "1"):
+    import albumentations as A  # noqa: N812 - the alias of albumentations' documentation
+    from albumentations.augmentations.geometric import functional
 
+Transform = Callable[[Sample, int], Sample]
 Resize = Callable[[np.ndarray, tuple[int, int]], np.ndarray]
+
+# Close to ImageNet's mean, so that padding disturbs the statistics of a batch little.
+_FILL = 116
+_MAX_OPENCV_BANDS = 4  # OpenCV resizes at most four bands in one call; albumentations splits images with more
+_PADDING = {"border_mode": cv2.BORDER_CONSTANT, "fill": _FILL, "fill_mask": IGNORE_INDEX}
 
 
 class Span(NamedTuple):
     """A window along one axis."""
 
     taken: slice
-    """Of the picture's pixels: what the window shows, and the rest of the pixels at its ends."""
+    """The pixels of the image that are resized: those in the window, in whole pixels."""
     zoomed: int
-    """How many pixels these become."""
+    """The number of pixels after the resize."""
     kept: slice
-    """Of those: what the window shows."""
+    """The resized pixels that are in the window."""
     filled: slice
-    """Of the window's own pixels: where it shows that."""
+    """The pixels of the window that receive them; the others are padding."""
 
 
 class Window(NamedTuple):
-    """A part of a zoomed picture, `size` (H, W) pixels large."""
+    """A crop of `size` (H, W) from the zoomed image."""
 
     size: tuple[int, int]
     rows: Span
@@ -47,10 +56,10 @@ class Window(NamedTuple):
 def draw_window(
     shape: Sequence[int], size: tuple[int, int], scale: tuple[float, float], random: Random
 ) -> Window:
-    """A window of `size` (H, W) on a picture of `shape` (H, W, ...), zoomed by a factor out of `scale` (low, high).
+    """A random window of `size` (H, W) on an image of `shape` (H, W, ...), zoomed by a factor from `scale` (low, high).
 
-    Every place of the window on the zoomed picture is as likely as any other; a zoomed picture that is smaller than
-    the window lies anywhere in it.
+    All positions of the window on the zoomed image are equally likely. A zoomed image that is smaller than the window
+    is put at a random position in it.
     """
     zoom = random.uniform(*scale)
     rows, columns = (
@@ -59,10 +68,10 @@ def draw_window(
     return Window(size, rows, columns)
 
 
-def look_through(window: Window, pixels: np.ndarray, resize: Resize, *, fill: int) -> np.ndarray:
-    """Pixels (H, W, ...) as the window shows them, zoomed by `resize`; beside them lies `fill`.
+def zoom_and_crop(window: Window, pixels: np.ndarray, resize: Resize, *, fill: int) -> np.ndarray:
+    """The part of the pixels (H, W, ...) in the window, zoomed by `resize` and padded with `fill`.
 
-    That is what zooming all of them would show, to half a pixel.
+    Equal to zooming the whole image and then cropping it, up to a shift of half a pixel.
     """
     size, rows, columns = window
     shown = resize(pixels[rows.taken, columns.taken], (rows.zoomed, columns.zoomed))[rows.kept, columns.kept]
@@ -78,25 +87,12 @@ def _draw_span(side: int, length: int, zoom: float, random: Random) -> Span:
     if everything <= length:
         left = random.randint(0, length - everything)
         return Span(slice(0, side), everything, slice(0, everything), slice(left, left + everything))
-    place = random.randint(0, everything - length)
+    offset = random.randint(0, everything - length)
     factor = everything / side
-    start, stop = int(place / factor), min(side, ceil((place + length) / factor))
+    start, stop = int(offset / factor), min(side, ceil((offset + length) / factor))
     zoomed = round((stop - start) * factor)
-    before = min(place - round(start * factor), zoomed - length)
+    before = min(offset - round(start * factor), zoomed - length)
     return Span(slice(start, stop), zoomed, slice(before, before + length), slice(0, length))
-
-
-with variable("NO_ALBUMENTATIONS_UPDATE", "1"):
-    import albumentations as A  # noqa: N812 - as its own documentation has it
-    from albumentations.augmentations.geometric import functional
-
-
-Transform = Callable[[Sample, int], Sample]
-
-# Near ImageNet's mean: padding that is neither black nor white disturbs the statistics of a batch least.
-_FILL = 116
-_TOGETHER = 4  # bands that OpenCV resizes alike; albumentations hands it more of them in parts
-_OUTSIDE = {"border_mode": cv2.BORDER_CONSTANT, "fill": _FILL, "fill_mask": IGNORE_INDEX}
 
 
 def training_transform(
@@ -114,11 +110,11 @@ def training_transform(
 ) -> Transform:
     """Sample and seed -> sample of `size` (H, W); equal seeds give equal results, in any process.
 
-    With `resize` the whole image is first brought to `size`, else its own resolution is kept. Then it is
-    turned by up to `rotate` degrees, zoomed by a factor out of `scale` (low, high), padded with ignore and
-    cropped. `flip`, `vertical_flip`, `colour`, `blur`, `noise` and `dropout` are probabilities 0..1; what
-    dropout covers is ignored. `colour` changes brightness, contrast, saturation and hue of RGB; of any other
-    number of channels brightness and contrast, of all channels alike.
+    With `resize` the whole image is first resized to `size`, otherwise it keeps its own resolution. Then it is
+    rotated by up to `rotate` degrees to either side, zoomed by a factor from `scale` (low, high), padded with ignored
+    pixels and cropped. `flip`, `vertical_flip`, `colour`, `blur`, `noise` and `dropout` are probabilities 0..1;
+    pixels that dropout covers are ignored. `colour` changes brightness, contrast, saturation and hue of RGB images,
+    and brightness and contrast of images with another number of channels, in the same way for all channels.
 
     Raises `UserError` for a probability outside 0..1, a scale that is not 0 < low <= high or a rotation
     outside 0..180.
@@ -128,14 +124,14 @@ def training_transform(
     )
     if len(scale) != 2 or not 0 < scale[0] <= scale[1] < math.inf:
         raise UserError(
-            f"augmentation.scale={list(scale)} is no zoom range: give [low, high], 0 < low <= high."
+            f"augmentation.scale={list(scale)} is not a zoom range: give [low, high] with 0 < low <= high."
         )
     if not 0 <= rotate <= 180:
         raise UserError(f"augmentation.rotate={rotate} is not within 0..180 degrees.")
     steps: list[A.BasicTransform] = []
     if rotate:
-        steps.append(A.Affine(rotate=(-rotate, rotate), p=1.0, **_OUTSIDE))
-    if tuple(scale) != (1.0, 1.0) or not resize:  # else it has this size already
+        steps.append(A.Affine(rotate=(-rotate, rotate), p=1.0, **_PADDING))
+    if tuple(scale) != (1.0, 1.0) or not resize:  # otherwise it already has this size
         steps.append(_Window(size, (scale[0], scale[1])))
     return _Seeded(
         size if resize else None,
@@ -152,7 +148,7 @@ def training_transform(
 
 
 def evaluation_transform(*, size: tuple[int, int], resize: bool) -> Transform:
-    """The image at `size` (H, W), or with `resize` off as it is; the mask always at its own size."""
+    """Resizes the image to `size` (H, W), without `resize` keeps it; the mask always keeps its own size."""
 
     def transform(sample: Sample, seed: int) -> Sample:
         return {**sample, "image": resize_image(sample["image"], size)} if resize else sample
@@ -161,17 +157,17 @@ def evaluation_transform(*, size: tuple[int, int], resize: bool) -> Transform:
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The image at `size` (H, W), as the transforms with `resize` bring it there; itself if it has that size.
+    """The image resized to `size` (H, W), as in the transforms with `resize`; the same array if it has that size.
 
-    Bilinear, and averaging over areas where a side shrinks to less than half: down to half, the two neighbours that
-    bilinear weighs leave no pixel out; beyond, it would skip some. Averaging takes seven times as long.
+    Bilinear down to half the size, and area averaging below: bilinear interpolation uses two neighbours and would
+    skip pixels there. Averaging takes seven times as long.
     """
     skips = image.shape[0] > 2 * size[0] or image.shape[1] > 2 * size[1]
     return _resize(image, size, cv2.INTER_AREA if skips else cv2.INTER_LINEAR)
 
 
 def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The mask at `size` (H, W) by nearest neighbour, as the training transform with `resize` brings it there."""
+    """The mask resized to `size` (H, W) by nearest neighbour, as in the training transform with `resize`."""
     return _resize(mask, size, cv2.INTER_NEAREST)
 
 
@@ -179,14 +175,14 @@ def _resize(pixels: np.ndarray, size: tuple[int, int], interpolation: int) -> np
     (height, width), bands = size, pixels.shape[2:]
     if pixels.shape[:2] == (height, width):
         return pixels
-    if math.prod(bands) > _TOGETHER:
+    if math.prod(bands) > _MAX_OPENCV_BANDS:
         return functional.resize(pixels, size, interpolation)
-    # Without albumentations' wrappers, which take a tenth of a millisecond. OpenCV leaves a last axis of one out.
+    # Without albumentations' wrappers, which take a tenth of a millisecond. OpenCV drops a last axis of length one.
     return cv2.resize(pixels, (width, height), interpolation=interpolation).reshape(height, width, *bands)
 
 
 class _Window(A.DualTransform):
-    """A random zoom, and a random part of `size` of what it makes; see `window.py`."""
+    """A random zoom and a random crop of `size` in one step: see `draw_window`."""
 
     def __init__(self, size: tuple[int, int], scale: tuple[float, float]) -> None:
         super().__init__(p=1.0)
@@ -197,14 +193,14 @@ class _Window(A.DualTransform):
         return {"window": draw_window(params["shape"], self._size, self._scale, self.py_random)}
 
     def apply(self, img: np.ndarray, window: Window, **params: Any) -> np.ndarray:
-        return look_through(window, img, resize_image, fill=_FILL)
+        return zoom_and_crop(window, img, resize_image, fill=_FILL)
 
     def apply_to_mask(self, mask: np.ndarray, window: Window, **params: Any) -> np.ndarray:
-        return look_through(window, mask, resize_mask, fill=IGNORE_INDEX)
+        return zoom_and_crop(window, mask, resize_mask, fill=IGNORE_INDEX)
 
 
 class _Colour(A.ColorJitter):
-    """Albumentations' colours for RGB; other bands have no hue, and get one curve for all of them."""
+    """Albumentations' ColorJitter for RGB; other images have no hue, and all their bands get the same curve."""
 
     def apply(
         self,
@@ -225,9 +221,10 @@ class _Colour(A.ColorJitter):
 
 
 class _Seeded:
-    """Albumentations' steps, behind a resize to `size`, as a function of sample and seed.
+    """A resize to `size`, then albumentations' steps, as a function of sample and seed.
 
-    Its own `Compose` would check each sample for what ours cannot be, a tenth of the time that loading takes.
+    Albumentations' own `Compose` would check every sample for errors that ours cannot have, which takes a tenth of
+    the loading time.
     """
 
     def __init__(self, size: tuple[int, int] | None, steps: list[A.BasicTransform]) -> None:
@@ -238,7 +235,7 @@ class _Seeded:
         image, mask = sample["image"], sample["mask"]
         if self._size is not None:
             image, mask = resize_image(image, self._size), resize_mask(mask, self._size)
-        # One shared stream: seeding every step alike would make each flip come with the same colours.
+        # One shared stream: if each step had the same seed, flips and colours would be correlated.
         streams = np.random.default_rng(seed), random.Random(seed)
         changed = {"image": image, "mask": mask}
         for step in self._steps:
@@ -250,4 +247,4 @@ class _Seeded:
 def _check_probabilities(**probabilities: float) -> None:
     for name, value in probabilities.items():
         if not 0 <= value <= 1:
-            raise UserError(f"augmentation.{name}={value} is no probability: give 0 to 1.")
+            raise UserError(f"augmentation.{name}={value} is not a probability: give 0 to 1.")

@@ -1,4 +1,4 @@
-"""One class against the rest, in folders of images and masks."""
+"""Data sets with two classes, foreground and background, from folders of images and masks."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,29 +24,29 @@ def binary(
     threshold: int | Literal["auto"] = "auto",
     ignore: int | None = None,
 ) -> SegmentationDataset:
-    """`root` holds images/ and masks/, or the two in each of train, val, test (or train_split, ...).
+    """`root` holds images/ and masks/, or both in each of train, val and test (or train_split, ...).
 
-    Undivided data is split as the file `split` (columns name, split) says, else by `seed` and `fractions`
+    Data without split folders is split by the file `split` (columns name, split), or else by `seed` and `fractions`
     (train, val, test). Mask values above `threshold` (0..254) are foreground; "auto" is 0 for masks of 0/1
-    and 127 for 0/255, found out once for the data set. The mask value `ignore` (0..255) counts nowhere.
-    Images are read with `channels` bands.
+    and 127 for masks of 0/255, decided once for the data set. Pixels with the mask value `ignore` (0..255) are
+    ignored. Images are read with `channels` bands.
 
-    Raises `UserError` for another layout, images or masks without partner, a `split` for data that is divided
-    already, and options out of range.
+    Raises `UserError` for another layout, for an image without mask or a mask without image, for a `split` file
+    although there are split folders, and for options out of range.
     """
     if threshold != "auto" and not 0 <= threshold <= 254:
         raise UserError(
-            f"dataset.threshold={threshold} is not within 0..254: foreground is what lies above it."
+            f"dataset.threshold={threshold} is not within 0..254: foreground are the values above it."
         )
     if ignore is not None and not 0 <= ignore <= 255:
-        raise UserError(f"dataset.ignore={ignore} is no mask value: give 0..255, or null for none.")
+        raise UserError(f"dataset.ignore={ignore} is not a mask value: give 0..255, or null for none.")
     suffix = _find_layout(root)
     notes: tuple[str, ...] = ()
     if suffix is None:
         parts = _divide(root, split, fractions, seed)
     elif split is not None:
         raise UserError(
-            f"dataset.split={split} has no use: {root} is divided by its folders already. Leave it out."
+            f"dataset.split={split} cannot be used: {root} already has split folders. Leave it out."
         )
     else:
         parts, notes = read_presplit(root, suffix=suffix)
@@ -57,7 +57,7 @@ def binary(
 
 
 def _find_layout(root: Path) -> str | None:
-    """What follows "train" in the names of the folders; None for data that is not divided."""
+    """The suffix of the split folders ("" or "_split"); None for data without split folders."""
     if not root.is_dir():
         raise missing_folder(root, _EXPECTED)
     found = [suffix for suffix in ("", "_split") if (root / f"train{suffix}").is_dir()]

@@ -1,9 +1,9 @@
-"""Decoded samples kept on disk for the next epoch, once for all processes of the machine.
+"""A disk cache of decoded samples, shared by all processes of the machine.
 
-The cache of a split is one file, which is mapped into memory: the pixels of every image and its mask one after the
-other, then a table that says where each lies (images may have different sizes), then the key and the number of
-samples. The end is written last, under a temporary name: nobody ever sees half a file. It holds plain numbers, so
-opening a file that somebody else wrote runs no code.
+The cache of a split is one memory-mapped file: the pixels of each image and its mask one after the other, then a table
+of offsets and sizes (images may have different sizes), then the key and the number of samples. It is written under a
+temporary name and renamed when it is complete, so no process reads half a file. It holds plain numbers, so opening a
+file from somebody else runs no code.
 """
 
 import hashlib
@@ -36,25 +36,24 @@ from segmentation.types import Sample
 log = logging.getLogger(__name__)
 
 FORMAT = 1
-"""Raise it whenever the same file would give other pixels (decoding, resizing, made-up data) or the cache file changes
-its layout: caches of another number are made again."""
+"""Increase it whenever the same file would give other pixels (decoding, resizing, generated data) or the layout of the
+cache file changes: caches with another number are rebuilt."""
 
 _SAMPLED = 32  # samples from which the size of a split is estimated
-_SHARE = 0.8  # of the free space that the cache may take: training and the system need the rest
+_SHARE = 0.8  # the share of the free space that the cache may use: training and the system need the rest
 _READ_AHEAD = 4  # samples per thread
-_CHECK_EVERY = 256  # samples between two looks at the free space
-_ROW = (
-    6  # int64 values per sample: offset; height, width and bands of the image; height and width of the mask
-)
+_CHECK_EVERY = 256  # samples between two checks of the free space
+# int64 values per sample: offset; height, width and bands of the image; height and width of the mask
+_ROW = 6
 _END = np.dtype([("key", "V32"), ("samples", "<i8")])
-_CURE = "make room there, set XDG_CACHE_HOME to a larger disk, or leave it at data.cache=none."
+_CURE = "free some space there, set XDG_CACHE_HOME to a larger disk, or use data.cache=none."
 
 
 class Cached:
-    """A split read from its cache file: the samples are what the original samples would give, bit by bit.
+    """A split read from its cache file: the samples are bit by bit the original samples.
 
-    Raises `OSError` or `ValueError` where there is no such file, or one that is incomplete or has another key.
-    Pickled for another process, it maps the file again there.
+    Raises `OSError` or `ValueError` if the file is missing or incomplete or has another key.
+    When it is unpickled in another process, it maps the file there again.
     """
 
     def __init__(self, names: Sequence[str], path: Path, key: bytes) -> None:
@@ -89,11 +88,11 @@ class Cached:
 
 @dataclass(frozen=True)
 class _Entry:
-    """Where the cache of a split lies."""
+    """The cache file of a split, which may not exist yet."""
 
     samples: Samples
     name: str
-    """A hash of what is read and how; caches from earlier states of the same files have the same name."""
+    """A hash of which files are read and how; caches of earlier versions of these files have the same name."""
     path: Path
     key: bytes
 
@@ -115,50 +114,50 @@ class _Entry:
 
 
 def cached(splits: Mapping[str, Samples]) -> dict[str, Samples]:
-    """The splits by name, read from their cache files, which are made first where they are missing.
+    """The splits by name, read from their cache files; missing files are built first.
 
-    A cache is used as long as the files have the same names, sizes and times of change, are read with the same
-    options, and are decoded by the same code (`FORMAT`) and libraries. One process makes it while others wait.
+    A cache is used as long as the files have the same names, sizes and modification times, are read with the same
+    options, and are decoded by the same code (`FORMAT`) and libraries. One process builds it while others wait.
 
-    Raises `UserError` for samples without a `trace()`, and where the splits would take more than 80 % of the free
-    space: estimated from some samples before anything is written, and checked again while writing.
+    Raises `UserError` for samples without a `trace()`, and if the splits would use more than 80 % of the free
+    space, which is estimated from some samples before anything is written and checked again while writing.
     """
     entries = {split: _Entry.of(samples) for split, samples in splits.items()}
     found = {split: entry.find() for split, entry in entries.items()}
     missing = {split: entries[split] for split, cache in found.items() if cache is None}
     if missing:
         with ExitStack() as locks:
-            # Always in the same order: two processes that each hold what the other waits for would wait for ever.
+            # Always in the same order, to avoid a deadlock between two processes.
             for name in sorted({entry.name for entry in missing.values()}):
                 locks.enter_context(_lock(cache_folder(), name))
-            found |= _make(missing)
+            found |= _build(missing)
     return {split: cache for split, cache in found.items() if cache is not None}
 
 
 def cache_folder() -> Path:
-    """`segmentation` in the user's folder for caches: $XDG_CACHE_HOME, else ~/.cache."""
+    """`segmentation` in the user's cache folder: $XDG_CACHE_HOME, or ~/.cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "segmentation"
 
 
 def free_space() -> int:
-    """Bytes that are free on the disk of `cache_folder`, which must exist."""
+    """Free bytes on the disk of `cache_folder`, which must exist."""
     return shutil.disk_usage(cache_folder()).free
 
 
 @contextmanager
 def _lock(folder: Path, name: str) -> Iterator[None]:
-    """Held by one process at a time; the system frees it when the process ends, however it ends."""
+    """A lock that one process holds at a time; the system releases it even if the process is killed."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = FileLock(folder / f"{name}.lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            log.info("another process fills the cache: waiting for it")
+            log.info("another process is building the cache: waiting for it")
             lock.acquire()
     except OSError as error:
         raise UserError(
-            f"The cache cannot be kept in {folder}: {error.strerror}. Set XDG_CACHE_HOME to another folder."
+            f"The cache cannot be written to {folder}: {error.strerror}. Set XDG_CACHE_HOME to another folder."
         ) from error
     try:
         yield
@@ -166,9 +165,9 @@ def _lock(folder: Path, name: str) -> Iterator[None]:
         lock.release()
 
 
-def _make(missing: Mapping[str, _Entry]) -> dict[str, Cached | None]:
-    """Finds or makes the caches; under their locks."""
-    # Another process may have made them while this one waited.
+def _build(missing: Mapping[str, _Entry]) -> dict[str, Cached | None]:
+    """Finds or builds the caches; the caller holds their locks."""
+    # Another process may have built them while this one waited.
     found = {split: entry.find() for split, entry in missing.items()}
     still = {split: missing[split].samples for split, cache in found.items() if cache is None}
     if not still:
@@ -176,18 +175,18 @@ def _make(missing: Mapping[str, _Entry]) -> dict[str, Cached | None]:
     free, needed = free_space(), sum(map(_estimate, still.values()))
     if needed > _SHARE * free:
         raise UserError(
-            f"data.cache=disk would take {_amount(needed)} for {' and '.join(still)}, but {_amount(free)} are free"
-            f" in {cache_folder()}, of which {_SHARE:.0%} may be taken: {_CURE}"
+            f"data.cache=disk needs {_amount(needed)} for {' and '.join(still)}, but {_amount(free)} are free"
+            f" in {cache_folder()}, of which it may use {_SHARE:.0%}: {_CURE}"
         )
     reserve = int((1 - _SHARE) * free)
-    # Two splits may be the same images: the second finds what the first has written.
+    # Two splits may hold the same images: the second one then finds the file of the first.
     return found | {split: missing[split].find() or _write(split, missing[split], reserve) for split in still}
 
 
 def _write(split: str, entry: _Entry, reserve: int) -> Cached:
     folder, start = entry.path.parent, time.perf_counter()
-    for left in folder.glob(f"{entry.name}-*.part"):  # by a process that was killed
-        left.unlink(missing_ok=True)
+    for stale in folder.glob(f"{entry.name}-*.part"):  # left by a process that was killed
+        stale.unlink(missing_ok=True)
     part = entry.path.with_suffix(f".{uuid.uuid4().hex}.part")
     try:
         with part.open("wb") as file:
@@ -196,12 +195,12 @@ def _write(split: str, entry: _Entry, reserve: int) -> Cached:
         part.replace(entry.path)
     except OSError as error:
         if error.filename not in (None, str(part)):
-            raise  # a file that a sample is read from
+            raise  # an image or mask file could not be read
         raise UserError(f"The cache in {folder} cannot be written: {error.strerror}: {_CURE}") from error
     finally:
         part.unlink(missing_ok=True)
     for old in folder.glob(f"{entry.name}-*.cache"):
-        if old != entry.path:  # of the same files, before they or the decoding changed
+        if old != entry.path:  # of an earlier version of the same files or of the decoding
             old.unlink(missing_ok=True)
     log.info("cached %s: %s in %s, in %.0f s", split, _amount(size), folder, time.perf_counter() - start)
     return Cached(entry.samples.names, entry.path, entry.key)
@@ -221,7 +220,7 @@ def _write_samples(file: BinaryIO, split: str, entry: _Entry, reserve: int) -> i
                 size += values.nbytes
             if len(rows) % _CHECK_EVERY == 0 and (free := free_space()) < reserve:
                 raise UserError(
-                    f"The cache has taken {_amount(size)} for {len(rows)} of {total} images of {split}, and "
+                    f"The cache uses {_amount(size)} for {len(rows)} of {total} images of {split}, and only "
                     f"{_amount(free)} are left in {cache_folder()}: {_CURE}"
                 )
     file.write(np.array(rows, "<i8").tobytes())
@@ -231,7 +230,7 @@ def _write_samples(file: BinaryIO, split: str, entry: _Entry, reserve: int) -> i
 
 
 def _libraries() -> str:
-    """The libraries that decode, resize and make pictures, with their versions."""
+    """The libraries that decode, resize and generate images, with their versions."""
     try:
         rasterio = importlib.metadata.version("rasterio")
     except importlib.metadata.PackageNotFoundError:
@@ -240,7 +239,7 @@ def _libraries() -> str:
 
 
 def _estimate(samples: Samples) -> int:
-    """Bytes of all samples, told from some; exact where all have one size."""
+    """Bytes of all samples, estimated from some; exact if all have one size."""
     some = [samples[index] for index in evenly_spaced(len(samples), _SAMPLED)]
     return sum(each["image"].nbytes + each["mask"].nbytes for each in some) * len(samples) // len(some)
 

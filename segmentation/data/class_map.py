@@ -1,4 +1,4 @@
-"""Class names, colours and ignored values as people write them, in a classes.yaml or among the options."""
+"""Class names, colours and ignored values, from a classes.yaml or from the options."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,18 +17,18 @@ _NAMES = "write [sky, road] or {sky: [0, 0, 255], road: [128, 64, 128]}"
 
 @dataclass(frozen=True)
 class ClassMap:
-    """What the values of the mask files mean."""
+    """The meaning of the values in the mask files."""
 
     classes: Classes
-    coloured: bool  # whether the palette is the masks' own, not merely for pictures
+    coloured: bool  # whether masks may hold the colours; False: the palette is only for display
     ignored_labels: tuple[int, ...]
     ignored_colours: tuple[Colour, ...]
 
 
 def read_class_map(path: Path) -> dict[str, Any]:
-    """The mapping in a classes.yaml, for `parse_legend`.
+    """The mapping in a classes.yaml, for `parse_class_map`.
 
-    Raises `UserError` for a file that is missing, no YAML, or holds other keys than names, colours, ignore.
+    Raises `UserError` for a file that is missing, is not YAML, or holds other keys than names, colours and ignore.
     """
     if not path.parent.is_dir():
         raise missing_folder(path.parent, "train/, val/ and classes.yaml")
@@ -41,9 +41,9 @@ def read_class_map(path: Path) -> dict[str, Any]:
         content = yaml.load(path.read_bytes(), _Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}" if mark is not None else ""
+        line = f", line {mark.line + 1}" if mark is not None else ""
         cause = getattr(error, "problem", None) or "it cannot be read"
-        raise UserError(f"{path}{place}: {cause}: mend the YAML.") from error
+        raise UserError(f"{path}{line}: {cause}: correct the YAML.") from error
     if not isinstance(content, dict) or "names" not in content:
         raise UserError(f"{path} has no 'names': write 'names: [sky, road, ...]' into it.")
     for key in content:
@@ -53,15 +53,15 @@ def read_class_map(path: Path) -> dict[str, Any]:
 
 
 def parse_class_map(content: Mapping[str, Any], where: str, ignore: Sequence[Any] = ()) -> ClassMap:
-    """Names (a list, or a mapping to colours), `colours` (a list) and `ignore` (labels and colours).
+    """The class map of `content`: names (list, or mapping to colours), colours (list) and ignore (labels and colours).
 
-    `ignore` extends the content's own; `where` is the file or option that messages name. Raises `UserError`
-    for anything else, and for colours to ignore where the classes have none.
+    `ignore` is added to the content's own; messages name the file or option `where`. Raises `UserError` for
+    anything else, and for ignored colours if the classes have no colours.
     """
     names, palette = _names_and_palette(content, where)
     own = content.get("ignore") or []
     if not isinstance(own, list):
-        raise UserError(f"{where}: ignore={own} is no list: write [{own}].")
+        raise UserError(f"{where}: ignore={own} is not a list: write [{own}].")
     labels = tuple(value for value in (*own, *ignore) if _is_integer(value, 2**16 - 1))
     ignored_colours = tuple(
         _colour(value, where, " or a label of 0..65535")
@@ -83,17 +83,17 @@ def _names_and_palette(content: Mapping[str, Any], where: str) -> tuple[tuple[st
     colours: Any = content.get("colours")
     if isinstance(names, Mapping):
         if colours is not None:
-            raise UserError(f"{where}: colours stand in names already: leave out 'colours'.")
+            raise UserError(f"{where}: names already holds the colours: leave out 'colours'.")
         names, colours = list(names), list(names.values())
     if not isinstance(names, list):
-        raise UserError(f"{where}: names={names} is no list: {_NAMES}.")
+        raise UserError(f"{where}: names={names} is not a list: {_NAMES}.")
     for name in names:
         if not isinstance(name, str) or not name.strip():
             raise UserError(
-                f"{where}: {name!r} is no class name: {_NAMES}, and quote words such as 'yes' and '1'."
+                f"{where}: {name!r} is not a class name: {_NAMES}, and quote words such as 'yes' and '1'."
             )
     if colours is not None and not isinstance(colours, list):
-        raise UserError(f"{where}: colours={colours} is no list: write [[R, G, B], ...], one a class.")
+        raise UserError(f"{where}: colours={colours} is not a list: write [[R, G, B], ...], one per class.")
     return tuple(names), tuple(_colour(colour, where) for colour in colours or ())
 
 
@@ -101,7 +101,7 @@ def _colour(value: Any, where: str, or_else: str = "") -> Colour:
     if isinstance(value, list) and len(value) == 3 and all(_is_integer(part, 255) for part in value):
         red, green, blue = value
         return red, green, blue
-    raise UserError(f"{where}: {value!r} is not right: write [R, G, B] of 0..255{or_else}.")
+    raise UserError(f"{where}: {value!r} is not a colour: write [R, G, B] of 0..255{or_else}.")
 
 
 def _is_integer(value: Any, high: int) -> bool:
@@ -109,7 +109,7 @@ def _is_integer(value: Any, high: int) -> bool:
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe, and strict: of two equal keys YAML would keep the last, and a class would vanish."""
+    """A safe loader that refuses repeated keys: YAML would keep the last one, and a class would be lost."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = [key.value for key, _ in node.value]

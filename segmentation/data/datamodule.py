@@ -1,7 +1,7 @@
 """The data module: a data set's splits -> transformed samples -> loaders of batches.
 
 Ignored pixels (255) come from the mask decoders (`masks`), from augmentation (padding and dropout, `augmentation`) and
-from samples that only fill up a batch (`TransformedDataset` below). Losses and metrics drop them.
+from samples that only fill up a batch (`TransformedDataset` below). Losses and metrics leave them out.
 """
 
 import signal
@@ -46,13 +46,13 @@ def collate_evaluation(samples: list[Sample]) -> Batch:
 
 def _stack_images(samples: list[Sample]) -> Batch:
     images = np.stack([sample["image"] for sample in samples])
-    # As a view, the stack of (H, W, C) pictures already is a channels-last (B, C, H, W) tensor.
+    # A view: a stack of (H, W, C) images is a channels-last (B, C, H, W) tensor.
     image_BCHW = torch.from_numpy(images).permute(0, 3, 1, 2)
     return {"image": image_BCHW, "mask": [], "name": [sample["name"] for sample in samples]}
 
 
 def resized(samples: Samples, size: tuple[int, int], *, masks: bool) -> Samples:
-    """Images, and with `masks` their masks too, at `size` (H, W); photographs are decoded no larger than needed."""
+    """The images, and with `masks` also their masks, resized to `size` (H, W); JPEGs may be decoded at reduced size."""
     if isinstance(samples, PairDataset):
         samples = replace(samples, least=size)
     return _Resized(samples, size, masks)
@@ -66,7 +66,7 @@ class _Resized:
 
     @property
     def names(self) -> Sequence[str]:
-        """As the samples' own."""
+        """The names of the samples."""
         return self.samples.names
 
     def __len__(self) -> int:
@@ -78,15 +78,15 @@ class _Resized:
         return {"image": resize_image(sample["image"], self.size), "mask": mask, "name": sample["name"]}
 
     def trace(self) -> Trace:
-        """The samples' own, and the size."""
+        """The trace of the samples, with the size."""
         what, state = traced(self.samples)
         return Trace(f"{what}\n{self.size} {self.masks}", state)
 
 
 class TransformedDataset(Dataset[Sample]):
-    """Samples after a transform; an index carries the seed of the augmentation.
+    """Transformed samples; an index (`SampleIndex`) includes the seed of the augmentation.
 
-    `decoded` says that samples are decoded from files, which several threads can do at once.
+    `decoded` says that samples are decoded from files, which several threads can do at the same time.
     """
 
     def __init__(self, samples: Samples, transform: Transform, *, decoded: bool) -> None:
@@ -101,15 +101,15 @@ class TransformedDataset(Dataset[Sample]):
         return self._transformed(self._samples[draw.item], draw)
 
     def __getitems__(self, draws: list[SampleIndex]) -> list[Sample]:
-        """A batch, as torch's loader asks for it.
+        """The samples of a batch, for torch's loader.
 
-        Without loader processes all cores read, which else would wait for one of them.
+        Without loader processes the samples are read by one thread per core.
         """
         samples = self._read([draw.item for draw in draws])
         return [self._transformed(sample, draw) for sample, draw in zip(samples, draws, strict=True)]
 
     def _read(self, items: list[int]) -> Iterable[Sample]:
-        threads = torch.get_num_threads() if self._decoded else 1  # in a loader process torch has one
+        threads = torch.get_num_threads() if self._decoded else 1  # torch has one thread in a loader process
         if threads == 1:
             return map(self._samples.__getitem__, items)
         return read_ahead(self._samples, items, self._pool, ahead=threads)
@@ -124,7 +124,7 @@ class TransformedDataset(Dataset[Sample]):
 
 
 class Loader(DataLoader[Sample]):
-    """Draws nothing before the first batch is asked for: only then the trainer has told the sampler the epoch."""
+    """Starts its iterator at the first batch, because the trainer sets the sampler's epoch only after `iter`."""
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         yield from super().__iter__()
@@ -133,19 +133,19 @@ class Loader(DataLoader[Sample]):
 class SegmentationData(LightningDataModule):
     """Loaders over a `SegmentationDataset`; every random choice follows from `seed` and the epoch.
 
-    `settings.size` (H, W) is what the model sees in training; `settings.resize` says whether whole images are
-    brought to it, or crops are cut at the images' own resolution. These are then evaluated whole and one by
-    one, because images of different sizes share no batch.
+    `settings.size` (H, W) is the size of training images. With `settings.resize` whole images are resized to it.
+    Without, training uses crops at the images' own resolution, and whole images are evaluated one by one, because
+    images of different sizes do not fit in one batch.
 
-    Beside a trainer of several processes a batch is dealt to them: `settings.batch_size` is theirs together,
-    and each process evaluates at least one image at a time.
+    If the trainer has several processes, they share each batch: `settings.batch_size` counts the images of all
+    processes, and each process evaluates at least one image at a time.
     """
 
     def __init__(
-        self, source: SegmentationDataset, training: Transform, settings: DataSettings, *, seed: int
+        self, dataset: SegmentationDataset, training: Transform, settings: DataSettings, *, seed: int
     ) -> None:
         super().__init__()
-        self.source = source
+        self.dataset = dataset
         self.evaluation = evaluation_transform(**settings.input)
         self.training = training
         self._settings = settings
@@ -156,35 +156,39 @@ class SegmentationData(LightningDataModule):
         self._seen = 0
 
     def state_dict(self) -> dict[str, int]:
-        """How much of its epoch the training has seen, so that a resumed run goes on in the middle of it."""
+        """The number of batches of the epoch so far, so that a resumed run can continue in the middle of an epoch."""
         assert self.trainer is not None
         batches = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
         return {"batches": batches % int(self.trainer.num_training_batches)}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Leaves out these batches of the first pass."""
+        """Skips these batches in the first epoch."""
         self._seen = state_dict["batches"]
 
-    def _take_seen(self) -> int:
+    def _pop_seen(self) -> int:
+        """The number of batches to skip: once, then 0."""
         seen, self._seen = self._seen, 0
         return seen
 
     def train_dataloader(self) -> Loader:
-        """ShuffledSampler, augmented, masks stacked."""
+        """Batches in random order, augmented, with masks (B, H, W)."""
         data = self._transformed("train", self.training)
-        shares = self._shares(ShuffledSampler(len(data), self._seed), self._batch_size, self._take_seen)
+        shares = self._shares(ShuffledSampler(len(data), self._seed), self._batch_size, self._pop_seen)
         return self._loader(data, shares, collate_training)
 
     def val_dataloader(self) -> Loader:
-        """In order, images resized at most, masks at their own size."""
+        """Batches in order, not augmented, with each mask at its own size."""
         return self._evaluation_loader("val")
 
     def test_dataloader(self) -> Loader:
-        """As `val_dataloader`, over the test split."""
+        """The same as `val_dataloader`, for the test split."""
         return self._evaluation_loader("test")
 
     def turns_dataloader(self, *, process: int, processes: int) -> Loader:
-        """Of the batches that `test_dataloader` gives to one process, those whose turn is `process`'s."""
+        """Every `processes`th batch of the test split, starting with batch number `process`.
+
+        The batches are those of `test_dataloader` in a single process.
+        """
         data = self._transformed("test", self.evaluation)
         order = SequentialSampler(len(data))
         turns = RoundRobinBatchSampler(
@@ -194,23 +198,23 @@ class SegmentationData(LightningDataModule):
 
     @cached_property
     def _splits(self) -> dict[str, Samples]:
-        """What the transforms get: resized where all epochs do that alike, and out of the cache."""
-        splits = self.source.splits()
+        """The samples before the transforms: resized if that is the same in all epochs, and cached."""
+        splits = self.dataset.splits()
         if self._settings.resize:
             size = self._settings.size
             splits = {
                 split: resized(samples, size, masks=split == "train") for split, samples in splits.items()
             }
         if self._settings.cache != "none":
-            # Test images are read once: they would not pay for their place.
+            # Test images are read only once, so that a cache of them does not pay.
             several = {split: samples for split, samples in splits.items() if split != "test"}
             splits |= cached(several)
-            if self.source.test is self.source.val:
+            if self.dataset.test is self.dataset.val:
                 splits["test"] = splits["val"]
         return splits
 
     def _transformed(self, split: str, transform: Transform) -> TransformedDataset:
-        decoded = isinstance(self.source.splits()[split], PairDataset) and self._settings.cache == "none"
+        decoded = isinstance(self.dataset.splits()[split], PairDataset) and self._settings.cache == "none"
         return TransformedDataset(self._splits[split], transform, decoded=decoded)
 
     def _evaluation_loader(self, split: str) -> Loader:
@@ -240,15 +244,15 @@ class SegmentationData(LightningDataModule):
             worker_init_fn=_quiet_worker,
             persistent_workers=self._workers > 0,
             pin_memory=torch.cuda.is_available(),
-            # Of its own: workers would else take a number from the stream that dropout draws from.
+            # Without a generator of its own the loader would draw from torch's global one, which dropout uses.
             generator=torch.Generator(),
         )
 
 
 def count_workers(workers: int | Literal["auto"]) -> int:
-    """Loader processes: the number given; for "auto" one for each core but one, at most 8, beside a GPU.
+    """The number of loader processes: `workers`, or for "auto" with a GPU one less than the cores, at most 8.
 
-    Without a GPU it is none: loading takes a few percent of a step there, and a second process would fight
+    For "auto" without a GPU it is 0: loading takes a few percent of a step there, and loader processes would compete
     with the training for the cores.
     """
     if workers != "auto":
@@ -257,12 +261,13 @@ def count_workers(workers: int | Literal["auto"]) -> int:
 
 
 def _quiet_worker(worker: int) -> None:
-    # OpenCV would start a thread a core in every worker.
+    # OpenCV would start one thread per core in every worker.
     cv2.setNumThreads(0)
-    # Signals that end a run reach its workers too, while the main process still wants its last batch of them.
+    # Signals that end a run also reach its workers, but the main process still needs the last batch from them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _end_the_next_time)
+    signal.signal(signal.SIGTERM, _restore_default)
 
 
-def _end_the_next_time(*_: object) -> None:
+def _restore_default(*_: object) -> None:
+    """Ignores the first SIGTERM; the next one ends the worker."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,6 +1,6 @@
-"""What every data set gives (classes, three splits of samples, notes), and samples read from pairs of files.
+"""`SegmentationDataset` (classes, three splits of samples, notes), and samples read from pairs of files.
 
-A data set of another format is a function that returns a `SegmentationDataset`; add it to `DATASETS`.
+A data set in another format is a function that returns a `SegmentationDataset`; add it to `DATASETS`.
 """
 
 import hashlib
@@ -20,21 +20,21 @@ from segmentation.errors import UserError
 from segmentation.types import IGNORE_INDEX, Classes, Sample
 
 CHECKED = 16
-"""Samples of a split that are read before a run."""
+"""The number of samples per split that are read before a run, as a check."""
 
 
 class Samples(Protocol):
-    """One split: index -> sample, read when asked for."""
+    """One split: index -> sample, read on access."""
 
     @property
     def names(self) -> Sequence[str]:
-        """The name of each sample, in order, known without reading a file."""
+        """The name of each sample, in order; no file is read for it."""
         ...
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> Sample:
-        """Raises `IndexError` past the end and `UserError` for a file that cannot be used."""
+        """Raises `IndexError` after the end and `UserError` for a file that cannot be used."""
         ...
 
 
@@ -42,14 +42,14 @@ class Trace(NamedTuple):
     """Identifies samples for the cache: equal traces mean equal samples."""
 
     what: str
-    """Which samples, and how they are made."""
+    """Which samples, and how they are read or generated."""
     state: str
-    """What may change while `what` stays: the sizes and times of the files."""
+    """What may change for the same `what`: the sizes and modification times of the files."""
 
 
 @runtime_checkable
 class Traced(Protocol):
-    """Samples that the cache can keep for another run."""
+    """Samples that can be cached on disk."""
 
     def trace(self) -> Trace: ...
 
@@ -58,15 +58,15 @@ def traced(samples: Samples) -> Trace:
     """The trace of samples. Raises `UserError` for a class without one, such as a user's own."""
     if not isinstance(samples, Traced):
         raise UserError(
-            f"data.cache=disk cannot keep the samples of {type(samples).__name__}, which has no method trace() to tell"
-            " when they change: leave it at data.cache=none, or add one that returns a Trace."
+            f"data.cache=disk cannot be used with {type(samples).__name__}, which has no method trace() to detect"
+            " changed samples: use data.cache=none, or add the method, which returns a Trace."
         )
     return samples.trace()
 
 
 @dataclass(frozen=True)
 class SegmentationDataset:
-    """A data set of images with `channels` bands; `notes` are whole sentences for the log and the report."""
+    """A data set of images with `channels` bands; `notes` are full sentences for the log and the report."""
 
     classes: Classes
     train: Samples
@@ -80,16 +80,16 @@ class SegmentationDataset:
         return {"train": self.train, "val": self.val, "test": self.test}
 
     def names(self) -> dict[str, Sequence[str]]:
-        """Which samples each split holds."""
+        """The names of the samples in each split."""
         return {split: samples.names for split, samples in self.splits().items()}
 
 
 @dataclass(frozen=True)
 class PairDataset:
-    """Reads the image, of `channels` bands, and the mask of a pair whenever it is asked for, and checks them.
+    """Samples from pairs of an image file, with `channels` bands, and a mask file; read and checked on access.
 
-    With `least` (H, W), the size that images are resized to later, JPEGs may be decoded at a reduced size, but no
-    smaller than twice that: see `read_sized`.
+    With `least` (H, W), the size that images are resized to later, JPEGs may be decoded at a reduced size of at
+    least twice that: see `read_sized`.
     """
 
     pairs: Pairs
@@ -103,14 +103,14 @@ class PairDataset:
         return self.pairs.names
 
     def trace(self) -> Trace:
-        """Which files are read and how; their sizes and times of change."""
+        """Which files are read and how; their sizes and modification times."""
         files, state = hashlib.sha256(), array("q")
         for index in range(len(self)):
             for path in (self.pairs.image_path(index), self.pairs.mask_path(index)):
                 files.update(os.fsencode(f"{path.name}\0"))
                 try:
                     status = path.stat()
-                except OSError:  # reading it will say why
+                except OSError:  # reading the file will report the error
                     continue
                 state.extend((status.st_size, status.st_mtime_ns))
         folders = f"{self.pairs.image_folder.resolve()}\0{self.pairs.mask_folder.resolve()}"
@@ -121,7 +121,7 @@ class PairDataset:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> Sample:
-        """Raises `UserError` for files that cannot be read, labels of no class and sizes that differ."""
+        """Raises `UserError` for unreadable files, for labels outside the classes and for different sizes."""
         image_path, mask_path = self.pairs.image_path(index), self.pairs.mask_path(index)
         image, (height, width) = read_sized(image_path, self.channels, self.least)
         mask = self.decoder.decode(mask_path)
@@ -131,22 +131,22 @@ class PairDataset:
             cause = " Was the mask drawn without the image's EXIF orientation?" if swapped else ""
             raise UserError(
                 f"{image_path} has {width}x{height} pixels, but {mask_path} {mask_width}x{mask_height}: "
-                f"make them equal.{cause}"
+                f"give them the same size.{cause}"
             )
         return {"image": image, "mask": mask, "name": self.pairs.names[index]}
 
 
 def check_samples(dataset: SegmentationDataset) -> None:
-    """Reads samples spread over each split, so that faults in the data show before the first step.
+    """Reads samples spread over each split, so that errors in the data are found before the first step.
 
-    Samples check their own files whenever they are read, the number of bands included. Beyond that, raises
-    `UserError` for an empty split, for a split whose masks are ignored entirely, and for masks of 0/255 in data
-    of several classes.
+    Samples check their own files when they are read, including the number of bands. This function also raises
+    `UserError` for an empty split, for a split in which all pixels are ignored, and for masks of 0/255 in data
+    with several classes.
     """
     checked: list[Samples] = []
     for split, samples in dataset.splits().items():
         if not len(samples):
-            raise UserError(f"The {split} split holds no images: every split needs at least one.")
+            raise UserError(f"The {split} split has no images: every split needs at least one.")
         if samples not in checked:  # val may serve as test
             checked.append(samples)
             _check_labels(split, samples, binary=dataset.classes.binary)
@@ -157,12 +157,12 @@ def _check_labels(split: str, samples: Samples, *, binary: bool) -> None:
     labels = {label for index in indices for label in present_values(samples[index]["mask"])}
     if labels == {IGNORE_INDEX}:
         raise UserError(
-            f"All pixels of the {len(indices)} {split} masks looked at are ignored: "
-            "mend the masks or dataset.ignore."
+            f"All pixels are ignored in the {len(indices)} {split} masks that were checked: "
+            "correct the masks or dataset.ignore."
         )
     if labels == {0, IGNORE_INDEX} and not binary:
         raise UserError(
-            f"The {len(indices)} {split} masks looked at hold only 0 and 255, and 255 is ignored: "
+            f"The {len(indices)} {split} masks that were checked hold only 0 and 255, and 255 is ignored: "
             "use dataset=binary for masks of 0/255."
         )
 
@@ -170,13 +170,13 @@ def _check_labels(split: str, samples: Samples, *, binary: bool) -> None:
 def read_ahead(
     samples: Samples, indices: Iterable[int], pool: ThreadPoolExecutor, *, ahead: int
 ) -> Iterator[Sample]:
-    """The samples of `indices` in order, read by the threads of a pool, at most `ahead` before they are asked for.
+    """The samples of `indices` in order, read by the threads of a pool, at most `ahead` of them in advance.
 
-    The limit bounds memory: whole photographs are large. Threads pay where samples are decoded, which does not
-    hold Python's lock.
+    The limit bounds memory, because whole photographs are large. Threads help because decoding releases Python's
+    global lock.
     """
     waiting: deque[Future[Sample]] = deque()
-    # Readers switch warnings off and on for all threads: whatever they leave behind is undone here.
+    # Readers change the warning filters of all threads: this restores them.
     with warnings.catch_warnings():
         try:
             for index in indices:
@@ -186,4 +186,4 @@ def read_ahead(
             while waiting:
                 yield waiting.popleft().result()
         finally:
-            wait(waiting)  # after an error no thread may still be reading
+            wait(waiting)  # after an error, too, no thread may still be reading

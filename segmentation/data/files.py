@@ -1,8 +1,8 @@
 """Folders -> pairs of image and mask files.
 
-The names of a million files are kept as arrays of bytes (numpy's dtype "S"): a list of strings takes five times the
-memory, and again in each loader process, because looking at a Python object writes to it. File names need not be
-UTF-8; bytes that are not become surrogates, as everywhere in Python (`os.fsdecode`).
+File names are kept in arrays of bytes (numpy's dtype "S"), because there may be a million: a list of strings takes five
+times the memory, and again in each loader process, because reading a Python object changes its reference count. File
+names need not be UTF-8; other bytes become surrogates, as everywhere in Python (`os.fsdecode`).
 """
 
 import heapq
@@ -18,12 +18,12 @@ import numpy as np
 from segmentation.errors import UserError
 
 ENDINGS = frozenset({"jpg", "jpeg", "png", "bmp", "tif", "tiff", "webp"})
-"""Of masks, and of images with up to four bands."""
+"""The file name endings of masks, and of images with up to four bands."""
 
 IMAGE_ENDINGS = ENDINGS | {"npy"}
-"""Of images, which may have any number of bands."""
+"""The file name endings of images, which may have any number of bands."""
 
-_CHUNK = 4096  # names decoded at a time
+_CHUNK = 4096  # names decoded at once
 
 
 def encode_names(names: Iterable[str]) -> np.ndarray:
@@ -64,7 +64,7 @@ class Names(Sequence[str]):
             return NotImplemented
         return len(self) == len(other) and all(map(eq, self, other))
 
-    __hash__ = None  # type: ignore[assignment] # as lists, which it may equal
+    __hash__ = None  # type: ignore[assignment] # like lists, to which it may be equal
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +86,7 @@ class Listing:
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Images and their masks: two folders, the stems that both hold, and the endings of the files, as bytes."""
+    """Images and their masks: two folders, the stems of the files in both, and the endings in each, as bytes."""
 
     image_folder: Path
     mask_folder: Path
@@ -120,16 +120,16 @@ class Pairs:
 
 
 def list_files(folder: Path, expected: str, endings: Collection[str] = ENDINGS) -> Listing:
-    """The files in a folder that have one of the `endings`, in any case; hidden files are left out, links followed.
+    """The files in a folder with one of the `endings`, upper or lower case, without hidden files; links are followed.
 
-    `expected` describes the right layout in the message of the `UserError` that is raised where there is no
-    such folder, it holds no such file, or two of its files share a stem.
+    Raises `UserError` if the folder does not exist or has no such file, or if two of its files have the same stem.
+    The messages quote `expected`, a description of the right layout.
     """
     if not folder.is_dir():
         raise missing_folder(folder, expected)
     stems, file_endings = _scan(folder, {ending.encode() for ending in endings})
     if not len(stems):
-        raise UserError(f"{folder} holds no pictures ({' '.join(sorted(endings))}). Expected: {expected}.")
+        raise UserError(f"{folder} holds no images ({' '.join(sorted(endings))}). Expected: {expected}.")
     order = np.argsort(stems)
     stems, file_endings = stems[order], file_endings[order]
     repeated = np.flatnonzero(stems[1:] == stems[:-1])
@@ -137,14 +137,14 @@ def list_files(folder: Path, expected: str, endings: Collection[str] = ENDINGS) 
         twins = slice(repeated[0], repeated[0] + 2)
         pairs = zip(stems[twins].tolist(), file_endings[twins].tolist(), strict=True)
         both = " and ".join(sorted(decode_name(b".".join(pair)) for pair in pairs))
-        raise UserError(f"{folder} holds {both}, which share a name: keep one of them.")
+        raise UserError(f"{folder} holds {both}, which have the same name: keep one of them.")
     return Listing(folder, stems, file_endings)
 
 
 def pair_folders(images: Path, masks: Path, expected: str) -> Pairs:
     """Every image with the mask of the same stem, sorted by stem.
 
-    Raises `UserError` where `list_files` does, for an image without mask and for a mask without image.
+    Raises `UserError` like `list_files`, for an image without mask and for a mask without image.
     """
     image_files = list_files(images, expected, IMAGE_ENDINGS)
     mask_files = list_files(masks, expected)
@@ -155,20 +155,20 @@ def pair_folders(images: Path, masks: Path, expected: str) -> Pairs:
 
 
 def first_of(names: Collection[str] | Collection[int], count: int = 3) -> str:
-    """For messages: the first `count` names in their order, and whether there are more."""
+    """For messages: the first `count` names in sorted order, with "..." if there are more."""
     shown = ", ".join(map(str, heapq.nsmallest(count, names)))
     return f"{shown}, ..." if len(names) > count else shown
 
 
 def contents(folder: Path) -> str:
-    """For messages: what a folder holds, in a few names."""
+    """For messages: the first names in a folder, or "nothing"."""
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries if not entry.name.startswith(".")]
     return first_of(names, 8) if names else "nothing"
 
 
 def missing_folder(folder: Path, expected: str) -> UserError:
-    """For raising: which folder is missing, and what the nearest existing folder above it holds."""
+    """The error for a missing folder, with the contents of the nearest existing folder above it."""
     parent = next((parent for parent in folder.parents if parent.is_dir()), None)
     beside = "" if parent is None else f" ({parent} holds {contents(parent)})"
     return UserError(f"There is no folder {folder}{beside}. Expected: {expected}.")
@@ -204,5 +204,5 @@ def _check_partners(kind: str, files: Listing, other_kind: str, other: Listing) 
     if len(alone):
         raise UserError(
             f"{len(alone)} of {len(files)} {kind}s in {files.folder} have no {other_kind} of the same name in "
-            f"{other.folder} ({first_of(alone)}): add the {other_kind}s or take the {kind}s out."
+            f"{other.folder} ({first_of(alone)}): add the {other_kind}s or remove the {kind}s."
         )

@@ -1,4 +1,4 @@
-"""Several classes in {train,val,test}/{images,masks}, as their owner describes them."""
+"""Data sets with several classes in {train,val,test}/{images,masks}, described by a classes.yaml or by options."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,26 +19,27 @@ def folder(
     names: list[Any] | dict[Any, Any] | None = None,
     ignore: Sequence[Any] = (),
 ) -> SegmentationDataset:
-    """`root` holds train, val and possibly test, each with images, read with `channels` bands, and masks.
+    """`root` holds train, val and possibly test, each with images/ and masks/. Images are read with `channels` bands.
 
-    The classes stand in the file `classes` (default: classes.yaml in `root`) under names, colours and ignore,
-    or in the options: `names` is a list or a mapping of names to [R, G, B], `ignore` lists further labels
-    (0..65535) and colours that count nowhere.
+    The classes are described by the keys names, colours and ignore of the file `classes` (default: classes.yaml in
+    `root`), or by the options: `names` is a list or a mapping of names to [R, G, B], `ignore` lists further labels
+    (0..65535) and colours of ignored pixels.
 
-    Raises `UserError` for another layout, images or masks without partner, and classes that are not right.
+    Raises `UserError` for another layout, for an image without mask or a mask without image, and for an invalid
+    description of the classes.
     """
     if names is not None and classes is not None:
         raise UserError(f"dataset.names and dataset.classes={classes} both describe the classes: give one.")
     path = classes or root / "classes.yaml"
-    legend = (
+    class_map = (
         parse_class_map(read_class_map(path), str(path), ignore)
         if names is None
         else parse_class_map({"names": names}, "dataset", ignore)
     )
     decoder = LabelMask(
-        IndexMask(legend.classes, legend.ignored_labels),
-        ColourMask(legend.classes, legend.ignored_colours) if legend.coloured else None,
+        IndexMask(class_map.classes, class_map.ignored_labels),
+        ColourMask(class_map.classes, class_map.ignored_colours) if class_map.coloured else None,
     )
     parts, notes = read_presplit(root)
     data = {split: PairDataset(pairs, decoder, channels) for split, pairs in parts.items()}
-    return SegmentationDataset(legend.classes, **data, notes=notes, channels=channels)
+    return SegmentationDataset(class_map.classes, **data, notes=notes, channels=channels)

@@ -1,9 +1,9 @@
-"""Image files -> uint8 arrays, whatever mode they were saved in.
+"""Image files of any format and mode -> uint8 arrays.
 
-Pillow opens every file: it reads the header, which gives format, size and mode, before any pixel is decoded. Usual
-photographs (JPEG, RGB) and usual masks (PNG, 8-bit grey) are then decoded by OpenCV, which gives the same pixels in
-less time and can decode JPEGs at a reduced size. Pillow decodes everything else. TIFFs with bands that Pillow cannot
-read are left to rasterio, and .npy files to numpy.
+Pillow opens every file and reads the header (format, size, mode) before any pixel is decoded. OpenCV then decodes the
+usual photographs (JPEG, RGB) and the usual masks (PNG, 8-bit grey): it gives the same pixels in less time and can
+decode JPEGs at a reduced size. Pillow decodes all others. Rasterio reads TIFFs with bands that Pillow cannot read,
+and numpy reads .npy files.
 """
 
 import logging
@@ -21,18 +21,21 @@ from PIL import Image, ImageFile, ImageOps, TiffImagePlugin
 from segmentation.errors import UserError
 
 MAX_PIXELS = 2**30
-"""The largest image that is opened: 32768 x 32768, 3 GiB once decoded. Aerial images reach hundreds of
-megapixels, which Pillow's own guard against decompression bombs (179) would refuse."""
+"""The largest image that is opened: 32768 x 32768 pixels, 3 GiB when decoded. Aerial images have hundreds of
+megapixels, and Pillow's own limit against decompression bombs is 179."""
 
 WIDE_MODES = frozenset({"I;16", "I;16B", "I;16L", "I"})
-"""Pillow's names for grey with more than 8 bits."""
+"""Pillow's modes for grey with more than 8 bits."""
 
 Sized = tuple[np.ndarray, tuple[int, int]]
-"""Pixels, and the (H, W) that the file has once turned: the pixels may be reduced."""
+"""Pixels, and the full size (H, W) of the image after rotation by EXIF, because the pixels may be reduced."""
 
 _EXIF_ORIENTATION = 0x0112
+_JPEG_FORMATS = ("JPEG", "MPO")  # MPO is a JPEG with further pictures behind it
+_JPEG_SCAN = b"\xff\xda"  # the header's last segment starts with it, then the pixels follow
 _JPEG_END = b"\xff\xd9"
-# A JPEG that is resized from twice the wanted size differs from one never reduced by half a grey level, else by 1.5.
+# A JPEG decoded at twice the wanted size or more and then resized differs by half a grey level from one decoded at
+# full size; decoded at less than twice the wanted size it differs by 1.5.
 _REDUCTION_MARGIN = 2
 _REDUCED = {
     1: cv2.IMREAD_COLOR_RGB,
@@ -40,9 +43,9 @@ _REDUCED = {
     4: cv2.IMREAD_REDUCED_COLOR_4,
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
-# PNG chunks that change values or turn the image: EXIF, also within a text; a transparent value; frames.
+# PNG chunks that change values or rotate the image: EXIF, also inside a text; a transparent value; frames.
 _PNG_SPECIAL = (b"eXIf", b"tEXt", b"zTXt", b"iTXt", b"tRNS", b"acTL")
-_TIFF_PLANAR = 2  # TIFF's number for bands that are stored one after the other
+_TIFF_PLANAR = 2  # the TIFF tag's value for bands that are stored one after the other
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # TIFF and BigTIFF in both byte orders
 
 
@@ -51,23 +54,23 @@ class UnreadableError(UserError):
 
 
 def read_image(path: Path, channels: int = 3) -> np.ndarray:
-    """The image as uint8 (H, W, `channels`), turned as its EXIF orientation says.
+    """The image as uint8 (H, W, `channels`), rotated by its EXIF orientation.
 
-    For three channels grey, palette and CMYK images become RGB; for one, all become grey by their luminance
-    (ITU-R 601); alpha is dropped in both, not blended. Any other number is taken from files that hold so many
-    bands, in their order: grey with alpha, RGBA, TIFF and arrays in .npy, (H, W, bands). 16 bits are scaled
-    from 0..65535 to 0..255.
+    For three channels, grey, palette and CMYK images are converted to RGB. For one, all images are converted to grey
+    by their luminance (ITU-R 601). In both cases alpha is dropped, not blended. For any other number the file must
+    have that many bands, whose order is kept: grey with alpha, RGBA, TIFF, and .npy arrays (H, W, bands). 16-bit
+    values are scaled from 0..65535 to 0..255.
 
-    Raises `UserError` for a file that is missing, damaged, no image or larger than `MAX_PIXELS`, with another
-    number of bands, with floating-point pixels or with integers beyond 16 bits.
+    Raises `UserError` for a file that is missing, damaged, not an image or larger than `MAX_PIXELS`, and for another
+    number of bands, floating-point pixels or integers with more than 16 bits.
     """
     return read_sized(path, channels)[0]
 
 
 def read_sized(path: Path, channels: int = 3, least: tuple[int, int] | None = None) -> Sized:
-    """`read_image`, and the (H, W) that the file has, turned.
+    """The image as from `read_image`, and its full size (H, W) after rotation by EXIF.
 
-    With `least` (H, W) a JPEG may come reduced to 1/2, 1/4 or 1/8, but no smaller than twice `least`.
+    With `least` (H, W) a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, but at no less than twice `least`.
     """
     image = _read_pixels(path, channels, least)
     return image if isinstance(image, tuple) else (image, (image.shape[0], image.shape[1]))
@@ -92,10 +95,10 @@ def _read_pixels(path: Path, channels: int, least: tuple[int, int] | None) -> np
 
 
 def open_picture(path: Path) -> Image.Image:
-    """The decoded image in the mode it was saved in, turned as its EXIF orientation says.
+    """The decoded image in the mode of the file, rotated by its EXIF orientation.
 
-    Raises `UserError` for a file larger than `MAX_PIXELS` and `UnreadableError`, which is one too, for a file
-    that is missing, empty, damaged or no image.
+    Raises `UserError` for a file larger than `MAX_PIXELS`, and its subclass `UnreadableError` for a file that is
+    missing, empty, damaged or not an image.
     """
     with _opened_file(path) as picture:
         _load(picture)
@@ -103,7 +106,7 @@ def open_picture(path: Path) -> Image.Image:
 
 
 def read_grey_png(path: Path) -> np.ndarray | None:
-    """uint8 (H, W) of an undamaged PNG of grey with at most 8 bits, the usual mask; None for all other files."""
+    """uint8 (H, W) of an undamaged grey PNG with at most 8 bits, the usual mask; None for all other files."""
     try:
         with opened(path) as picture:
             if (picture.format, picture.mode) != ("PNG", "L") or picture.width * picture.height > MAX_PIXELS:
@@ -111,14 +114,14 @@ def read_grey_png(path: Path) -> np.ndarray | None:
             data = _bytes_of(picture)
             if any(kind in data for kind in _PNG_SPECIAL):
                 return None
-            picture.verify()  # the checksums, some of which OpenCV passes over
+            picture.verify()  # the checksums, some of which OpenCV does not check
         return _imdecode(data, cv2.IMREAD_UNCHANGED)
-    except Exception:  # damaged in one of many ways: `open_picture` says in which
+    except Exception:  # the file is damaged: `open_picture` reports the cause
         return None
 
 
 def read_picture(picture: Image.Image, channels: int, name: str) -> np.ndarray:
-    """A decoded image, turned already, by the rules of `read_image`; `name` is what messages call it."""
+    """The pixels of a decoded and rotated image, by the rules of `read_image`; messages refer to it as `name`."""
     if picture.mode == "F":
         raise UserError(
             f"{name} holds floating-point pixels, whose range is unknown: save it with 8 or 16 bits."
@@ -129,7 +132,9 @@ def read_picture(picture: Image.Image, channels: int, name: str) -> np.ndarray:
     if channels not in (1, 3):
         return fit_bands(_bands(picture, name), channels, name)
     if picture.mode == "P":
-        picture = picture.convert("RGBA")  # straight to RGB warns where the palette has transparent colours
+        picture = picture.convert(
+            "RGBA"
+        )  # a palette with transparent colours would warn on conversion to RGB
     try:
         picture = picture.convert("RGB")
     except ValueError as error:
@@ -138,9 +143,9 @@ def read_picture(picture: Image.Image, channels: int, name: str) -> np.ndarray:
 
 
 def fit_bands(values_HWC: np.ndarray, channels: int, name: str) -> np.ndarray:
-    """Pixels uint8 (H, W, `channels`): grey for colour and colour for grey.
+    """Pixels uint8 (H, W, `channels`): converts grey to RGB and RGB to grey if needed.
 
-    Raises `UserError`, calling it by `name`, for any other difference in the number of bands.
+    Raises `UserError`, which names the image as `name`, for any other difference in the number of bands.
     """
     found = values_HWC.shape[2]
     if found == channels:
@@ -151,14 +156,14 @@ def fit_bands(values_HWC: np.ndarray, channels: int, name: str) -> np.ndarray:
         return np.array(Image.fromarray(np.ascontiguousarray(values_HWC)).convert("L"))[:, :, None]
     raise UserError(
         f"{name} holds {found} bands, but the model takes {channels}: train with data.channels={found}, "
-        f"or save it with {channels}."
+        f"or save the image with {channels}."
     )
 
 
 def read_integers(picture: Image.Image, name: Path | str) -> np.ndarray:
     """The values of a grey or palette image of up to 16 bits: (H, W), uint16 for `WIDE_MODES`, else uint8.
 
-    Raises `UserError` for values outside 0..65535, which 32-bit files may hold.
+    Raises `UserError` for values outside 0..65535, which 32-bit files may have.
     """
     values = np.array(picture)
     if values.dtype == np.int32:
@@ -169,22 +174,22 @@ def read_integers(picture: Image.Image, name: Path | str) -> np.ndarray:
 
 
 def present_values(values: np.ndarray) -> list[int]:
-    """The different values in a uint8 or uint16 array, sorted."""
+    """The distinct values of a uint8 or uint16 array, sorted."""
     if values.dtype == np.uint8:
-        # Pillow counts bytes in place; numpy would first sort them or widen each to eight.
+        # Pillow counts bytes in place; numpy would sort them or first widen each to 8 bytes.
         return [value for value, count in enumerate(Image.fromarray(values).histogram()) if count]
     return [int(value) for value in np.unique(values)]
 
 
 def to_bytes(values: np.ndarray) -> np.ndarray:
-    """uint8 as it is; uint16 scaled from 0..65535 to 0..255, to the nearest."""
+    """uint8 values unchanged; uint16 values scaled from 0..65535 to 0..255 and rounded."""
     if values.dtype == np.uint8:
         return values
     return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def is_tiff(path: Path) -> bool:
-    """By its first bytes; False for a file that is not there."""
+    """Whether a file is a TIFF, by its first bytes; False if there is no such file."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -194,14 +199,14 @@ def is_tiff(path: Path) -> bool:
 def read_array(path: Path) -> np.ndarray:
     """A .npy file of uint8 or uint16, (H, W, bands) or (H, W), as uint8 (H, W, bands).
 
-    Raises `UserError` for a file that is missing, damaged or of another shape or type; objects in it, which
-    could run code, are not loaded.
+    Raises `UserError` for a file that is missing, damaged or of another shape or type. Pickled objects, which could
+    run code, are not loaded.
     """
     try:
-        # Mapped, so that a header cannot ask for more memory than the file is long.
+        # Memory-mapped, so that a wrong header cannot claim more memory than the size of the file.
         values: np.ndarray = np.lib.format.open_memmap(path, mode="r")
-    except Exception as error:  # a damaged header shows itself in many ways
-        cause = getattr(error, "strerror", None) or "it is damaged or holds no plain array"
+    except Exception as error:  # a damaged header raises many kinds of exceptions
+        cause = getattr(error, "strerror", None) or "it is damaged or does not hold a plain array"
         raise unreadable(path, cause) from error
     if values.ndim == 2:
         values = values[:, :, None]
@@ -212,12 +217,12 @@ def read_array(path: Path) -> np.ndarray:
 
 
 def read_tiff(path: Path, *, alpha: bool) -> np.ndarray:
-    """The bands of a TIFF that Pillow cannot read, in their order, as uint8 (H, W, bands).
+    """The bands of a TIFF that Pillow cannot read, in the order of the file, as uint8 (H, W, bands).
 
-    With `alpha` off a band that is marked as such is left out. RGB with one more band needs nothing else;
-    other TIFFs need rasterio (the extra `geo`).
-    Raises `UserError` where it is missing, for a damaged file, and for pixels that are no integers of 8 or
-    16 bits, or inks or places in a palette.
+    Without `alpha`, bands marked as alpha are left out. OpenCV reads RGB with one more band; other TIFFs need
+    rasterio (the extra `geo`).
+    Raises `UserError` if rasterio is missing, for a damaged file, for pixels that are not unsigned integers of 8 or
+    16 bits, and for palette or CMYK values.
     """
     if _is_rgb_and_one(path):
         values = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
@@ -225,7 +230,7 @@ def read_tiff(path: Path, *, alpha: bool) -> np.ndarray:
             return _checked_bytes(cv2.cvtColor(values, cv2.COLOR_BGRA2RGBA), path)
     rasterio = _import_rasterio(path)
     try:
-        # Nothing but TIFF, and no file beside it: other formats may name further files and addresses.
+        # Only TIFF, and no other files in its folder: other formats may refer to further files and addresses.
         with (
             silent_pillow(),
             rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"),
@@ -243,15 +248,15 @@ def read_tiff(path: Path, *, alpha: bool) -> np.ndarray:
 
 
 def unreadable(name: Path | str, cause: str) -> UnreadableError:
-    """For raising: why a file cannot be used."""
+    """The error for a file that cannot be read."""
     return UnreadableError(f"{name} cannot be read: {cause}. Repair it, or remove it.")
 
 
 class _Shared:
-    """A context that changes the state of the process: the first of several threads enters it, the last leaves it.
+    """Shares a context manager that changes global state: the first thread enters it, and the last one leaves it.
 
-    If each thread entered it by itself, the first to leave would undo the change for the others, and the last would
-    restore what it found: the changed state.
+    If each thread entered its own, the first to leave would undo the change for the others, and the last would
+    restore the state that it found, which is the changed one.
     """
 
     def __init__(self, make: Callable[[], AbstractContextManager[object]]) -> None:
@@ -274,7 +279,7 @@ class _Shared:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    # Pillow's warnings are of odd metadata, which changes no pixel and is not the user's to mend. It logs an error
+    # Pillow warns about unusual metadata, which changes no pixel and which the user need not correct. It logs an error
     # for files with many bands, which `read_tiff` reads.
     log = logging.getLogger(TiffImagePlugin.__name__)
     before, log.disabled = log.disabled, True  # setting its level would clear the caches of all loggers
@@ -296,17 +301,17 @@ def _no_limit() -> Iterator[None]:
 
 
 silent_pillow = _Shared(_silence)
-"""Within it Pillow neither warns nor logs."""
+"""A context in which Pillow neither warns nor logs."""
 
 _without_limit = _Shared(_no_limit)
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
-    """`Image.open` without messages and without a size limit: check `MAX_PIXELS` before decoding.
+    """`Image.open` without messages and without Pillow's size limit: check `MAX_PIXELS` before decoding.
 
-    Pillow's limit is a global of the process and belongs to the host program. So it is set aside only for an image
-    that Pillow refuses, and only while this image is open.
+    Pillow's limit is a global variable that belongs to the host program. So it is lifted only for an image that
+    Pillow refuses, and only while this image is open.
     """
     with silent_pillow(), ExitStack() as stack:
         try:
@@ -319,7 +324,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
 
 @contextmanager
 def _opened_file(path: Path) -> Iterator[Image.Image]:
-    """`opened`, with `UserError` for whatever is wrong with the file, also while it is decoded in the block."""
+    """`opened`, with `UserError` for all errors of the file, also those of decoding inside the block."""
     try:
         with opened(path) as picture:
             _check_size(path, *picture.size)
@@ -330,24 +335,31 @@ def _opened_file(path: Path) -> Iterator[Image.Image]:
         raise unreadable(path, "there is no such file") from error
     except Image.UnidentifiedImageError as error:
         empty = path.stat().st_size == 0
-        raise unreadable(path, "it is empty (0 bytes)" if empty else "it is damaged or no picture") from error
-    except Exception as error:  # decoders raise many kinds; all mean that this file is damaged
+        raise unreadable(
+            path, "it is empty (0 bytes)" if empty else "it is damaged or not an image"
+        ) from error
+    except Exception as error:  # decoders raise many kinds of exceptions; all mean that the file is damaged
         cause = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
         raise unreadable(path, cause) from error
 
 
 def _load(picture: Image.Image) -> None:
-    """Decodes and turns it, in place: most images need no turn, and so no copy."""
+    """Decodes the image and rotates it by its EXIF orientation, in place: most need no rotation, and so no copy.
+
+    Raises `OSError` for a JPEG without its end mark: some versions of Pillow decode a file that lacks little.
+    """
+    if picture.format in _JPEG_FORMATS and _is_cut_short(_bytes_of(picture)):
+        raise OSError("its end is missing")
     picture.load()
     ImageOps.exif_transpose(picture, in_place=True)
 
 
 def _decode_jpeg(picture: Image.Image, least: tuple[int, int] | None) -> Sized | None:
-    """The pixels of an RGB JPEG, which `picture` has opened but not decoded; None for all other files.
+    """The pixels of an RGB JPEG that is opened but not decoded; None for all other files.
 
-    None also for a JPEG without end mark: OpenCV would fill what is missing with grey, where Pillow raises.
+    None also for a JPEG that does not end with the end mark: OpenCV would fill a missing part with grey.
     """
-    if picture.format not in ("JPEG", "MPO") or picture.mode != "RGB":
+    if picture.format not in _JPEG_FORMATS or picture.mode != "RGB":
         return None
     data = _bytes_of(picture)
     orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
@@ -364,13 +376,25 @@ def _decode_jpeg(picture: Image.Image, least: tuple[int, int] | None) -> Sized |
     return _turn(pixels, orientation), full
 
 
+def _is_cut_short(jpeg: bytes) -> bool:
+    """Whether the end mark of the (first) image in a JPEG file is missing.
+
+    The search starts behind the header, because a thumbnail in the header has an end mark of its own.
+    """
+    position = 2
+    while (marker := jpeg[position : position + 2]) not in (b"", _JPEG_SCAN):
+        filler = marker == b"\xff\xff"  # markers may be preceded by any number of bytes FF
+        position += 1 if filler else 2 + int.from_bytes(jpeg[position + 2 : position + 4])
+    return _JPEG_END not in jpeg[position:]
+
+
 def _bytes_of(picture: Image.Image) -> bytes:
-    """The whole file of an opened image, without opening it again; Pillow goes on where it was."""
+    """The whole file of an opened image, without opening it again or changing Pillow's position in it."""
     assert isinstance(picture, ImageFile.ImageFile) and picture.fp is not None
-    place = picture.fp.tell()
+    position = picture.fp.tell()
     picture.fp.seek(0)
     data: bytes = picture.fp.read()
-    picture.fp.seek(place)
+    picture.fp.seek(position)
     return data
 
 
@@ -395,7 +419,7 @@ def _turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def _misses_bands(picture: Image.Image) -> bool:
-    """Whether Pillow would leave bands out, or mix them up, as it does with 16 bits in a plane for each band."""
+    """Whether Pillow would leave out bands, or mix them up as it does with 16-bit bands stored one after the other."""
     if not isinstance(picture, TiffImagePlugin.TiffImageFile):
         return False
     tags = picture.tag_v2
@@ -406,13 +430,13 @@ def _misses_bands(picture: Image.Image) -> bool:
 
 
 def _is_rgb_and_one(path: Path) -> bool:
-    # Red, green, blue and a band of no stated meaning, as near infrared is saved: OpenCV gives all four.
+    # RGB and a band with unspecified meaning, such as near infrared: OpenCV reads all four.
     try:
         with opened(path) as picture:
             assert isinstance(picture, TiffImagePlugin.TiffImageFile)
             extra = picture.tag_v2.get(TiffImagePlugin.EXTRASAMPLES)
             return picture.mode == "RGB" and extra == (0,)
-    except Exception:  # whatever is wrong with it, the other way will say so
+    except Exception:  # reading it with rasterio will report the error
         return False
 
 
@@ -421,7 +445,7 @@ def _import_rasterio(path: Path) -> Any:
         import rasterio
     except ImportError as error:
         raise UserError(
-            f"{path} is damaged, or a TIFF that needs rasterio: pip install 'segmentation[geo]'."
+            f"{path} is damaged, or is a TIFF that needs rasterio: pip install 'segmentation[geo]'."
         ) from error
     return rasterio
 
@@ -443,12 +467,12 @@ def _checked_bytes(values: np.ndarray, path: Path) -> np.ndarray:
 
 
 def _bands(picture: Image.Image, name: str) -> np.ndarray:
-    """uint8 (H, W, bands) as the file holds them; a palette counts as the colours that it stands for."""
+    """uint8 (H, W, bands), the values in the file; palette indices are replaced by their colours."""
     if picture.mode == "P":
         picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
     elif picture.mode == "1":
         picture = picture.convert("L")
     if picture.mode not in ("L", "LA", "RGB", "RGBA"):
-        # Four inks are not four bands of light.
+        # The four inks of CMYK, for example, are not four bands of light.
         raise UserError(f"{name} is {picture.mode}: save it as RGB or RGBA, or as TIFF with the bands.")
     return np.array(picture).reshape(picture.height, picture.width, -1)

@@ -1,4 +1,4 @@
-"""Mask files -> class indices: palette and grey pictures as indices, RGB pictures as colours."""
+"""Mask files -> class indices. Grey and palette images hold indices, RGB images hold colours of classes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,23 +15,24 @@ from segmentation.data.image_io import WIDE_MODES, open_picture, present_values,
 from segmentation.errors import UserError
 from segmentation.types import IGNORE_INDEX, Classes, Colour
 
-_UNKNOWN = IGNORE_INDEX - 1  # marks colours of no class in the table, so colour masks have one class fewer
-_STRIP = (
-    2**20
-)  # pixels looked up at a time: numpy widens each code to 8 bytes, too much for aerial images at once
+_UNKNOWN = (
+    IGNORE_INDEX - 1
+)  # marks colours outside the classes in the table, so colour masks have one class fewer
+# Pixels looked up at once: numpy widens each code to 8 bytes, which is too much for a whole aerial image.
+_STRIP = 2**20
 
 
 class MaskDecoder(Protocol):
-    """How the masks of a data set are read."""
+    """Reads the masks of a data set."""
 
     def decode(self, path: Path) -> np.ndarray:
-        """uint8 (H, W), class indices, 255 is ignore. Raises `UserError` for a file without them."""
+        """uint8 (H, W), class indices, 255 is ignore. Raises `UserError` for a file that cannot be used as a mask."""
         ...
 
 
 @dataclass(frozen=True)
 class IndexMask:
-    """Values are labels; 255 and the values in `ignore` are ignored, all others must be classes."""
+    """Values are labels: 255 and the values in `ignore` are ignored, all others must be class indices."""
 
     classes: Classes
     ignore: tuple[int, ...] = ()
@@ -39,14 +40,14 @@ class IndexMask:
     def labels(self, values: np.ndarray, path: Path) -> np.ndarray:
         """uint8 (H, W) of a file's values, uint8 or uint16. Raises `UserError` for a label outside the classes."""
         count = len(self.classes)
-        if values.max() < count and not self.ignore:  # the usual mask needs no closer look
+        if values.max() < count and not self.ignore:  # the usual mask needs no further checks
             return values.astype(np.uint8, copy=False)
         special = [value for value in present_values(values) if value >= count or value in self.ignore]
         wrong = [value for value in special if value not in self.ignore and value != IGNORE_INDEX]
         if wrong:
             raise UserError(
                 f"{path} holds label {first_of(wrong)}, but the {count} classes are 0..{count - 1}: "
-                "mend the mask, add the class, or add the label to ignore."
+                "correct the mask, add the class, or add the label to ignore."
             )
         for value in special:
             if value != IGNORE_INDEX:
@@ -56,9 +57,9 @@ class IndexMask:
 
 @dataclass(frozen=True)
 class ColourMask:
-    """Colours are classes, by the palette; the colours in `ignore` are ignored.
+    """Colours are labels: the palette gives the colours of the classes, and the colours in `ignore` are ignored.
 
-    Raises `UserError` where two of the colours are equal or there are more than 254 classes.
+    Raises `UserError` if two of the colours are equal or there are more than 254 classes.
     """
 
     classes: Classes
@@ -70,14 +71,14 @@ class ColourMask:
         for colour, name in [*zip(self.classes.palette, self.classes.names, strict=True), *ignored]:
             if colour in owners:
                 raise UserError(
-                    f"Classes '{owners[colour]}' and '{name}' share the colour {colour}: give each its own."
+                    f"Classes '{owners[colour]}' and '{name}' have the same colour {colour}: give each its own."
                 )
             owners[colour] = name
         if len(self.classes) > _UNKNOWN:
-            raise UserError(f"{len(self.classes)} classes: masks of colours can tell {_UNKNOWN} apart.")
+            raise UserError(f"{len(self.classes)} classes: colour masks can have at most {_UNKNOWN}.")
 
     def labels(self, picture: Image.Image, path: Path) -> np.ndarray:
-        """uint8 (H, W) of an RGB(A) picture, alpha aside. Raises `UserError` for a colour of no class."""
+        """uint8 (H, W) of an RGB(A) image, without alpha. Raises `UserError` for a colour outside the classes."""
         table = _colour_table(self.classes.palette, self.ignore)
         codes = np.asarray(picture.convert("RGBA")).view("<u4")[..., 0]
         labels = np.empty(codes.shape, np.uint8)
@@ -89,8 +90,8 @@ class ColourMask:
             code = int(codes[unknown][0])
             colour = (code & 255, code >> 8 & 255, code >> 16 & 255)
             raise UserError(
-                f"{path} holds the colour {colour}, which is no class; the nearest is "
-                f"{self._nearest(colour)}: mend the mask, or add the colour to the classes or to ignore."
+                f"{path} holds the colour {colour}, which is not a class; the nearest is "
+                f"{self._nearest(colour)}: correct the mask, or add the colour to the classes or to ignore."
             )
         return labels
 
@@ -102,7 +103,7 @@ class ColourMask:
 
 @dataclass(frozen=True)
 class LabelMask:
-    """Reads each file by what it is: palette and grey as `indices`, RGB(A) as `colours`, if there are any."""
+    """Reads grey and palette files as `indices`, and RGB(A) files as `colours` if the classes have colours."""
 
     indices: IndexMask
     colours: ColourMask | None
@@ -110,7 +111,7 @@ class LabelMask:
     def decode(self, path: Path) -> np.ndarray:
         """uint8 (H, W), class indices, 255 is ignore.
 
-        Raises `UserError` for a JPEG, for values outside the classes, and for colours where none are known.
+        Raises `UserError` for a JPEG, for values outside the classes, and for an RGB file without `colours`.
         """
         usual = image_io.read_grey_png(path)
         if usual is not None:
@@ -131,7 +132,7 @@ class LabelMask:
 
 
 def is_lossy(picture: Image.Image) -> bool:
-    """Whether the file was compressed as JPEG, so that its values are not the ones that were saved."""
+    """Whether the file was compressed as JPEG, which changes the values."""
     return picture.format in ("JPEG", "MPO") or picture.info.get("compression") == "jpeg"
 
 
@@ -146,16 +147,17 @@ def _colour_table(palette: Sequence[Colour], ignore: Sequence[Colour]) -> np.nda
     return table
 
 
-_COLOUR_NOISE = 32  # channels of a grey JPEG that was saved in colour differ by less
-_LOOKS = (16, 512)  # masks looked at to find the threshold; the foreground may be rare
+_COLOUR_NOISE = 32  # the channels of a grey image differ by less after it was saved as a colour JPEG
+# Masks checked to find the threshold, first 16 and then, if these have no foreground, 512.
+_CHECKED = (16, 512)
 
 
 @dataclass(frozen=True)
 class BinaryMask:
-    """Values above `threshold` are foreground; the value `ignore`, if any, counts nowhere.
+    """Values above `threshold` are foreground; pixels with the value `ignore`, if it is given, are ignored.
 
-    `foreground` is the value that the data set's masks hold there, 1 or 255, where that was found out from
-    some of them: each file is held against it. None where the user chose the threshold.
+    `foreground` is the foreground value that `find_threshold` found in some of the masks, 1 or 255; each file
+    is compared with it. None if the user chose the threshold.
     """
 
     threshold: int
@@ -166,7 +168,7 @@ class BinaryMask:
         """uint8 (H, W): 1 foreground, 0 background, 255 ignore.
 
         Raises `UserError` for coloured masks, for values that contradict the other masks of the data set,
-        and for a JPEG where a value is to be ignored.
+        and for a JPEG if there is a value to ignore.
         """
         values, lossy = image_io.read_grey_png(path), False
         if values is None:
@@ -188,7 +190,7 @@ class BinaryMask:
         return mask
 
     def _is_usual(self, values: np.ndarray) -> bool:
-        # Told without counting every value: files that are right take no longer look.
+        # Checked without counting every value, so that correct files take little time.
         if self.ignore is not None:
             return False
         high = int(values.max())
@@ -198,48 +200,48 @@ class BinaryMask:
         high = max(found, default=0)
         if not lossy and {1, 255} <= found <= {0, 1, 255}:
             raise UserError(
-                f"{path} holds both 1 and 255: give dataset.ignore=255 if that is no label, "
-                "else dataset.threshold."
+                f"{path} holds both 1 and 255: set dataset.ignore=255 if 255 is not a label, "
+                "otherwise set dataset.threshold."
             )
         if self.foreground == 1 and high > 1:
             raise UserError(
-                f"{path} holds the value {high}, but other masks hold 0 and 1 only: mend it, "
-                "or give dataset.threshold."
+                f"{path} holds the value {high}, but other masks hold 0 and 1 only: correct it, "
+                "or set dataset.threshold."
             )
         if self.foreground == 255 and high == 1 and not lossy:
             raise UserError(
-                f"{path} holds 0 and 1 only, but other masks go up to 255: mend it, "
-                "or give dataset.threshold."
+                f"{path} holds 0 and 1 only, but other masks go up to 255: correct it, "
+                "or set dataset.threshold."
             )
 
 
 def find_threshold(pairs: Pairs, ignore: int | None) -> BinaryMask:
-    """Masks of 0/1 or of 0/255? Decided once, from masks spread over the data set.
+    """The decoder for masks of 0/1 or of 0/255, decided from masks spread over the data set.
 
-    Raises `UserError` where they hold no foreground or are neither, and for masks that cannot be read.
+    Raises `UserError` if they have no foreground or are neither 0/1 nor 0/255, and for unreadable masks.
     """
-    high, looked = 0, 0
-    for looks in _LOOKS:
+    high, checked = 0, 0
+    for count in _CHECKED:
         if not high:
-            places = evenly_spaced(len(pairs), looks)
-            high, looked = max(_brightest(pairs.mask_path(place), ignore) for place in places), len(places)
+            indices = evenly_spaced(len(pairs), count)
+            high, checked = max(_brightest(pairs.mask_path(index), ignore) for index in indices), len(indices)
     if not high:
         raise UserError(
-            f"No foreground in {looked} masks of {pairs.mask_folder}: mend them, or give dataset.threshold=0 "
-            "for masks of 0/1, 127 for 0/255."
+            f"No foreground in {checked} masks of {pairs.mask_folder}: correct them, or set dataset.threshold=0 "
+            "for masks of 0/1 or dataset.threshold=127 for masks of 0/255."
         )
     if 1 < high <= 127:
         raise UserError(
-            f"The masks in {pairs.mask_folder} go up to {high}, neither 0/1 nor 0/255: give dataset.threshold, "
+            f"The masks in {pairs.mask_folder} go up to {high}, neither 0/1 nor 0/255: set dataset.threshold, "
             "or use dataset=folder for several classes."
         )
     return BinaryMask(0, ignore, 1) if high == 1 else BinaryMask(127, ignore, 255)
 
 
 def grey_values(picture: Image.Image, path: Path) -> np.ndarray:
-    """uint8 (H, W) as the file holds them: palettes of greys by grey, others by index; alpha is dropped.
+    """uint8 (H, W), the values in the file: for a palette of greys the greys, for other palettes the indices.
 
-    Raises `UserError` for coloured pictures and for values beyond 8 bits.
+    Alpha is dropped. Raises `UserError` for coloured images and for values above 255.
     """
     if picture.mode in WIDE_MODES:
         values = read_integers(picture, path)
@@ -252,7 +254,7 @@ def grey_values(picture: Image.Image, path: Path) -> np.ndarray:
         used = present_values(indices)
         if used[-1] >= len(colours) or np.ptp(colours[used], axis=1).any():
             return indices
-        picture.info.pop("transparency", None)  # Pillow would warn of it
+        picture.info.pop("transparency", None)  # Pillow would warn about it
     elif picture.mode in ("RGB", "RGBA"):
         red, green, blue = picture.split()[:3]
         pairs = ((red, green), (green, blue), (red, blue))

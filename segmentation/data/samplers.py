@@ -1,8 +1,8 @@
-"""Samplers: order, augmentation seed and process of every image.
+"""Samplers: the order of the images, their augmentation seeds, and which process loads which image.
 
 `ShuffledSampler` (training) and `SequentialSampler` (validation, test) give the order of single samples: an option
-such as weighted or repeated sampling belongs there. The batch samplers say which process gets which samples:
-`DistributedBatchSampler` gives every process a share of each batch, `RoundRobinBatchSampler` whole batches in turn.
+such as weighted or repeated sampling belongs there. The batch samplers distribute the samples over processes:
+`DistributedBatchSampler` gives every process a share of each batch, `RoundRobinBatchSampler` gives it whole batches.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,24 +14,24 @@ from torch.utils.data import Sampler
 
 
 class SampleIndex(NamedTuple):
-    """A sample to load, as the samplers give it to the data set in place of a plain index."""
+    """A sample to load. The samplers give it to the data set instead of a plain index."""
 
     item: int
-    """Its index."""
+    """The index of the sample in its split."""
     seed: int
     """The seed of its augmentation."""
     counts: bool = True
     """False for a sample that only fills up a batch: all its labels are ignored."""
 
 
-_AT_ONCE = 4096
+_CHUNK = 4096
 
 
 class ShuffledSampler(Sampler[SampleIndex]):
     """Every index once an epoch, in an order and with augmentation seeds that follow from (seed, epoch).
 
-    The main process draws the seeds, so the number of workers changes nothing, and a run that is resumed
-    at epoch n continues with exactly the samples that an unbroken run would have seen.
+    The main process draws the seeds, so the result does not depend on the number of workers, and a run that is
+    resumed at epoch n sees exactly the samples that an uninterrupted run would have seen.
     """
 
     def __init__(self, length: int, seed: int) -> None:
@@ -51,13 +51,13 @@ class ShuffledSampler(Sampler[SampleIndex]):
         order = random.permutation(self._length)
         seeds = random.integers(2**32, size=self._length)
         # In chunks: a million samples as Python objects take 160 MB.
-        for start in range(0, self._length, _AT_ONCE):
-            part = slice(start, start + _AT_ONCE)
+        for start in range(0, self._length, _CHUNK):
+            part = slice(start, start + _CHUNK)
             yield from map(SampleIndex, order[part].tolist(), seeds[part].tolist())
 
 
 class SequentialSampler(Sampler[SampleIndex]):
-    """Every index once, as it stands: for validation and test."""
+    """Every index once, in order, with seed 0: for validation and test."""
 
     def __init__(self, length: int) -> None:
         self._length = length
@@ -72,12 +72,12 @@ class SequentialSampler(Sampler[SampleIndex]):
 class DistributedBatchSampler(Sampler[list[SampleIndex]]):
     """One process's share of every batch: sample i of a batch goes to process i modulo `processes`.
 
-    Together the processes see what one alone would: every sample once, in the same batches of `batch_size`. Where
-    the last batch has fewer samples than there are processes, the others get its first sample with all labels
-    ignored, because all processes must take the same number of steps.
+    Together the processes see the same as a single process: every sample once, in the same batches of `batch_size`.
+    If the last batch has fewer samples than there are processes, the other processes get its first sample with all
+    labels ignored, because all processes must take the same number of steps.
 
-    `sampler` is public for the trainer, which tells it the epoch. `first` gives, at the start of each pass, the
-    number of the batch with which it begins.
+    `sampler` is public so that the trainer can set its epoch. `first` is called at the start of each epoch and
+    returns the index of the first batch.
     """
 
     def __init__(
@@ -107,8 +107,8 @@ class DistributedBatchSampler(Sampler[list[SampleIndex]]):
 class RoundRobinBatchSampler(Sampler[list[SampleIndex]]):
     """Whole batches in turn: every `processes`th batch of `sampler`, starting with number `process`.
 
-    For evaluation by processes that share no steps. Each batch is the same as in one process alone, and so is the
-    rounding of its results, which depends on the batch size.
+    For evaluation by processes that do not run in step. Each batch is the same as in a single process, and so is
+    the rounding of its results, which depends on the batch.
     """
 
     def __init__(self, sampler: SequentialSampler, batch_size: int, *, process: int, processes: int) -> None:

@@ -1,8 +1,8 @@
-"""The built-in data: shapes on textured ground, made from a seed, so that everything runs without a download.
+"""The built-in data: shapes on a textured background, generated from a seed, so that all runs without a download.
 
-Classes differ by outline alone: they share their colours, textures and areas. Later shapes cover earlier
-ones, ground and shapes have the same textures, and noise lies on top: a shifted mask, a wrong loss or a broken
-evaluation shows in the scores. Bands beyond red, green and blue show where a shape is, but not of which class.
+Classes differ only in outline: they have the same colours, textures and areas. Later shapes cover earlier ones, the
+background has the same textures as the shapes, and noise is added. So a shifted mask, a wrong loss or a broken
+evaluation shows in the scores. Bands beyond red, green and blue show where a shape is, but not its class.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ PALETTE = ((40, 44, 52), (230, 80, 70), (250, 190, 60), (70, 160, 240))
 
 
 def _outline(label: int, centre: np.ndarray, radius: float, angle: float) -> np.ndarray:
-    """The corners (N, 2) of class `label`, turned by `angle` radians."""
+    """The corners (N, 2) of a shape of class `label`, rotated by `angle` radians."""
     if label == 3:
         arm = np.array([(1, 0.35), (0.35, 0.35), (0.35, 1)])
         quarters = [
@@ -29,14 +29,16 @@ def _outline(label: int, centre: np.ndarray, radius: float, angle: float) -> np.
     else:
         turns = np.linspace(0, 2 * np.pi, 48 if label == 1 else 3, endpoint=False)
         corners = np.stack((np.cos(turns), np.sin(turns)), axis=1)
-    # Equal areas, or size would tell the classes apart.
+    # Equal areas, so that the classes do not differ in size.
     radius *= {1: 1.0, 2: 1.5, 3: 1.15}[label]
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     return (centre + radius * corners @ turn).round().astype(np.int32)
 
 
-def _place(random: np.random.Generator, taken: list[tuple[np.ndarray, float]]) -> tuple[np.ndarray, float]:
-    """A centre and a radius, in shares of the image; it may cover others in part, but hardly as a whole."""
+def _draw_circle(
+    random: np.random.Generator, taken: list[tuple[np.ndarray, float]]
+) -> tuple[np.ndarray, float]:
+    """A centre and a radius, as shares of the image side. It may overlap the `taken` ones, but rarely covers one."""
     for _ in range(20):
         centre, radius = random.uniform(0.2, 0.8, 2), random.uniform(0.18, 0.27)
         if all(np.linalg.norm(centre - other) > 0.85 * (radius + reach) for other, reach in taken):
@@ -56,7 +58,7 @@ def _vivid(random: np.random.Generator) -> np.ndarray:
 
 
 def _texture(random: np.random.Generator, colour: np.ndarray, size: int) -> np.ndarray:
-    """The colour, of any number C of bands, with soft blotches and stripes: float32 (H, W, C) around 0..255."""
+    """The colour, with any number C of bands, plus blurred blotches and stripes: float32 (H, W, C), about 0..255."""
     blotches = 16 * random.standard_normal((size // 12, size // 12, len(colour)), np.float32)
     rows, columns = (axis.astype(np.float32) for axis in np.ogrid[:size, :size])
     direction, pitch = random.uniform(0, np.pi), 2 * np.pi / random.uniform(4, 16)
@@ -67,7 +69,7 @@ def _texture(random: np.random.Generator, colour: np.ndarray, size: int) -> np.n
 
 
 def _more_bands(random: np.random.Generator, shape_HW: np.ndarray, count: int) -> np.ndarray:
-    """float32 (H, W, `count`): shapes are bright and ground is dark, each with a texture and noise."""
+    """float32 (H, W, `count`): bright shapes on a dark background, both with texture and noise."""
     size = len(shape_HW)
     dark, bright = (random.uniform(*levels, count).astype(np.float32) for levels in ((30, 90), (150, 220)))
     bands = np.where(shape_HW[:, :, None], _texture(random, bright, size), _texture(random, dark, size))
@@ -76,9 +78,10 @@ def _more_bands(random: np.random.Generator, shape_HW: np.ndarray, count: int) -
 
 @dataclass(frozen=True)
 class Shapes:
-    """`length` images of `size` x `size` pixels; item i is the same for the same `stream` of seeds.
+    """`length` images of `size` x `size` pixels; the same seeds in `stream` give the same images.
 
-    One or two `channels` start with the grey of the colours that three start with; the rest are `_more_bands`.
+    With 3 or more `channels` the first three are red, green and blue; with 1 or 2 the first is the grey of these
+    colours. Further channels are `_more_bands`.
     """
 
     length: int
@@ -89,11 +92,11 @@ class Shapes:
 
     @property
     def names(self) -> list[str]:
-        """A number each."""
+        """The index of each image, as five digits."""
         return [f"{index:05d}" for index in range(self.length)]
 
     def trace(self) -> Trace:
-        """Nothing but its options makes it."""
+        """The options, which determine all images."""
         return Trace(repr(self), "")
 
     def __len__(self) -> int:
@@ -107,7 +110,7 @@ class Shapes:
         mask = np.zeros((self.size, self.size), np.uint8)
         taken: list[tuple[np.ndarray, float]] = []
         for label in random.integers(1, len(NAMES), random.integers(2, 4)):
-            centre, radius = _place(random, taken)
+            centre, radius = _draw_circle(random, taken)
             taken.append((centre, radius))
             outline = _outline(
                 int(label), centre * self.size, radius * self.size, random.uniform(0, 2 * np.pi)
@@ -128,7 +131,7 @@ class Shapes:
             image_HWC = image_HWC @ np.array([[0.299], [0.587], [0.114]], np.float32)
         if self.channels == 1:
             return image_HWC
-        # A stream of their own: the colours are the same with any number of bands.
+        # A random stream of their own, so that the colours do not depend on the number of bands.
         random = np.random.default_rng((*self.stream, index, 1))
         more = _more_bands(random, shape_HW, self.channels - image_HWC.shape[2])
         return np.concatenate((image_HWC, more), axis=2)
@@ -144,20 +147,20 @@ def shapes(
     seed: int = 0,
     binary: bool = False,
 ) -> SegmentationDataset:
-    """Four classes, or with `binary` discs against everything else, other shapes included.
+    """Generated data with four classes, or with `binary` two: discs, and everything else including other shapes.
 
-    `size` is the side of an image in pixels, `train`, `val` and `test` are numbers of images; `channels` are
-    grey, grey and one band more, RGB, RGB and one band more, and so on.
+    `size` is the side of an image in pixels; `train`, `val` and `test` are numbers of images. `channels` are grey;
+    grey and one more band; RGB; RGB and one more band; and so on.
     Raises `UserError` for a size below 48 pixels, an empty split or a negative seed.
     """
     if size < 48:
-        raise UserError(f"dataset.size={size} is too small to tell shapes apart: give at least 48 pixels.")
+        raise UserError(f"dataset.size={size} is too small to distinguish shapes: give at least 48 pixels.")
     if seed < 0:
         raise UserError(f"dataset.seed={seed} is negative: give 0 or more.")
     lengths = {"train": train, "val": val, "test": test}
     for name, length in lengths.items():
         if length < 1:
-            raise UserError(f"dataset.{name}={length} leaves the split without images: give at least 1.")
+            raise UserError(f"dataset.{name}={length} makes the split empty: give at least 1.")
     classes = Classes(("background", "disc"), PALETTE[:2], binary=True) if binary else Classes(NAMES, PALETTE)
     parts = {
         name: Shapes(length, size, (seed, number), channels, 1 if binary else None)

@@ -1,4 +1,4 @@
-"""Which image belongs to which split: by a seed, by a split.csv, or by folders."""
+"""The division of images into train, val and test: by a seed, by a split.csv, or by folders."""
 
 import csv
 import hashlib
@@ -17,19 +17,19 @@ from segmentation.files import replacing
 
 SPLITS = ("train", "val", "test")
 _COLUMNS = ["name", "split"]
-# File names need not be UTF-8; Python carries their odd bytes as surrogates.
-_ODD_BYTES = "surrogateescape"
+# File names need not be UTF-8; Python represents the other bytes as surrogates.
+_OTHER_BYTES = "surrogateescape"
 
 Split = Mapping[str, np.ndarray]
 """train, val, test -> indices into the names, ascending."""
 
 
 def split_names(names: Sequence[str], *, fractions: Sequence[float], seed: int) -> Split:
-    """Divides the names by `fractions` (train, val, test; each above 0, together 1).
+    """Splits the names at random by `fractions` (train, val, test; each above 0, with the sum 1).
 
-    The order is by the first eight bytes of a hash of seed and name: the same on every machine and with every
-    version of Python and numpy, whatever order the file system lists in. Raises `UserError` for other
-    fractions, and for names too few to leave one in each split.
+    The order is given by the first eight bytes of a hash of seed and name. It is the same on every machine, with every
+    version of Python and numpy, and for every order of `names`. Raises `UserError` for other fractions, and if there
+    are too few names for at least one in each split.
     """
     if len(fractions) != 3 or min(fractions) <= 0 or not math.isclose(sum(fractions), 1, abs_tol=1e-6):
         raise UserError(f"dataset.fractions={list(fractions)}: give three numbers above 0 that sum to 1.")
@@ -37,25 +37,25 @@ def split_names(names: Sequence[str], *, fractions: Sequence[float], seed: int) 
         raise UserError(
             f"{len(names)} images are too few to split into train, val and test: give at least 3."
         )
-    begun, keys = hashlib.sha256(f"{seed}/".encode()), bytearray()
+    seeded, keys = hashlib.sha256(f"{seed}/".encode()), bytearray()
     for name in names:
-        digest = begun.copy()
-        digest.update(name.encode(errors=_ODD_BYTES))
+        digest = seeded.copy()
+        digest.update(name.encode(errors=_OTHER_BYTES))
         keys += digest.digest()[:8]
     order = np.argsort(np.frombuffer(keys, ">u8"), kind="stable")
     val, test = (max(1, round(len(names) * fraction)) for fraction in fractions[1:])
     train = len(names) - val - test
     if train < 1:
         raise UserError(
-            f"dataset.fractions={list(fractions)} leave none of {len(names)} images to train: give it more."
+            f"dataset.fractions={list(fractions)} leave none of {len(names)} images for train: increase its fraction."
         )
     parts = (order[:train], order[train : train + val], order[train + val :])
     return {split: np.sort(part) for split, part in zip(SPLITS, parts, strict=True)}
 
 
 def write_split(path: Path, dataset: SegmentationDataset) -> None:
-    """Writes the columns name and split, as `read_split` reads them."""
-    with replacing(path, newline="", encoding="utf-8", errors=_ODD_BYTES) as file:
+    """Writes the split of a data set as a CSV file with the columns name and split, for `read_split`."""
+    with replacing(path, newline="", encoding="utf-8", errors=_OTHER_BYTES) as file:
         writer = csv.writer(file)
         writer.writerow(_COLUMNS)
         for split, names in dataset.names().items():
@@ -63,10 +63,10 @@ def write_split(path: Path, dataset: SegmentationDataset) -> None:
 
 
 def read_split(path: Path, names: Sequence[str]) -> Split:
-    """The split that the file gives for these names.
+    """The split of these names in the file.
 
-    Raises `UserError` for a file that is missing or has other columns, for names that repeat, that are not
-    among `names` or are missing from the file, for unknown splits and for empty ones.
+    Raises `UserError` for a file that is missing or has other columns, for repeated names, for names that are not
+    in `names` or are missing from the file, for unknown splits and for empty splits.
     """
     listed, codes = _read_rows(path)
     wanted = names.encoded if isinstance(names, Names) else encode_names(names)
@@ -83,13 +83,13 @@ def read_split(path: Path, names: Sequence[str]) -> Split:
 
 
 def _different(path: Path, listed: list[str], names: set[str]) -> UserError:
-    """For raising: how the names that a file lists differ from those of the data."""
+    """The error for a file whose names differ from those of the data."""
     repeated = [name for name, count in Counter(listed).items() if count > 1]
     wrong, what, cure = next(
         difference
         for difference in (
-            (repeated, "that occur twice", "keep one row a name"),
-            (set(listed) - names, "of no image in the data", "take them out, or add the images"),
+            (repeated, "that occur twice", "keep one row per name"),
+            (set(listed) - names, "without an image in the data", "remove them, or add the images"),
             (names - set(listed), "too few: images of the data are missing", "add a row for each"),
         )
         if difference[0]
@@ -103,8 +103,8 @@ def _read_rows(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise UserError(
             f"There is no file {path}: give dataset.split=PATH of a split.csv, or null to split by seed."
         )
-    # utf-8-sig: spreadsheet programs put a mark before the first column.
-    with path.open(newline="", encoding="utf-8-sig", errors=_ODD_BYTES) as file:
+    # utf-8-sig: spreadsheet programs write a byte order mark at the start.
+    with path.open(newline="", encoding="utf-8-sig", errors=_OTHER_BYTES) as file:
         reader = csv.reader(file)
         header = next(reader, [])
         if header != _COLUMNS:
@@ -117,20 +117,20 @@ def _read_rows(path: Path) -> tuple[np.ndarray, np.ndarray]:
             if len(row) != 2 or row[1] not in SPLITS:
                 word = row[1] if len(row) == 2 else ",".join(row)[:60]
                 raise UserError(
-                    f"{path}, line {reader.line_num}: '{word}' is no split.{closest(word, SPLITS)}"
+                    f"{path}, line {reader.line_num}: '{word}' is not a split.{closest(word, SPLITS)}"
                 )
-            names.append(row[0].encode(errors=_ODD_BYTES))
+            names.append(row[0].encode(errors=_OTHER_BYTES))
             codes.append(SPLITS.index(row[1]))
     return np.array(names, dtype="S"), np.frombuffer(codes, np.uint8)
 
 
-NO_TEST = "No test folder: val serves as test."
+NO_TEST = "There is no test folder: val is used as test."
 
 
 def read_presplit(root: Path, *, suffix: str = "") -> tuple[dict[str, Pairs], tuple[str, ...]]:
-    """The pairs of train, val and test in `{train,val,test}<suffix>/{images,masks}`, and notes on them.
+    """The pairs of train, val and test in `{train,val,test}<suffix>/{images,masks}`, and notes for the user.
 
-    Without a test folder val serves as test. Raises `UserError` where `pair_folders` does.
+    Without a test folder val is used as test. Raises `UserError` like `pair_folders`.
     """
     expected = f"{{train,val,test}}{suffix}/{{images,masks}}; test may be left out"
     folders = {split: root / f"{split}{suffix}" for split in ("train", "val", "test")}

@@ -1,4 +1,4 @@
-"""PASCAL VOC 2012 (Everingham et al. 2010): the devkit's tree, or the edition in four folders."""
+"""PASCAL VOC 2012 (Everingham et al. 2010), in the devkit's layout or in the edition with four folders."""
 
 from pathlib import Path
 from typing import Literal
@@ -19,22 +19,13 @@ from segmentation.types import IGNORE_COLOUR, Classes
 
 NAMES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
-    *(
-        "diningtable",
-        "dog",
-        "horse",
-        "motorbike",
-        "person",
-        "pottedplant",
-        "sheep",
-        "sofa",
-        "train",
-        "tvmonitor",
-    ),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train"),
+    "tvmonitor",
 )
-_NO_TEST = "VOC publishes no test masks: val serves as test."
+_NO_TEST = "VOC publishes no test masks: val is used as test."
 _TRAINVAL = (
-    "The val images are trained on too (train_list=trainval): val and test scores say nothing of new images."
+    "The val images are also used for training (train_list=trainval): "
+    "val and test scores say nothing about new images."
 )
 _DEVKIT = "JPEGImages, SegmentationClass and ImageSets/Segmentation/{train,val}.txt"
 _FOUR = "train_images, train_labels, valid_images, valid_labels"
@@ -48,14 +39,14 @@ def voc(
     train_list: Literal["train", "trainval"] = "train",
     download: bool = False,
 ) -> SegmentationDataset:
-    """21 classes; the borders (255, or their colour in RGB masks) are ignored; val serves as test.
+    """21 classes. The object borders (255, or their colour in RGB masks) are ignored, and val is used as test.
 
-    `root` holds the devkit's JPEGImages, directly or in [VOCdevkit/]VOC2012, or the four folders. With
-    `download` an archive of 2 GB is fetched into `root` first, unless the data is there. Images are read with
-    `channels` bands.
+    `root` holds the devkit's JPEGImages, directly or in [VOCdevkit/]VOC2012, or the four folders. With `download` an
+    archive of 2 GB is first downloaded to `root`, unless the data is already there. Images are read with `channels`
+    bands.
 
     Raises `UserError` for another layout, for a listed name without image or mask, for `train_list=trainval`
-    without the devkit's lists, and where the download fails.
+    without the devkit's lists, and for a failed download.
     """
     if download and _find_tree(root) is None:
         _download(root)
@@ -68,7 +59,7 @@ def voc(
         raise UserError(f"{root} holds {contents(root)}. Expected: {_EXPECTED}.")
     elif train_list == "trainval":
         raise UserError(
-            f"dataset.train_list=trainval needs the devkit's lists, which {root} has not: use train."
+            f"dataset.train_list=trainval needs the devkit's lists, which {root} does not have: use train."
         )
     else:
         parts = {
@@ -83,8 +74,8 @@ def voc(
 
 
 def _find_tree(root: Path) -> Path | None:
-    places = (root, root / "VOC2012", root / "VOCdevkit" / "VOC2012")
-    return next((place for place in places if (place / "JPEGImages").is_dir()), None)
+    folders = (root, root / "VOC2012", root / "VOCdevkit" / "VOC2012")
+    return next((folder for folder in folders if (folder / "JPEGImages").is_dir()), None)
 
 
 def _read_devkit(tree: Path, train_list: str) -> dict[str, Pairs]:
@@ -103,7 +94,7 @@ def _read_list(path: Path, images: Listing, masks: Listing) -> Pairs:
     lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     numbered = [(number, name) for number, line in enumerate(lines, 1) if (name := line.strip())]
     if not numbered:
-        raise UserError(f"{path} lists no names: write one a line, without ending.")
+        raise UserError(f"{path} lists no names: write one per line, without file name ending.")
     stems = encode_names(name for _, name in numbered)
     image_indices, mask_indices = images.find(stems), masks.find(stems)
     seen: set[str] = set()
@@ -119,17 +110,15 @@ def _read_list(path: Path, images: Listing, masks: Listing) -> Pairs:
 
 
 def _download(root: Path) -> None:
-    from torchvision import datasets  # brings torch, which reading needs not
+    from torchvision import datasets  # imports torch, which reading does not need
     from torchvision.datasets.voc import DATASET_YEAR_DICT
 
     try:
         datasets.VOCSegmentation(root, year="2012", download=True)
-    except (
-        Exception
-    ) as error:  # the network, the server, the disk and the archive can each fail in several ways
+    except Exception as error:  # network, server, disk and archive fail with many kinds of exceptions
         url = DATASET_YEAR_DICT["2012"]["url"]
         reason = str(getattr(error, "reason", error)).partition("\n")[0]
         raise UserError(
-            f"VOC could not be downloaded ({reason}): fetch {url} by hand and unpack it in {root}, "
-            "so that VOCdevkit/VOC2012 stands there."
+            f"VOC could not be downloaded ({reason}): download {url} by hand and unpack it in {root}, "
+            "which then holds VOCdevkit/VOC2012."
         ) from error

@@ -17,10 +17,10 @@ from segmentation.data.augmentation import (
     Span,
     draw_window,
     evaluation_transform,
-    look_through,
     resize_image,
     resize_mask,
     training_transform,
+    zoom_and_crop,
 )
 from segmentation.data.datamodule import collate_evaluation, collate_training
 from segmentation.data.shapes import shapes
@@ -156,7 +156,7 @@ def test_it_shows_as_much_as_there_is(
     shape: tuple[int, int], size: tuple[int, int], zoom: float, seed: int
 ) -> None:
     window = draw_window(shape, size, (zoom, zoom), Random(seed))
-    seen = look_through(window, np.zeros(shape, np.uint8), resize_mask, fill=FILL)
+    seen = zoom_and_crop(window, np.zeros(shape, np.uint8), resize_mask, fill=FILL)
     assert seen.shape == size
     for span, side, length, axis in zip((window.rows, window.columns), shape, size, (0, 1), strict=True):
         inside = np.flatnonzero((seen == 0).any(axis=1 - axis))
@@ -178,7 +178,7 @@ def test_its_zoom_is_the_one_drawn(side: int, length: int, zoom: float, seed: in
 def test_unzoomed_it_is_a_crop() -> None:
     picture = np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8)
     window = draw_window(picture.shape, (16, 60), (1.0, 1.0), Random(0))
-    seen = look_through(window, picture, resize_image, fill=FILL)
+    seen = zoom_and_crop(window, picture, resize_image, fill=FILL)
     columns = window.columns.filled
     assert np.array_equal(seen[:, columns], picture[window.rows.taken])
     assert (np.delete(seen, columns, axis=1) == FILL).all()
@@ -221,7 +221,7 @@ def test_pictures_move_as_if_they_were_zoomed_whole(zoom: float) -> None:
     picture = np.stack([rows, columns, rows], axis=2)
     for seed in range(20):
         window = draw_window(picture.shape, (64, 48), (zoom, zoom), Random(seed))
-        seen = look_through(window, picture, resize_image, fill=FILL).astype(float) / 2
+        seen = zoom_and_crop(window, picture, resize_image, fill=FILL).astype(float) / 2
         for axis, span in enumerate((window.rows, window.columns)):
             cells = np.arange(span.kept.stop - span.kept.start)
             expected = places([span])[0] + (cells + 0.5) / zoom - 0.5
@@ -357,10 +357,10 @@ def test_batches(channels: int, collate: Any) -> None:
 @pytest.mark.parametrize("channels", CHANNELS)
 @pytest.mark.parametrize("binary", [False, True])
 def test_built_in_data(channels: int, binary: bool) -> None:
-    source = open_dataset(channels, name="shapes", train=2, val=2, test=2, binary=binary)
+    dataset = open_dataset(channels, name="shapes", train=2, val=2, test=2, binary=binary)
     colour = shapes(train=2, val=2, test=2, binary=binary)
-    assert source.channels == channels
-    sample, rgb = source.train[1], colour.train[1]
+    assert dataset.channels == channels
+    sample, rgb = dataset.train[1], colour.train[1]
     assert (sample["image"].shape, sample["image"].dtype) == ((64, 64, channels), np.uint8)
     assert np.array_equal(sample["mask"], rgb["mask"])
     if channels >= 3:

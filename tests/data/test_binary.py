@@ -18,9 +18,9 @@ EXPECTED = mask(0, 1)
 
 
 def first_mask(options: dict[str, Any], **more: Any) -> np.ndarray:
-    source = create_dataset(**options, **more)
-    check_samples(source)
-    return source.train[0]["mask"]
+    dataset = create_dataset(**options, **more)
+    check_samples(dataset)
+    return dataset.train[0]["mask"]
 
 
 @pytest.mark.parametrize("values", [(0, 1), (0, 255)])
@@ -111,14 +111,14 @@ def test_soft_edges_may_hold_one(tmp_path: Path) -> None:
 def test_folders(suffix: str, test: bool, tmp_path: Path) -> None:
     for number, split in enumerate(("train", "val", "test")[: 2 + test]):
         fill(tmp_path / f"{split}{suffix}", 2, start=10 * number)
-    source = create_dataset(name="binary", root=tmp_path)
-    check_samples(source)
-    assert source.names() == {
+    dataset = create_dataset(name="binary", root=tmp_path)
+    check_samples(dataset)
+    assert dataset.names() == {
         "train": ["p0", "p1"],
         "val": ["p10", "p11"],
         "test": ["p20", "p21"] if test else ["p10", "p11"],
     }
-    assert source.notes == (() if test else ("No test folder: val serves as test.",))
+    assert dataset.notes == (() if test else ("There is no test folder: val is used as test.",))
 
 
 def test_same_names_in_two_folders_are_noted(tmp_path: Path) -> None:

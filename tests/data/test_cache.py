@@ -47,12 +47,12 @@ def shapes(root: Path) -> SegmentationDataset:
 
 
 def batches(
-    source: SegmentationDataset, kind: Any = "none", *, resize: bool = True, workers: int = 0
+    dataset: SegmentationDataset, kind: Any = "none", *, resize: bool = True, workers: int = 0
 ) -> list[Any]:
     """Two epochs of training and one of validation and test."""
     settings = DataSettings(size=(32, 48), resize=resize, batch_size=4, workers=workers, cache=kind)
     changes = training_transform(**settings.input, scale=[0.5, 2.0], flip=0.5, colour=0.5)
-    data = SegmentationData(source, changes, settings, seed=3)
+    data = SegmentationData(dataset, changes, settings, seed=3)
     loader = data.train_dataloader()
     given = []
     for epoch in range(2):
@@ -72,15 +72,15 @@ def assert_equal(one: list[Any], other: list[Any]) -> None:
 @pytest.mark.parametrize("make", [pictures, shapes])
 @pytest.mark.parametrize("resize", [True, False])
 def test_the_same_batches_bit_by_bit(make: Any, resize: bool, tmp_path: Path) -> None:
-    source = make(tmp_path)
-    plain = batches(source, resize=resize)
-    assert_equal(batches(source, "disk", resize=resize), plain)  # filled
-    assert_equal(batches(source, "disk", resize=resize), plain)  # found
+    dataset = make(tmp_path)
+    plain = batches(dataset, resize=resize)
+    assert_equal(batches(dataset, "disk", resize=resize), plain)  # filled
+    assert_equal(batches(dataset, "disk", resize=resize), plain)  # found
 
 
 def test_workers_share_it(tmp_path: Path) -> None:
-    source = pictures(tmp_path)
-    assert_equal(batches(source, "disk", workers=2), batches(source))
+    dataset = pictures(tmp_path)
+    assert_equal(batches(dataset, "disk", workers=2), batches(dataset))
 
 
 class Counted:
@@ -131,8 +131,8 @@ def test_it_is_filled_once_and_again_when_a_file_changes(tmp_path: Path, own_fol
 def test_other_bands_are_another_cache(tmp_path: Path) -> None:
     pictures(tmp_path)
     for channels in (3, 1):
-        source = create_dataset(channels, name="binary", root=str(tmp_path))
-        samples, read = fill(source.train)
+        dataset = create_dataset(channels, name="binary", root=str(tmp_path))
+        samples, read = fill(dataset.train)
         assert read
         assert samples[0]["image"].shape[2] == channels
 
@@ -261,11 +261,11 @@ def test_too_large_is_said_before_anything_is_written(
     own_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cache, "free_space", lambda: 100_000)
-    source = create_dataset(name="shapes", size=48, train=10, val=2, test=2)
+    dataset = create_dataset(name="shapes", size=48, train=10, val=2, test=2)
     with pytest.raises(UserError) as caught:
-        cached({"train": source.train, "val": source.val})
+        cached({"train": dataset.train, "val": dataset.val})
     words = (
-        "data.cache=disk would take 110.6 KB for train and val",
+        "data.cache=disk needs 110.6 KB for train and val",
         "100.0 KB are free in",
         "XDG_CACHE_HOME",
     )
@@ -277,7 +277,9 @@ def test_too_large_is_said_before_anything_is_written(
 def test_larger_than_it_looked(monkeypatch: pytest.MonkeyPatch, own_folder: Path) -> None:
     left: Iterator[int] = iter([10**7, *[10**6] * 9])
     monkeypatch.setattr(cache, "free_space", lambda: next(left))
-    with pytest.raises(UserError, match=r"taken 4.2 MB for 256 of 300 images of train, and 1.0 MB are left"):
+    with pytest.raises(
+        UserError, match=r"uses 4.2 MB for 256 of 300 images of train, and only 1.0 MB are left"
+    ):
         fill(create_dataset(name="shapes", train=300, val=1, test=1).train)
     assert not list(own_folder.glob("*-*"))
 
@@ -300,11 +302,11 @@ def test_a_full_disk(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_broken_file_is_named(tmp_path: Path, own_folder: Path) -> None:
-    source = create_dataset(**flat(tmp_path))
-    broken = tmp_path / "images" / f"{source.train.names[2]}.png"
+    dataset = create_dataset(**flat(tmp_path))
+    broken = tmp_path / "images" / f"{dataset.train.names[2]}.png"
     broken.write_bytes(b"no picture")
     with pytest.raises(UserError, match=broken.name):
-        cached({"train": source.train})
+        cached({"train": dataset.train})
 
 
 class Own:
@@ -322,10 +324,10 @@ class Own:
 
 @pytest.mark.parametrize("resize", [True, False])
 def test_samples_without_a_trace_cannot_be_kept(resize: bool, own_folder: Path) -> None:
-    source = SegmentationDataset(Classes(("a", "b", "c")), Own(), Own(), Own())
-    assert len(batches(source, resize=resize)) > 3
-    with pytest.raises(UserError, match=r"cannot keep the samples of Own, .*data\.cache=none.*Trace"):
-        batches(source, "disk", resize=resize)
+    dataset = SegmentationDataset(Classes(("a", "b", "c")), Own(), Own(), Own())
+    assert len(batches(dataset, resize=resize)) > 3
+    with pytest.raises(UserError, match=r"cannot be used with Own, .*data\.cache=none.*Trace"):
+        batches(dataset, "disk", resize=resize)
     assert not own_folder.exists()
 
 
@@ -358,18 +360,18 @@ def test_ram_is_no_kind_of_cache_any_more() -> None:
 
 
 def test_test_images_are_kept_only_where_they_are_those_of_val(tmp_path: Path, own_folder: Path) -> None:
-    source = shapes(tmp_path)
-    batches(source, "disk")
+    dataset = shapes(tmp_path)
+    batches(dataset, "disk")
     assert len(list(own_folder.glob("*.cache"))) == 2
-    batches(SegmentationDataset(source.classes, source.train, source.val, source.val), "disk")
+    batches(SegmentationDataset(dataset.classes, dataset.train, dataset.val, dataset.val), "disk")
     assert len(list(own_folder.glob("*.cache"))) == 2
 
 
 def test_from_the_cache_is_faster(tmp_path: Path) -> None:
-    source = create_dataset(name="shapes", size=128, train=20, val=1, test=1)
-    train, _ = fill(source.train)
+    dataset = create_dataset(name="shapes", size=128, train=20, val=1, test=1)
+    train, _ = fill(dataset.train)
     seconds = []
-    for samples in (source.train, train):
+    for samples in (dataset.train, train):
         start = time.process_time()
         for index in range(20):
             samples[index]

@@ -44,7 +44,7 @@ class Recorded:
         return {"image": np.zeros((*mask.shape, 3), np.uint8), "mask": mask, "name": str(index)}
 
 
-def source(train: Recorded, test: Recorded | None = None, *, binary: bool = False) -> SegmentationDataset:
+def dataset_of(train: Recorded, test: Recorded | None = None, *, binary: bool = False) -> SegmentationDataset:
     val = Recorded(5)
     return SegmentationDataset(Classes(("a", "b"), binary=binary), train, val, val if test is None else test)
 
@@ -61,7 +61,7 @@ def test_spread(length: int, count: int) -> None:
 
 def test_few_samples_of_many_are_read() -> None:
     train = Recorded(1_000_000)
-    check_samples(source(train))
+    check_samples(dataset_of(train))
     assert len(train.read) == 16
 
 
@@ -72,19 +72,19 @@ def test_val_that_serves_as_test_is_read_once() -> None:
 
 
 def test_empty_split() -> None:
-    with pytest.raises(UserError, match="The test split holds no images"):
-        check_samples(source(Recorded(3), Recorded(0)))
+    with pytest.raises(UserError, match="The test split has no images"):
+        check_samples(dataset_of(Recorded(3), Recorded(0)))
 
 
 def test_nothing_to_learn_from() -> None:
-    with pytest.raises(UserError, match="All pixels of the 3 train masks looked at are ignored"):
-        check_samples(source(Recorded(3, 255)))
+    with pytest.raises(UserError, match="All pixels are ignored in the 3 train masks that were checked"):
+        check_samples(dataset_of(Recorded(3, 255)))
 
 
 def test_0_and_255_are_suspicious_only_among_several_classes() -> None:
     with pytest.raises(UserError, match="dataset=binary"):
-        check_samples(source(Recorded(3, 0, 255)))
-    check_samples(source(Recorded(3, 0, 255), binary=True))
+        check_samples(dataset_of(Recorded(3, 0, 255)))
+    check_samples(dataset_of(Recorded(3, 0, 255), binary=True))
 
 
 @pytest.mark.parametrize("binary", [False, True])

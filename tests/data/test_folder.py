@@ -30,12 +30,12 @@ def in_file(root: Path, content: str, values: tuple[int, ...] = (0, 1)) -> dict[
     ],
 )
 def test_classes_from_a_file(content: str, tmp_path: Path) -> None:
-    source = create_dataset(**in_file(tmp_path, content, (0, 1, 5)))
-    check_samples(source)
-    assert source.classes.names == ("sky", "road")
-    assert source.classes.palette == (((1, 2, 3), (3, 2, 1)) if "colours" in content else voc_palette(2))
-    assert np.array_equal(source.train[0]["mask"], mask(0, 1, 255))
-    assert source.names() == {"train": ["p0", "p1"], "val": ["p10", "p11"], "test": ["p20", "p21"]}
+    dataset = create_dataset(**in_file(tmp_path, content, (0, 1, 5)))
+    check_samples(dataset)
+    assert dataset.classes.names == ("sky", "road")
+    assert dataset.classes.palette == (((1, 2, 3), (3, 2, 1)) if "colours" in content else voc_palette(2))
+    assert np.array_equal(dataset.train[0]["mask"], mask(0, 1, 255))
+    assert dataset.names() == {"train": ["p0", "p1"], "val": ["p10", "p11"], "test": ["p20", "p21"]}
 
 
 def test_classes_from_a_file_elsewhere(tmp_path: Path) -> None:
@@ -52,9 +52,9 @@ def test_camvid_holds_labels_or_its_colours(coloured: bool, tmp_path: Path) -> N
         table = np.array([*options["names"].values(), options["ignore"][1]], np.uint8)
         for path in tmp_path.glob("*/masks/*"):
             save(path, table[mask(*range(12))])
-    source = create_dataset(**options)
-    check_samples(source)
-    assert np.array_equal(source.val[1]["mask"], mask(*range(11), 255))
+    dataset = create_dataset(**options)
+    check_samples(dataset)
+    assert np.array_equal(dataset.val[1]["mask"], mask(*range(11), 255))
 
 
 def test_ignored_labels_of_file_and_options_add_up(tmp_path: Path) -> None:
@@ -70,18 +70,18 @@ def test_coloured_masks(ignore: list[Any], tmp_path: Path) -> None:
     labels = mask(0, 1, 255) if ignore else mask(0, 1)
     for path in tmp_path.glob("*/masks/*"):
         save(path, table[labels])
-    source = create_dataset(**options, ignore=ignore)
-    check_samples(source)
-    assert np.array_equal(source.test[0]["mask"], labels)
+    dataset = create_dataset(**options, ignore=ignore)
+    check_samples(dataset)
+    assert np.array_equal(dataset.test[0]["mask"], labels)
 
 
 def test_without_a_test_folder(tmp_path: Path) -> None:
     options = folders(tmp_path)
     (tmp_path / "test").rename(tmp_path / "later")
-    source = create_dataset(**options)
-    check_samples(source)
-    assert source.names()["test"] == source.names()["val"]
-    assert source.notes == ("No test folder: val serves as test.",)
+    dataset = create_dataset(**options)
+    check_samples(dataset)
+    assert dataset.names()["test"] == dataset.names()["val"]
+    assert dataset.notes == ("There is no test folder: val is used as test.",)
 
 
 def test_a_tag_in_the_file_runs_nothing(tmp_path: Path) -> None:

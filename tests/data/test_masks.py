@@ -123,7 +123,7 @@ def test_other_modes(tmp_path: Path) -> None:
 
 
 def test_colours_must_differ() -> None:
-    with pytest.raises(UserError, match=r"'ground' and 'ignore' share the colour \(0, 0, 0\)"):
+    with pytest.raises(UserError, match=r"'ground' and 'ignore' have the same colour \(0, 0, 0\)"):
         ColourMask(FOUR, ((0, 0, 0),))
 
 

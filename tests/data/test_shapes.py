@@ -16,23 +16,23 @@ def test_the_seed_makes_the_data() -> None:
 
 @pytest.mark.parametrize("binary", [False, True])
 def test_every_class_occurs_and_none_beyond(binary: bool) -> None:
-    source = shapes(binary=binary, train=40, size=64)
-    samples = [source.train[index] for index in range(40)]
+    dataset = shapes(binary=binary, train=40, size=64)
+    samples = [dataset.train[index] for index in range(40)]
     assert all(
         sample["image"].shape == (64, 64, 3) and sample["image"].dtype == np.uint8 for sample in samples
     )
     labels = np.unique(np.stack([sample["mask"] for sample in samples]))
-    assert labels.tolist() == list(range(len(source.classes)))
-    assert [sample["name"] for sample in samples] == list(source.train.names)
+    assert labels.tolist() == list(range(len(dataset.classes)))
+    assert [sample["name"] for sample in samples] == list(dataset.train.names)
     with pytest.raises(IndexError):
-        source.train[40]
+        dataset.train[40]
 
 
 def test_colour_does_not_tell_the_classes_apart() -> None:
-    source = shapes(train=150)
+    dataset = shapes(train=150)
     means: dict[int, list[np.ndarray]] = {label: [] for label in range(1, 4)}
     for index in range(150):
-        sample = source.train[index]
+        sample = dataset.train[index]
         for label in set(np.unique(sample["mask"])) - {0}:
             means[int(label)].append(sample["image"][sample["mask"] == label].mean(axis=0))
     centres = np.array([np.mean(colours, axis=0) for colours in means.values()])

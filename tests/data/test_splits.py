@@ -80,7 +80,7 @@ def test_stays_as_it_was() -> None:
 
 
 def test_no_image_left_to_train() -> None:
-    with pytest.raises(UserError, match="leave none of 3 images to train"):
+    with pytest.raises(UserError, match="leave none of 3 images for train: increase"):
         split_names(NAMES[:3], fractions=(0.1, 0.6, 0.3), seed=0)
 
 

@@ -34,13 +34,13 @@ def test_editions_and_encodings(build: Any, coloured: bool, tmp_path: Path) -> N
         colours[15], colours[255] = (192, 128, 128), (224, 224, 192)
         for path in [*tmp_path.glob("*_labels/*"), *tmp_path.glob("SegmentationClass/*")]:
             save(path, colours[mask(*LABELS)])
-    source = create_dataset(**options)
-    check_samples(source)
-    assert source.names() == {"train": ["a", "b"], "val": ["c"], "test": ["c"]}
-    assert np.array_equal(source.val[0]["mask"], mask(*LABELS))
-    assert source.notes == ("VOC publishes no test masks: val serves as test.",)
-    assert len(source.classes) == 21
-    assert (NAMES[15], source.classes.palette[15]) == ("person", (192, 128, 128))
+    dataset = create_dataset(**options)
+    check_samples(dataset)
+    assert dataset.names() == {"train": ["a", "b"], "val": ["c"], "test": ["c"]}
+    assert np.array_equal(dataset.val[0]["mask"], mask(*LABELS))
+    assert dataset.notes == ("VOC publishes no test masks: val is used as test.",)
+    assert len(dataset.classes) == 21
+    assert (NAMES[15], dataset.classes.palette[15]) == ("person", (192, 128, 128))
 
 
 @pytest.mark.parametrize("above", ["", "VOC2012", "VOCdevkit/VOC2012"])
@@ -56,9 +56,9 @@ def test_images_without_mask_that_no_list_names(tmp_path: Path) -> None:
 
 
 def test_trainval(tmp_path: Path) -> None:
-    source = create_dataset(**devkit(tmp_path), train_list="trainval")
-    assert source.names()["train"] == ["a", "b", "c"]
-    assert any("trained on too" in note for note in source.notes)
+    dataset = create_dataset(**devkit(tmp_path), train_list="trainval")
+    assert dataset.names()["train"] == ["a", "b", "c"]
+    assert any("also used for training" in note for note in dataset.notes)
 
 
 def test_trainval_needs_lists(tmp_path: Path) -> None:
@@ -90,8 +90,8 @@ def download(result: Any, root: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[
 
 
 def test_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    server, source = download(devkit, tmp_path, monkeypatch)
-    assert (server.calls, len(source.train)) == (1, 2)
+    server, dataset = download(devkit, tmp_path, monkeypatch)
+    assert (server.calls, len(dataset.train)) == (1, 2)
     server, _ = download(devkit, tmp_path, monkeypatch)
     assert server.calls == 0  # it is there
 

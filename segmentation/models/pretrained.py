@@ -247,11 +247,13 @@ def pretrained_options(
     """The options of backbone and head; those that are missing or None get the values that the weights need.
 
     These are, for `coco` and for a file of one of torchvision's whole models, the `rates` of DeepLabV3, which cover as
-    many pixels at any stride, and the features that LR-ASPP `taps`. `state` is that of `read_weights_file`.
+    many pixels at any stride, and the features that LR-ASPP `taps`. `state` is that of `read_weights_file`, if it was
+    called before: a file is then not read again.
 
-    Raises `UserError` if torchvision has no such weights.
+    Raises `UserError` if torchvision has no such weights, and as `read_weights_file` does.
     """
     if weights != "coco":
+        state = read_weights_file(weights) if state is None else state
         is_whole = state is not None and _is_whole_model(state)
         if not is_whole or (head.get("name"), backbone.get("name")) not in COCO:
             return backbone, head

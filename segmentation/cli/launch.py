@@ -27,6 +27,7 @@ from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from segmentation.cli.messages import explain, lost_another, rank
 from segmentation.cli.overrides import Config, Job
 from segmentation.errors import UserError
 
@@ -196,8 +197,6 @@ def _reason(error: "ChildFailedError", received: list[int]) -> BaseException:
 
 def _run_worker(script: str, function: str, config: Config, folder: str, log_config: Config) -> float:
     """One of the processes: runs the job that `function` of the file `script` is decorated as."""
-    from segmentation.cli.main import explain
-
     first = os.environ["RANK"] == "0"
     os.setpgrp()  # a terminal sends Ctrl-C to the command's group: the command alone forwards it
     # What a signal does until the training listens to it itself.
@@ -252,15 +251,6 @@ def _end_with(parent: int) -> None:
 
 
 # ---- processes that torchrun or srun started ----
-
-
-def rank() -> int:
-    """This process's number among those that torchrun or srun started; -1 where there are no others."""
-    if "TORCHELASTIC_RUN_ID" in os.environ and os.environ["WORLD_SIZE"] != "1":
-        return int(os.environ["RANK"])
-    if "SLURM_STEP_ID" in os.environ and os.environ.get("SLURM_NTASKS", "1") != "1":
-        return int(os.environ["SLURM_PROCID"])
-    return -1
 
 
 def refuse_sweep(arguments: Sequence[str]) -> None:
@@ -333,11 +323,6 @@ def follow(job: Job) -> None:
         except Exception as error:
             if not lost_another(error):
                 logging.getLogger(__name__).exception("a process of the run failed")
-
-
-def lost_another(error: BaseException) -> bool:
-    """Whether the error only says that another process of the run is gone."""
-    return "gloo" in str(error) or type(error).__module__.startswith("torch.distributed")
 
 
 @contextmanager

@@ -4,15 +4,14 @@ import functools
 import inspect
 import os
 import re
-import signal
 import sys
 import textwrap
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from segmentation.cli import launch
+from segmentation.cli.messages import rank, short_messages
 from segmentation.cli.overrides import (
     CHOICES,
     CONF,
@@ -23,13 +22,10 @@ from segmentation.cli.overrides import (
     shared_options,
     without_training,
 )
-from segmentation.errors import UserError, closest
 
 # Hydra is imported where it is needed: --help must not wait for it.
 if TYPE_CHECKING:
-    from hydra.errors import MissingConfigException, OverrideParseException
     from omegaconf import DictConfig
-    from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
 _OPTION = re.compile(r"^(?P<indent> *)(?P<key>\w+): *(?P<value>.*?) +# (?P<why>.*)$")
 _WIDTH = 110
@@ -56,7 +52,7 @@ def script(config_name: str, gather: Gather | None = None) -> Callable[[Job], Ca
             quiet = os.environ.get("HYDRA_FULL_ERROR", "0") != "1"
             with short_messages(quiet):
                 launch.refuse_sweep(sys.argv[1:])
-                if launch.rank() > 0:
+                if rank() > 0:
                     launch.follow(job)
                     return
                 import hydra
@@ -96,103 +92,6 @@ def script(config_name: str, gather: Gather | None = None) -> Callable[[Job], Ca
         return command
 
     return decorate
-
-
-@contextmanager
-def short_messages(quiet: bool) -> Iterator[None]:
-    """Ends the process with a message for a user's mistake, unless `quiet` is false, and with 130 for Ctrl-C."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
-    except Exception as error:
-        message = explain(error) if quiet else None
-        if message is None:
-            raise
-        stop(message)
-
-
-def stop(message: str) -> NoReturn:
-    """Ends the process as for a user's mistake."""
-    sys.stderr.write(f"error: {message}\n")
-    sys.exit(2)
-
-
-def explain(error: BaseException) -> str | None:
-    """An exception -> one line that says what is wrong and what to do; None where the fault is ours."""
-    from hydra.errors import (
-        ConfigCompositionException,
-        HydraException,
-        MissingConfigException,
-        OverrideParseException,
-    )
-    from omegaconf.errors import (
-        ConfigAttributeError,
-        ConfigKeyError,
-        InterpolationKeyError,
-        MissingMandatoryValue,
-        OmegaConfBaseException,
-    )
-
-    if isinstance(error, UserError):
-        return str(error)
-    if launch.rank() == 0 and launch.lost_another(error):
-        return "Another process of the run has ended before its time, and this one with it."
-    if isinstance(error, MissingMandatoryValue):
-        return f"{error.full_key} is missing: give {error.full_key}=VALUE."
-    if isinstance(error, MissingConfigException):
-        return _missing_option(error)
-    if isinstance(error, OverrideParseException):
-        return _unreadable(error)
-    if isinstance(error, ConfigCompositionException) and str(error).startswith("Ambiguous"):
-        return f"{_first_line(error)}: add -m (--multirun) to run each value, or write a list as KEY=[1,2]."
-    if isinstance(error, ConfigCompositionException) and isinstance(
-        error.__cause__, ConfigAttributeError | ConfigKeyError
-    ):
-        return _unknown_key(error.__cause__)
-    if isinstance(error, InterpolationKeyError):
-        return f"{error.full_key} refers to something that is not there: {_first_line(error)}."
-    if isinstance(error, ValueError) and str(error).startswith("Config group override"):
-        return "A group cannot be null: choose one of its options by name, see --help."
-    if isinstance(error, ValueError) and str(error).startswith("Only one of --"):
-        return _first_line(error) + "."
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}."
-    if isinstance(error, HydraException | OmegaConfBaseException):
-        return _first_line(error) + "."
-    return None
-
-
-def _unreadable(error: "OverrideParseException") -> str:
-    start = f"'{error.override}' cannot be read: "
-    reason = re.search(r" while evaluating '.*': (.+)", str(error))
-    if reason is None:
-        return f"{start}write KEY=VALUE, a list as KEY=[1,2], and quote special characters."
-    choice = re.fullmatch(r"(.+)=choice\((.*)\)", error.override)
-    if choice and "NoneType" in reason[1]:
-        return f"{start}choice() takes no null, a bare list does: {choice[1]}={choice[2]}."
-    return f"{start}{reason[1].rstrip('.')}."
-
-
-def _missing_option(error: "MissingConfigException") -> str:
-    group, _, option = str(error.missing_cfg_file).rpartition("/")
-    if not group:
-        return f"There is no config '{option}'."
-    if group in ("hydra/sweeper", "hydra/launcher"):
-        return f"{group}={option} needs its package: pip install 'segmentation[sweep]'."
-    # A leading underscore marks files that other options inherit from.
-    choices = [name for name in error.options or [] if not name.startswith("_")]
-    return f"{group}={option} is unknown.{closest(option, choices)}"
-
-
-def _unknown_key(error: "ConfigAttributeError | ConfigKeyError") -> str:
-    full_key, key = str(error.full_key), str(error.key)
-    siblings: Iterable[str] = () if error.parent_node is None else map(str, error.parent_node.keys())
-    return f"There is no option '{full_key}'.{closest(key, siblings)}"
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0].rstrip(".")
 
 
 def help_text(script: str, about: str, conf: Path, config_name: str) -> str:

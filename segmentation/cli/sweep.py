@@ -28,7 +28,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from segmentation.cli import launch
-from segmentation.cli.main import explain, short_messages
+from segmentation.cli.messages import explain, rank, short_messages
 from segmentation.cli.overrides import CONF, Command, Gather, Job, as_plain_data, quoted, without_training
 from segmentation.cli.resume import keep_config, resume_job, waiting_writer
 from segmentation.errors import UserError, closest
@@ -440,7 +440,7 @@ class SweepJob:
 
         Of several tasks that a launcher started for the job, the first does all this, and the others follow it.
         """
-        if launch.rank() > 0:
+        if rank() > 0:
             launch.follow(self._job)
             return None
         about = HydraConfig.get()

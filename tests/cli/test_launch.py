@@ -19,7 +19,7 @@ from torch.distributed import TCPStore
 
 from segmentation.cli import launch
 from segmentation.cli.launch import processes_to_start, refuse_sweep
-from segmentation.cli.main import explain
+from segmentation.cli.messages import explain
 from segmentation.errors import UserError
 
 # What srun starts as each of its tasks: a command that only the first one composes.

@@ -10,7 +10,7 @@ import yaml
 from scripts import Done, run_script
 
 from segmentation.cli import compose
-from segmentation.cli.main import explain
+from segmentation.cli.messages import explain
 from segmentation.cli.search import Search, more_overrides
 from segmentation.cli.sweep import plan_sweep
 from segmentation.errors import UserError

@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,44 +20,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from segmentation import build
 from segmentation.benchmark.results import RESULT, read_scores, score_of
-from segmentation.config import BenchmarkSettings, Budget, read_benchmark_settings
+from segmentation.config import BenchmarkSettings, read_benchmark_settings
 from segmentation.environment import autocast, choose_precision, command_line, device_name, variable, versions
 from segmentation.errors import UserError
 from segmentation.library_warnings import library_warnings_hidden
 from segmentation.losses import create_loss
 from segmentation.models import Segmenter
 from segmentation.optim import create_optimizer
-
-if TYPE_CHECKING:
-    from torch.utils.benchmark import Measurement
+from segmentation.timing import measure
 
 log = logging.getLogger(__name__)
 
-_MIN_STEPS = 3
-"""A measurement takes at least this many steps, however slow they are."""
-
 Step = Callable[[], None]
-
-
-def measure(step: Step, budget: Budget, *, clock: Callable[[], float] | None = None) -> "Measurement":
-    """Time single steps until the budget is spent: at least three, unless the budget allows fewer.
-
-    The default clock waits for the GPU. The result has the median and the interquartile range in seconds. This is not
-    `Timer.blocked_autorange` because that has no maximum number of steps, may take a single one where they are slow,
-    and adds warm-up steps of its own.
-    """
-    with library_warnings_hidden():  # on a machine with a CUDA toolkit but no GPU the import logs a warning
-        from torch.utils.benchmark import Measurement, TaskSpec, timer
-    clock = clock or timer
-    for _ in range(budget.warmup):
-        step()
-    seconds: list[float] = []
-    start = clock()
-    while len(seconds) < budget.steps and (len(seconds) < _MIN_STEPS or clock() - start < budget.seconds):
-        began = clock()
-        step()
-        seconds.append(clock() - began)
-    return Measurement(number_per_run=1, raw_times=seconds, task_spec=TaskSpec(stmt="step()", setup=""))
 
 
 def count_flops(model: nn.Module, shape: tuple[int, ...]) -> int:

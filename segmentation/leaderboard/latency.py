@@ -12,6 +12,7 @@ from segmentation.config import Budget
 from segmentation.errors import UserError
 from segmentation.leaderboard.boards import Board, Row
 from segmentation.leaderboard.runs import Run
+from segmentation.timing import measure
 
 _WARMUP, _MAX_STEPS = 2, 100_000
 
@@ -37,8 +38,6 @@ def timed(run: Run, seconds: float) -> float | None:
     From raw pixels to logits, in float32, on the GPU if there is one.
     """
     import torch
-
-    from segmentation.benchmark.measure import measure
 
     try:
         trained = checkpoint.load(run.folder / "checkpoints" / "best.ckpt")

@@ -15,11 +15,9 @@ from segmentation.benchmark.measure import (
     count_flops,
     count_parameters,
     held_bytes,
-    measure,
     peak_memory,
 )
 from segmentation.benchmark.results import read_scores, score_of
-from segmentation.config import Budget
 from segmentation.errors import UserError
 from segmentation.losses import create_loss
 from segmentation.models import create_segmenter
@@ -42,66 +40,6 @@ def test_operations_and_parameters_of_a_small_net() -> None:
     assert count_flops(net, (4, 3, 20, 40)) == 4 * 2 * multiply_adds
     assert count_parameters(net) == (27 * 8 + 8) + 16 + 9 * 8 + (8 * 10 * 20 * 5 + 5)
     assert net.training and {value.device for value in net.parameters()} == {CPU}
-
-
-class Clock:
-    """A clock that advances only in steps."""
-
-    def __init__(self, *seconds: float) -> None:
-        self.now = 0.0
-        self.steps = 0
-        self._seconds = seconds
-
-    def __call__(self) -> float:
-        return self.now
-
-    def step(self) -> None:
-        self.now += self._seconds[min(self.steps, len(self._seconds) - 1)]
-        self.steps += 1
-
-
-@pytest.mark.parametrize(
-    ("seconds", "budget", "steps", "median", "iqr"),
-    [
-        # Two warm-up steps, then steps until three seconds are over.
-        ([9, 9, 1], (2, 3.0, 100), 3, 1.0, 0.0),
-        # At least three steps, however slow; at most as many as allowed, however fast.
-        ([50, 10, 30], (0, 1.0, 100), 3, 30.0, 20.0),
-        ([0.001], (0, 3.0, 7), 7, 0.001, 0.0),
-        ([5], (1, 3.0, 1), 1, 5.0, 0.0),
-        # The median ignores an outlier.
-        ([1, 1, 1, 60, 1, 1, 1], (0, 66.0, 100), 7, 1.0, 0.0),
-    ],
-)
-def test_the_median_of_steps_within_a_budget(
-    seconds: list[float], budget: tuple[int, float, int], steps: int, median: float, iqr: float
-) -> None:
-    warmup, time, most = budget
-    clock = Clock(*seconds)
-    measurement = measure(clock.step, Budget(warmup=warmup, seconds=time, steps=most), clock=clock)
-    assert len(measurement.times) == steps == clock.steps - warmup
-    assert (measurement.median, measurement.iqr) == pytest.approx((median, iqr), abs=1e-9)
-
-
-def test_a_step_lasts_until_the_device_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    now, pending, waits = 0.0, 0.0, 0
-
-    def synchronize() -> None:
-        nonlocal now, pending, waits
-        now, pending, waits = now + pending, 0.0, waits + 1
-
-    def step() -> None:
-        nonlocal now, pending
-        now, pending = now + 1, 2.0  # Python goes on after one second, the device works for two more
-
-    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
-    monkeypatch.setattr(torch.accelerator, "synchronize", synchronize)
-    monkeypatch.setattr("timeit.default_timer", lambda: now)
-    measurement = measure(step, Budget(warmup=1, seconds=9, steps=9))
-    assert measurement.times == [3.0] * 3
-    assert (
-        waits == 1 + 3 * 3 - 2
-    )  # at the start, around each step, and for the budget from the fourth step on
 
 
 def test_peak_memory_counts_tensors_that_exist_at_once() -> None:

@@ -242,6 +242,7 @@ def loader(
         batch_size=settings.batch_size,
         workers=settings.workers,
     )
+    # The loader reads the test split: put the chosen one in its place.
     only = replace(context.dataset, test=context.samples)
     whole = SegmentationData(only, evaluation_transform(**data.input), data, seed=0)
     return whole.turns_dataloader(process=share.process, processes=share.processes)

@@ -13,7 +13,13 @@ if TYPE_CHECKING:
 
 
 IGNORE_INDEX = 255
-"""The label of ignored pixels, which losses and metrics leave out."""
+"""The label of ignored pixels.
+
+It comes from the mask files (`data/masks.py`), from augmentation outside the image (`data/augmentation.py`) and from
+padding between processes (`data/datamodule.py`). Losses drop it in `losses/functional.py`; metrics in `image_counts`
+(`metrics/confusion.py`, also for the boundary), `ScoreHistogram` (`metrics/curves.py`) and `metrics/calibration.py`.
+Pictures show it in `IGNORE_COLOUR`.
+"""
 
 
 def is_ignored(mask: "torch.Tensor") -> "torch.Tensor":

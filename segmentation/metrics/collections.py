@@ -17,7 +17,7 @@ from segmentation.metrics.curves import (
     roc_auc,
     roc_points,
 )
-from segmentation.types import IGNORE_INDEX
+from segmentation.types import is_ignored
 
 
 class TrainingMetrics(nn.Module):
@@ -32,7 +32,7 @@ class TrainingMetrics(nn.Module):
 
     def update(self, loss: Tensor, labels_BHW: Tensor, mask_BHW: Tensor) -> None:
         """Adds predicted labels with their truth, and their mean loss over valid pixels."""
-        self.mean_loss.update(loss, (mask_BHW != IGNORE_INDEX).sum())
+        self.mean_loss.update(loss, (~is_ignored(mask_BHW)).sum())
         self.confusion.update(image_counts(labels_BHW, mask_BHW, self._num_classes))
 
     def scores(self) -> Scores:

@@ -79,9 +79,10 @@ def _correct(counts_KK: Tensor) -> Tensor:
 
 
 def image_counts(labels_BHW: Tensor, mask_BHW: Tensor, num_classes: int) -> Tensor:
-    """Each image's confusion matrix, int64 (B, K, K) for `num_classes` (1..256) classes.
+    """Each image's confusion matrix, int64 (B, K, K) for `num_classes` (1..255) classes.
 
-    Rows are truth, columns prediction. Labels are 0..K-1; ignored pixels (truth 255) are dropped here.
+    Rows are truth, columns prediction. Labels are 0..K-1; ignored pixels (truth 255) are
+    dropped here, as is every truth of K or more: the data sets refuse such labels when they read a mask.
     """
     size, images = num_classes * (num_classes + 1), len(mask_BHW)
     # Ignored pixels go to an extra row that is dropped below: 20 times faster than selecting the valid ones first.

@@ -1,6 +1,7 @@
 """All colours of reports, leaderboards and figures. To change how they look, change the values here.
 
-Classes are drawn in the colours of the data set (`Classes.palette`), not in these.
+Classes are drawn in the colours of the data set (`Classes.palette`) instead. A checkpoint keeps the palette it was
+trained with, so a new palette shows in the reports of new runs only.
 """
 
 import colorsys

@@ -10,7 +10,7 @@ import torch
 from segmentation.config import call
 from segmentation.environment import versions
 from segmentation.errors import UserError
-from segmentation.files import replacing
+from segmentation.writing import replacing
 from segmentation.models import Decision, Segmenter, create_segmenter
 from segmentation.types import Classes
 

@@ -39,7 +39,7 @@ from segmentation.library_warnings import library_warnings_hidden
 from segmentation.metrics import EvaluationMetrics, image_means, image_scores, ratios
 from segmentation.models import Decision
 from segmentation.report.evaluation import Evaluation, ImageScores, worst_first
-from segmentation.report.gallery import Look
+from segmentation.report.gallery import ReadImage
 from segmentation.report.html import refuse_different, write_comparison, write_evaluation
 from segmentation.report.protocol import evaluation_protocol
 from segmentation.report.report import table
@@ -155,7 +155,7 @@ def _check_classes(path: Path, own: Classes, others: Classes) -> None:
     parts = [
         *([f"the data lack {first_of(missing, 8)}"] if missing else []),
         *([f"the checkpoint does not know {first_of(added, 8)}"] if added else []),
-        *([] if missing or added else [f"their order is another: {', '.join(others.names)}"]),
+        *([] if missing or added else [f"they are in another order: {', '.join(others.names)}"]),
     ]
     raise UserError(
         f"{path} has {len(own)} classes, the data {len(others)}: {'; '.join(parts)}. Give data of the same classes."
@@ -245,7 +245,7 @@ def loader(
     # The loader reads the test split: put the chosen one in its place.
     only = replace(context.dataset, test=context.samples)
     whole = SegmentationData(only, evaluation_transform(**data.input), data, seed=0)
-    return whole.turns_dataloader(process=share.process, processes=share.processes)
+    return whole.round_robin_dataloader(process=share.process, processes=share.processes)
 
 
 def _predicted(predictor: Predictor, batch: Batch) -> Iterator[tuple[int, Tensor, Tensor]]:
@@ -270,7 +270,7 @@ def _scored(names: list[str], first: int, counts_BKK: Tensor, classes: Classes) 
     ]
 
 
-def image_with_prediction(predictor: Predictor, context: EvaluationContext) -> Look:
+def image_with_prediction(predictor: Predictor, context: EvaluationContext) -> ReadImage:
     """Index -> the image as the data set gives it, its truth, and a fresh prediction at the truth's size."""
     transform = evaluation_transform(size=predictor.trained.size, resize=predictor.trained.resize)
 

@@ -27,7 +27,7 @@ from segmentation.errors import UserError
 from segmentation.library_warnings import library_warnings_hidden
 from segmentation.metrics import per_class
 from segmentation.report import table, write_report
-from segmentation.report.report import write_text
+from segmentation.writing import write_text
 from segmentation.task import SegmentationTask
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ def _announce(dataset: SegmentationDataset, task: SegmentationTask, trainer: Tra
 def _test_best(
     trainer: Trainer, task: SegmentationTask, data: SegmentationData, best: Path
 ) -> dict[str, Any]:
-    """Tests the best checkpoint and returns its contents; raises `UserError` where there is none of use."""
+    """Tests the best checkpoint and returns its contents; raises `UserError` if there is none that can be used."""
     if not best.is_file():
         raise UserError(
             "The run ended before its first validation, so there is no best checkpoint: give it more"

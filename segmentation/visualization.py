@@ -30,8 +30,8 @@ def as_rgb(image_HWC: np.ndarray) -> np.ndarray:
 def side_by_side(
     rows: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], classes: Classes, *, height: int = 192
 ) -> Image.Image:
-    """A `sheet` with a row of image uint8 (H, W, C), truth uint8 (H, W) and prediction uint8 (H, W) per sample."""
-    return sheet(rows, ("image", "truth", "prediction"), classes, height=height)
+    """An `image_grid` with a row of image uint8 (H, W, C), truth uint8 (H, W) and prediction uint8 (H, W) per sample."""
+    return image_grid(rows, ("image", "truth", "prediction"), classes, height=height)
 
 
 def augmented(
@@ -42,7 +42,7 @@ def augmented(
     draws: int = 4,
     height: int = 128,
 ) -> Image.Image:
-    """A `sheet` of each sample, first unchanged and then transformed with the seeds 0 to `draws` - 1.
+    """An `image_grid` of each sample, first unchanged and then transformed with the seeds 0 to `draws` - 1.
 
     Each sample has two rows: the images, and below them their masks.
     """
@@ -51,10 +51,10 @@ def augmented(
         shown = [sample, *(transform(sample, seed) for seed in range(draws))]
         rows += [[each["image"] for each in shown], [each["mask"] for each in shown]]
     headings = ["original", *(f"draw {number}" for number in range(1, draws + 1))]
-    return sheet(rows, headings, classes, height=height)
+    return image_grid(rows, headings, classes, height=height)
 
 
-def sheet(
+def image_grid(
     rows: Sequence[Sequence[np.ndarray]], headings: Sequence[str], classes: Classes, *, height: int
 ) -> Image.Image:
     """A figure of images in rows, with headings above the columns and the class legend below.

@@ -244,7 +244,7 @@ def test_a_folder_gives_its_videos_too(checkpoint: Path, tmp_path: Path) -> None
         ({"tta": "flop"}, "Did you mean 'flip'"),
         ({"save": ["maks"]}, "Did you mean 'mask'"),
         ({"save": []}, "save="),
-        ({"save": ["auto"]}, "auto stands alone"),
+        ({"save": ["auto"]}, "auto cannot be combined"),
         ({"tile": 4}, "tile=4"),
         ({"tile": 64, "overlap": 60}, "0 to 32"),
         ({"overlap": 4}, "without tile"),

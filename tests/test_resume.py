@@ -20,7 +20,7 @@ from segmentation.checkpoint import read
 from segmentation.data import open_dataset
 from segmentation.data.dataset import Samples
 from segmentation.errors import UserError
-from segmentation.report.report import write_json
+from segmentation.writing import write_json
 from segmentation.task import SegmentationTask
 from segmentation.train import train
 from segmentation.types import Sample

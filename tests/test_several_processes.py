@@ -158,7 +158,7 @@ def test_processes_share_every_batch(processes: int, length: int) -> None:
         for number, batch in enumerate(alone):
             parts = [share[number] for share in shares]
             assert all(parts)
-            assert sorted(draw for part in parts for draw in part if draw.counts) == sorted(batch)
+            assert sorted(draw for part in parts for draw in part if not draw.padding) == sorted(batch)
             assert max(map(len, parts)) - min(map(len, parts)) <= 1
     assert sorted(draw.item for batch in alone for draw in batch) == list(range(length))
 
@@ -177,7 +177,7 @@ def test_processes_take_turns_at_batches(processes: int, length: int) -> None:
 
 def test_a_pass_goes_on_after_the_batches_that_were_seen() -> None:
     starts = iter([0, 2, 0])
-    shares = DistributedBatchSampler(ShuffledSampler(12, seed=3), 5, first=lambda: next(starts))
+    shares = DistributedBatchSampler(ShuffledSampler(12, seed=3), 5, first_batch=lambda: next(starts))
     whole = list(shares)
     assert list(shares) == whole[2:]
     assert list(shares) == whole

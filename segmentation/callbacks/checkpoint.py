@@ -7,7 +7,7 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from segmentation.files import replacing
+from segmentation.writing import replacing
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -10,7 +10,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from segmentation.files import replacing
+from segmentation.writing import replacing
 
 log = logging.getLogger(__name__)
 

@@ -27,7 +27,7 @@ import PIL
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from segmentation.data.dataset import Samples, read_ahead, traced
+from segmentation.data.dataset import Samples, read_ahead, fingerprint_of
 from segmentation.data.files import evenly_spaced
 from segmentation.environment import cores
 from segmentation.errors import UserError
@@ -98,9 +98,9 @@ class _Entry:
 
     @classmethod
     def of(cls, samples: Samples) -> "_Entry":
-        trace = traced(samples)
-        what = _hash(trace.what)
-        state = _hash(f"{trace.state}\n{FORMAT}\n{_libraries()}")
+        fingerprint = fingerprint_of(samples)
+        what = _hash(fingerprint.what)
+        state = _hash(f"{fingerprint.state}\n{FORMAT}\n{_libraries()}")
         name = what.hex()[:16]
         path = cache_folder() / f"{name}-{state.hex()[:16]}.cache"
         return cls(samples, name, path, hashlib.sha256(what + state).digest())
@@ -119,7 +119,7 @@ def cached(splits: Mapping[str, Samples]) -> dict[str, Samples]:
     A cache is used as long as the files have the same names, sizes and modification times, are read with the same
     options, and are decoded by the same code (`FORMAT`) and libraries. One process builds it while others wait.
 
-    Raises `UserError` for samples without a `trace()`, and if the splits would use more than 80 % of the free
+    Raises `UserError` for samples without a `fingerprint()`, and if the splits would use more than 80 % of the free
     space, which is estimated from some samples before anything is written and checked again while writing.
     """
     entries = {split: _Entry.of(samples) for split, samples in splits.items()}

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from segmentation.config import DataSettings
 from segmentation.data.augmentation import Transform, evaluation_transform, resize_image, resize_mask
 from segmentation.data.cache import cached
-from segmentation.data.dataset import PairDataset, Samples, SegmentationDataset, Trace, read_ahead, traced
+from segmentation.data.dataset import PairDataset, Samples, SegmentationDataset, Fingerprint, read_ahead, fingerprint_of
 from segmentation.data.samplers import (
     DistributedBatchSampler,
     RoundRobinBatchSampler,
@@ -54,7 +54,7 @@ def _stack_images(samples: list[Sample]) -> Batch:
 def resized(samples: Samples, size: tuple[int, int], *, masks: bool) -> Samples:
     """The images, and with `masks` also their masks, resized to `size` (H, W); JPEGs may be decoded at reduced size."""
     if isinstance(samples, PairDataset):
-        samples = replace(samples, least=size)
+        samples = replace(samples, min_size=size)
     return _Resized(samples, size, masks)
 
 
@@ -77,10 +77,10 @@ class _Resized:
         mask = resize_mask(sample["mask"], self.size) if self.masks else sample["mask"]
         return {"image": resize_image(sample["image"], self.size), "mask": mask, "name": sample["name"]}
 
-    def trace(self) -> Trace:
-        """The trace of the samples, with the size."""
-        what, state = traced(self.samples)
-        return Trace(f"{what}\n{self.size} {self.masks}", state)
+    def fingerprint(self) -> Fingerprint:
+        """The fingerprint of the samples, with the size."""
+        what, state = fingerprint_of(self.samples)
+        return Fingerprint(f"{what}\n{self.size} {self.masks}", state)
 
 
 class TransformedDataset(Dataset[Sample]):
@@ -120,7 +120,9 @@ class TransformedDataset(Dataset[Sample]):
 
     def _transformed(self, sample: Sample, draw: SampleIndex) -> Sample:
         sample = self._transform(sample, draw.seed)
-        return sample if draw.counts else {**sample, "mask": np.full_like(sample["mask"], IGNORE_INDEX)}
+        if draw.padding:
+            return {**sample, "mask": np.full_like(sample["mask"], IGNORE_INDEX)}
+        return sample
 
 
 class Loader(DataLoader[Sample]):
@@ -184,7 +186,7 @@ class SegmentationData(LightningDataModule):
         """The same as `val_dataloader`, for the test split."""
         return self._evaluation_loader("test")
 
-    def turns_dataloader(self, *, process: int, processes: int) -> Loader:
+    def round_robin_dataloader(self, *, process: int, processes: int) -> Loader:
         """Every `processes`th batch of the test split, starting with batch number `process`.
 
         The batches are those of `test_dataloader` in a single process.
@@ -223,12 +225,12 @@ class SegmentationData(LightningDataModule):
         return self._loader(data, shares, collate_evaluation)
 
     def _shares(
-        self, sampler: ShuffledSampler | SequentialSampler, batch_size: int, first: Callable[[], int] = int
+        self, sampler: ShuffledSampler | SequentialSampler, batch_size: int, first_batch: Callable[[], int] = int
     ) -> DistributedBatchSampler:
         trainer = self.trainer
         process, processes = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         batch_size = max(batch_size, processes)
-        return DistributedBatchSampler(sampler, batch_size, process=process, processes=processes, first=first)
+        return DistributedBatchSampler(sampler, batch_size, process=process, processes=processes, first_batch=first_batch)
 
     def _loader(
         self,

@@ -38,7 +38,7 @@ class Samples(Protocol):
         ...
 
 
-class Trace(NamedTuple):
+class Fingerprint(NamedTuple):
     """Identifies samples for the cache: equal traces mean equal samples."""
 
     what: str
@@ -51,17 +51,17 @@ class Trace(NamedTuple):
 class Traced(Protocol):
     """Samples that can be cached on disk."""
 
-    def trace(self) -> Trace: ...
+    def fingerprint(self) -> Fingerprint: ...
 
 
-def traced(samples: Samples) -> Trace:
-    """The trace of samples. Raises `UserError` for a class without one, such as a user's own."""
+def fingerprint_of(samples: Samples) -> Fingerprint:
+    """The fingerprint of samples. Raises `UserError` for a class without one, such as a user's own."""
     if not isinstance(samples, Traced):
         raise UserError(
-            f"data.cache=disk cannot be used with {type(samples).__name__}, which has no method trace() to detect"
-            " changed samples: use data.cache=none, or add the method, which returns a Trace."
+            f"data.cache=disk cannot be used with {type(samples).__name__}, which has no method fingerprint() to detect"
+            " changed samples: use data.cache=none, or add the method, which returns a Fingerprint."
         )
-    return samples.trace()
+    return samples.fingerprint()
 
 
 @dataclass(frozen=True)
@@ -88,21 +88,21 @@ class SegmentationDataset:
 class PairDataset:
     """Samples from pairs of an image file, with `channels` bands, and a mask file; read and checked on access.
 
-    With `least` (H, W), the size that images are resized to later, JPEGs may be decoded at a reduced size of at
-    least twice that: see `read_sized`.
+    With `min_size` (H, W), the size that images are resized to later, JPEGs may be decoded at a reduced size of no less
+    than twice that: see `read_sized`.
     """
 
     pairs: Pairs
     decoder: MaskDecoder
     channels: int = 3
-    least: tuple[int, int] | None = None
+    min_size: tuple[int, int] | None = None
 
     @property
     def names(self) -> Sequence[str]:
         """The stems of the image files, in order."""
         return self.pairs.names
 
-    def trace(self) -> Trace:
+    def fingerprint(self) -> Fingerprint:
         """Which files are read and how; their sizes and modification times."""
         files, state = hashlib.sha256(), array("q")
         for index in range(len(self)):
@@ -114,8 +114,8 @@ class PairDataset:
                     continue
                 state.extend((status.st_size, status.st_mtime_ns))
         folders = f"{self.pairs.image_folder.resolve()}\0{self.pairs.mask_folder.resolve()}"
-        how = f"{self.decoder!r} {self.channels} {self.least}"
-        return Trace(f"{folders}\0{files.hexdigest()}\0{how}", hashlib.sha256(state).hexdigest())
+        how = f"{self.decoder!r} {self.channels} {self.min_size}"
+        return Fingerprint(f"{folders}\0{files.hexdigest()}\0{how}", hashlib.sha256(state).hexdigest())
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -123,7 +123,7 @@ class PairDataset:
     def __getitem__(self, index: int) -> Sample:
         """Raises `UserError` for unreadable files, for labels outside the classes and for different sizes."""
         image_path, mask_path = self.pairs.image_path(index), self.pairs.mask_path(index)
-        image, (height, width) = read_sized(image_path, self.channels, self.least)
+        image, (height, width) = read_sized(image_path, self.channels, self.min_size)
         mask = self.decoder.decode(mask_path)
         mask_height, mask_width = mask.shape
         if (height, width) != (mask_height, mask_width):

@@ -67,21 +67,21 @@ def read_image(path: Path, channels: int = 3) -> np.ndarray:
     return read_sized(path, channels)[0]
 
 
-def read_sized(path: Path, channels: int = 3, least: tuple[int, int] | None = None) -> Sized:
+def read_sized(path: Path, channels: int = 3, min_size: tuple[int, int] | None = None) -> Sized:
     """The image as from `read_image`, and its full size (H, W) after rotation by EXIF.
 
-    With `least` (H, W) a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, but at no less than twice `least`.
+    With `min_size` (H, W) a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, but at no less than twice `min_size`.
     """
-    image = _read_pixels(path, channels, least)
+    image = _read_pixels(path, channels, min_size)
     return image if isinstance(image, tuple) else (image, (image.shape[0], image.shape[1]))
 
 
-def _read_pixels(path: Path, channels: int, least: tuple[int, int] | None) -> np.ndarray | Sized:
+def _read_pixels(path: Path, channels: int, min_size: tuple[int, int] | None) -> np.ndarray | Sized:
     if path.suffix.lower() == ".npy":
         return fit_bands(read_array(path), channels, str(path))
     try:
         with _opened_file(path) as picture:
-            decoded = _decode_jpeg(picture, least) if channels == 3 else None
+            decoded = _decode_jpeg(picture, min_size) if channels == 3 else None
             if decoded is not None:
                 return decoded
             if _misses_bands(picture):
@@ -354,7 +354,7 @@ def _load(picture: Image.Image) -> None:
     ImageOps.exif_transpose(picture, in_place=True)
 
 
-def _decode_jpeg(picture: Image.Image, least: tuple[int, int] | None) -> Sized | None:
+def _decode_jpeg(picture: Image.Image, min_size: tuple[int, int] | None) -> Sized | None:
     """The pixels of an RGB JPEG that is opened but not decoded; None for all other files.
 
     None also for a JPEG that does not end with the end mark: OpenCV would fill a missing part with grey.
@@ -367,7 +367,7 @@ def _decode_jpeg(picture: Image.Image, least: tuple[int, int] | None) -> Sized |
         return None
     width, height = picture.size
     full = (width, height) if orientation > 4 else (height, width)
-    factor = 1 if least is None else _reduction(full, least)
+    factor = 1 if min_size is None else _reduction(full, min_size)
     pixels = _imdecode(data, _REDUCED[factor] | cv2.IMREAD_IGNORE_ORIENTATION)
     if pixels is None:
         return None
@@ -405,8 +405,8 @@ def _imdecode(data: bytes, flags: int) -> np.ndarray | None:
         return None
 
 
-def _reduction(full: tuple[int, int], least: tuple[int, int]) -> int:
-    scale = min(side // (_REDUCTION_MARGIN * wanted) for side, wanted in zip(full, least, strict=True))
+def _reduction(full: tuple[int, int], min_size: tuple[int, int]) -> int:
+    scale = min(side // (_REDUCTION_MARGIN * wanted) for side, wanted in zip(full, min_size, strict=True))
     return next((factor for factor in (8, 4, 2) if factor <= scale), 1)
 
 

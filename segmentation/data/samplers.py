@@ -20,8 +20,8 @@ class SampleIndex(NamedTuple):
     """The index of the sample in its split."""
     seed: int
     """The seed of its augmentation."""
-    counts: bool = True
-    """False for a sample that only fills up a batch: all its labels are ignored."""
+    padding: bool = False
+    """True for a sample that only fills up a batch: all its labels are ignored."""
 
 
 _CHUNK = 4096
@@ -76,7 +76,7 @@ class DistributedBatchSampler(Sampler[list[SampleIndex]]):
     If the last batch has fewer samples than there are processes, the other processes get its first sample with all
     labels ignored, because all processes must take the same number of steps.
 
-    `sampler` is public so that the trainer can set its epoch. `first` is called at the start of each epoch and
+    `sampler` is public so that the trainer can set its epoch. `first_batch` is called at the start of each epoch and
     returns the index of the first batch.
     """
 
@@ -87,10 +87,10 @@ class DistributedBatchSampler(Sampler[list[SampleIndex]]):
         *,
         process: int = 0,
         processes: int = 1,
-        first: Callable[[], int] = int,
+        first_batch: Callable[[], int] = int,
     ) -> None:
         self.sampler = sampler
-        self._first = first
+        self._first_batch = first_batch
         self._batch_size = batch_size
         self._process = process
         self._processes = processes
@@ -99,9 +99,9 @@ class DistributedBatchSampler(Sampler[list[SampleIndex]]):
         return -(-len(self.sampler) // self._batch_size)
 
     def __iter__(self) -> Iterator[list[SampleIndex]]:
-        draws = islice(self.sampler, self._first() * self._batch_size, None)
+        draws = islice(self.sampler, self._first_batch() * self._batch_size, None)
         while batch := list(islice(draws, self._batch_size)):
-            yield batch[self._process :: self._processes] or [batch[0]._replace(counts=False)]
+            yield batch[self._process :: self._processes] or [batch[0]._replace(padding=True)]
 
 
 class RoundRobinBatchSampler(Sampler[list[SampleIndex]]):

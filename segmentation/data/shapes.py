@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from segmentation.data.dataset import SegmentationDataset, Trace
+from segmentation.data.dataset import SegmentationDataset, Fingerprint
 from segmentation.errors import UserError
 from segmentation.types import Classes, Sample
 
@@ -95,9 +95,9 @@ class Shapes:
         """The index of each image, as five digits."""
         return [f"{index:05d}" for index in range(self.length)]
 
-    def trace(self) -> Trace:
+    def fingerprint(self) -> Fingerprint:
         """The options, which determine all images."""
-        return Trace(repr(self), "")
+        return Fingerprint(repr(self), "")
 
     def __len__(self) -> int:
         return self.length

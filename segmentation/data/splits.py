@@ -13,7 +13,7 @@ import numpy as np
 from segmentation.data.dataset import SegmentationDataset
 from segmentation.data.files import Names, Pairs, encode_names, first_of, pair_folders
 from segmentation.errors import UserError, closest
-from segmentation.files import replacing
+from segmentation.writing import replacing
 
 SPLITS = ("train", "val", "test")
 _COLUMNS = ["name", "split"]

@@ -92,7 +92,7 @@ class Predictor:
         if given["tile"] is not None:
             if given["overlap"] is None:
                 given["overlap"] = given["tile"] // 8
-            return Tiling(look=self.look, progress=progress, **given)
+            return Tiling(predict=self.window_probabilities, progress=progress, **given)
         if overlap is not None:
             raise UserError("overlap has no use without tile: give both, or neither.")
         return None
@@ -106,7 +106,7 @@ class Predictor:
 
         Probabilities equal those of the images one by one, except for rounding.
         """
-        found_BKHW = self._look(pictures_HWC)
+        found_BKHW = self._batch_probabilities(pictures_HWC)
         masks_BHW = self.labels(found_BKHW).cpu().numpy()
         found_BHWK = found_BKHW.permute(0, 2, 3, 1).cpu().numpy()
         return [
@@ -114,12 +114,12 @@ class Predictor:
             for mask_HW, pixels_HWC, found_HWK in zip(masks_BHW, pictures_HWC, found_BHWK, strict=True)
         ]
 
-    def look(self, pictures_HWC: Sequence[np.ndarray]) -> np.ndarray:
+    def window_probabilities(self, pictures_HWC: Sequence[np.ndarray]) -> np.ndarray:
         """Pixels of one size, uint8 (H, W, C) each -> float32 probabilities (B, K, H, W) at that size.
 
         Raises `UserError` if there is not enough memory.
         """
-        return self._look(pictures_HWC).cpu().numpy()
+        return self._batch_probabilities(pictures_HWC).cpu().numpy()
 
     def label(self, found_KHW: np.ndarray) -> np.ndarray:
         """One picture's probabilities (K, H, W) -> uint8 (H, W)."""
@@ -150,7 +150,7 @@ class Predictor:
         # The indices of `max` are `argmax`, up to nine times as fast on a processor.
         return probabilities_BKHW.max(dim=1).indices.to(torch.uint8)
 
-    def _look(self, pictures_HWC: Sequence[np.ndarray]) -> Tensor:
+    def _batch_probabilities(self, pictures_HWC: Sequence[np.ndarray]) -> Tensor:
         height, width = pictures_HWC[0].shape[:2]
         no_mask = np.empty((0, 0), np.uint8)
         seen = [

@@ -16,7 +16,7 @@ from segmentation.types import Classes
 
 Read = Callable[[slice, slice], np.ndarray]
 """(rows, columns) -> uint8 (H, W, C) of that window."""
-Look = Callable[[list[np.ndarray]], np.ndarray]
+PredictWindows = Callable[[list[np.ndarray]], np.ndarray]
 """Tiles of equal size, uint8 (H, W, C) -> float32 probabilities (B, K, H, W) of their size."""
 Write = Callable[[int, int, np.ndarray], None]
 """(top, left, probabilities (K, H, W)): one finished block; blocks cover the image, each pixel once."""
@@ -84,14 +84,14 @@ def _ramp(start: int, stop: int, fade: int, width: int) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class Tiling:
-    """`look` at squares of `tile` pixels that overlap by `overlap`, `batch_size` at a time.
+    """`predict` squares of `tile` pixels that overlap by `overlap`, `batch_size` at a time.
 
     `progress` shows a progress bar on stderr.
 
     Raises `UserError` for a tile below 16 pixels, an overlap that is not within 0..tile / 2, and a batch size below 1.
     """
 
-    look: Look
+    predict: PredictWindows
     tile: int
     overlap: int
     batch_size: int = 1
@@ -123,7 +123,7 @@ class Tiling:
             blend = _Blend(write, waiting)
             while group := list(islice(tiles, self.batch_size)):
                 windows = [(slice(row.start, row.stop), slice(left.start, left.stop)) for row, left in group]
-                found_BKHW = self.look([read(*window) for window in windows])
+                found_BKHW = self.predict([read(*window) for window in windows])
                 for (row, column), found_KHW in zip(group, found_BKHW, strict=True):
                     blend.add(row, column, found_KHW)
                 bar.update(len(group))

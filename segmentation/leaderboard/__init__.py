@@ -10,7 +10,7 @@ from segmentation.errors import UserError, closest
 from segmentation.leaderboard.boards import Board, boards
 from segmentation.leaderboard.page import comma_separated, markdown, render
 from segmentation.leaderboard.runs import Run, read_runs
-from segmentation.report.report import write_text
+from segmentation.writing import write_text
 
 __all__ = ["leaderboard"]
 

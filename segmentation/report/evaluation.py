@@ -11,7 +11,7 @@ import numpy as np
 
 from segmentation.types import Classes
 
-MAIN = {True: "iou", False: "miou"}
+RANKING_SCORE = {True: "iou", False: "miou"}
 """The score that ranks images: the foreground's IoU for binary data, else the mean over classes."""
 
 
@@ -45,7 +45,7 @@ class Evaluation:
     @property
     def main(self) -> str:
         """The name of the score that ranks the images."""
-        return MAIN[self.classes.binary]
+        return RANKING_SCORE[self.classes.binary]
 
     @property
     def scored(self) -> range:
@@ -57,7 +57,7 @@ def worst_first(images: list[ImageScores], *, binary: bool) -> tuple[ImageScores
     """Sort by the main score, then by name. Images without that score come last: nothing in them was wrong."""
 
     def rank(image: ImageScores) -> tuple[float, str]:
-        score = image.scores[MAIN[binary]]
+        score = image.scores[RANKING_SCORE[binary]]
         return (math.inf if math.isnan(score) else score), image.name
 
     return tuple(sorted(images, key=rank))

@@ -13,7 +13,7 @@ from segmentation.report.evaluation import Evaluation, ImageScores
 from segmentation.types import IGNORE_COLOUR, IGNORE_INDEX, Classes, Colour
 from segmentation.visualization import as_rgb
 
-Look = Callable[[int], tuple[np.ndarray, np.ndarray, np.ndarray]]
+ReadImage = Callable[[int], tuple[np.ndarray, np.ndarray, np.ndarray]]
 """Reads image uint8 (H, W, C), truth and prediction uint8 (H, W) at an index of the split."""
 
 SIDE = 320
@@ -41,11 +41,11 @@ class Card:
     errors: str
 
 
-def gallery(evaluation: Evaluation, look: Look) -> list[Card]:
+def gallery(evaluation: Evaluation, read_image: ReadImage) -> list[Card]:
     """Cards from worst to best, as many as fit in `BUDGET`; the worst, then the best, then those of each class."""
     cards, spent = [], 0
     for place in chosen(evaluation.images, len(evaluation.classes), evaluation.main):
-        card = _card(evaluation.images[place], place + 1, evaluation.classes, look)
+        card = _card(evaluation.images[place], place + 1, evaluation.classes, read_image)
         spent += sum(map(len, (card.photo, card.truth, card.prediction, card.errors)))
         if spent > BUDGET:
             break
@@ -77,8 +77,8 @@ def error_colours(binary: bool) -> dict[str, Colour]:
     return BINARY_ERRORS if binary else MULTICLASS_ERRORS
 
 
-def _card(image: ImageScores, place: int, classes: Classes, look: Look) -> Card:
-    photo, truth, prediction = look(image.index)
+def _card(image: ImageScores, place: int, classes: Classes, read_image: ReadImage) -> Card:
+    photo, truth, prediction = read_image(image.index)
     height, width = truth.shape
     scale = min(1, SIDE / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))

@@ -18,7 +18,7 @@ from segmentation.errors import UserError
 from segmentation.report.colours import page_colours
 from segmentation.report.evaluation import Evaluation, write_csvs
 from segmentation.report.figures import charts, draw_figures
-from segmentation.report.gallery import Card, Look, error_colours, gallery
+from segmentation.report.gallery import Card, ReadImage, error_colours, gallery
 from segmentation.report.report import (
     HEADLINE_METRICS,
     LOWER_IS_BETTER,
@@ -32,12 +32,11 @@ from segmentation.report.report import (
     present,
     title,
     unprefixed,
-    write_json,
     write_report,
-    write_text,
 )
 from segmentation.report.svg import draw
 from segmentation.types import IGNORE_COLOUR, hexadecimal
+from segmentation.writing import write_json, write_text
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -334,14 +333,14 @@ def _markdown(content: Mapping[str, Any], names: list[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_evaluation(folder: Path, evaluation: Evaluation, look: Look) -> Path:
+def write_evaluation(folder: Path, evaluation: Evaluation, read_image: ReadImage) -> Path:
     """Write the JSON, Markdown and CSV files, the figures and `report.html`, and return the path of the page.
 
-    `look` reads the images again that the page shows.
+    `read_image` reads the images again that the page shows.
     """
     write_report(folder, evaluation.report, splits=(evaluation.split,), complete=True)
     write_csvs(folder, evaluation)
     draw_figures(folder, evaluation)
     page = folder / "report.html"
-    write_text(page, render(evaluation, gallery(evaluation, look)))
+    write_text(page, render(evaluation, gallery(evaluation, read_image)))
     return page

@@ -1,12 +1,11 @@
 """Write scores to `report.json`, `report.md` and the console, with the protocol by which they were measured."""
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from segmentation.files import replacing
+from segmentation.writing import write_json, write_text
 
 HEADLINE_METRICS = {
     True: ("iou", "dice", "precision", "recall", "roc_auc", "pr_auc", "boundary_iou", "pixel_accuracy"),
@@ -108,17 +107,6 @@ def write_report(
     write_json(folder / "report.json", report)
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write plain data as JSON; undefined numbers are null."""
-    write_text(path, json.dumps(_plain(content), indent=2, allow_nan=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text, whole or not at all; bytes of file names that are not UTF-8 become question marks."""
-    with replacing(path, encoding="utf-8", errors="replace") as file:
-        file.write(text)
-
-
 def markdown(
     report: Mapping[str, Any], *, splits: Sequence[str] = ("val", "test"), complete: bool = False
 ) -> str:
@@ -201,13 +189,3 @@ def unprefixed(metrics: Mapping[str, float], split: str) -> dict[str, float]:
     """The metrics of one split, without the split in their names."""
     start = f"{split}/"
     return {name.removeprefix(start): value for name, value in metrics.items() if name.startswith(start)}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -21,7 +21,7 @@ from segmentation.data import cache, create_dataset
 from segmentation.data.augmentation import training_transform
 from segmentation.data.cache import Cached, cached
 from segmentation.data.datamodule import SegmentationData
-from segmentation.data.dataset import Samples, SegmentationDataset, Trace
+from segmentation.data.dataset import Samples, SegmentationDataset, Fingerprint
 from segmentation.errors import UserError
 from segmentation.types import Classes
 
@@ -94,8 +94,8 @@ class Counted:
     def names(self) -> Any:
         return self.samples.names
 
-    def trace(self) -> Any:
-        return self.samples.trace()  # type: ignore[attr-defined]
+    def fingerprint(self) -> Any:
+        return self.samples.fingerprint()  # type: ignore[attr-defined]
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -326,15 +326,15 @@ class Own:
 def test_samples_without_a_trace_cannot_be_kept(resize: bool, own_folder: Path) -> None:
     dataset = SegmentationDataset(Classes(("a", "b", "c")), Own(), Own(), Own())
     assert len(batches(dataset, resize=resize)) > 3
-    with pytest.raises(UserError, match=r"cannot be used with Own, .*data\.cache=none.*Trace"):
+    with pytest.raises(UserError, match=r"cannot be used with Own, .*data\.cache=none.*Fingerprint"):
         batches(dataset, "disk", resize=resize)
     assert not own_folder.exists()
 
 
 def test_own_samples_with_a_trace(tmp_path: Path) -> None:
     class TracedOwn(Own):
-        def trace(self) -> Trace:
-            return Trace("own", "1")
+        def fingerprint(self) -> Fingerprint:
+            return Fingerprint("own", "1")
 
     own = SegmentationDataset(Classes(("a", "b", "c")), TracedOwn(), TracedOwn(), TracedOwn())
     assert_equal(batches(own, "disk", resize=False), batches(own, resize=False))
@@ -342,8 +342,8 @@ def test_own_samples_with_a_trace(tmp_path: Path) -> None:
 
 def test_an_error_of_the_samples_is_theirs(tmp_path: Path) -> None:
     class Gone(Own):
-        def trace(self) -> Trace:
-            return Trace("gone", "1")
+        def fingerprint(self) -> Fingerprint:
+            return Fingerprint("gone", "1")
 
         def __getitem__(self, index: int) -> Any:
             return super().__getitem__(index) if index < 2 else (tmp_path / "gone.png").read_bytes()

@@ -207,18 +207,18 @@ def test_more_after_the_end_is_left_to_pillow(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("least", "factor"),
+    ("min_size", "factor"),
     [((24, 32), 2), ((25, 32), 1), ((24, 33), 1), ((12, 16), 4), ((6, 8), 8), ((1, 1), 8), ((200, 10), 1)],
 )
 @pytest.mark.parametrize("orientation", [1, 6])
-def test_reduced_but_never_below_twice_the_least(
-    least: tuple[int, int], factor: int, orientation: int, tmp_path: Path
+def test_reduced_but_never_below_twice_the_size(
+    min_size: tuple[int, int], factor: int, orientation: int, tmp_path: Path
 ) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = save(tmp_path / "a.jpg", scene(96, 128), exif=exif, quality=95, subsampling=0)
-    least = least if orientation == 1 else least[::-1]
-    pixels, full = read_sized(path, least=least)
+    min_size = min_size if orientation == 1 else min_size[::-1]
+    pixels, full = read_sized(path, min_size=min_size)
     whole = by_pillow(path)
     assert full == whole.shape[:2]
     assert pixels.shape[:2] == (full[0] // factor, full[1] // factor)

@@ -45,7 +45,7 @@ def noise(*shape: int, dtype: str = "uint8") -> np.ndarray:
 
 def answers(source: Path, predictor: Predictor, folder: Path, tile: int = 96) -> Answers:
     targets = {kind: folder / f"{kind}.tif" for kind in ("mask", "overlay", "probability")}
-    tiling = Tiling(look=predictor.look, tile=tile, overlap=4 * REACH + 3, batch_size=3)
+    tiling = Tiling(predict=predictor.window_probabilities, tile=tile, overlap=4 * REACH + 3, batch_size=3)
     predict_raster(source, targets, tiling, predictor, alpha=0.5)  # type: ignore[arg-type]
     return targets
 
@@ -192,7 +192,7 @@ def test_what_cannot_be_read_by_window_leaves_nothing(write: Callable[[Path], Pa
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for the memory of this process")
 def test_memory_depends_on_the_tile_alone(tmp_path: Path) -> None:
-    def look(pictures: list[np.ndarray]) -> np.ndarray:
+    def predict(pictures: list[np.ndarray]) -> np.ndarray:
         images_BCHW = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
         return (images_BCHW / 255).softmax(dim=1).numpy()
 
@@ -207,7 +207,7 @@ def test_memory_depends_on_the_tile_alone(tmp_path: Path) -> None:
         predict_raster(
             source,
             {"mask": tmp_path / "mask.tif"},
-            Tiling(look=look, tile=512, overlap=64),
+            Tiling(predict=predict, tile=512, overlap=64),
             near(),
             alpha=0.5,
         )

@@ -91,7 +91,7 @@ def test_seams_fade_where_reach_does_not_allow_it() -> None:
     number = iter(range(100))
     found = np.zeros((1, 40, 300), np.float32)
 
-    def look(pictures: list[np.ndarray]) -> np.ndarray:
+    def predict(pictures: list[np.ndarray]) -> np.ndarray:
         return np.stack([np.full((1, *picture.shape[:2]), next(number) % 2) for picture in pictures])
 
     def write(top: int, left: int, block_KHW: np.ndarray) -> None:
@@ -99,7 +99,7 @@ def test_seams_fade_where_reach_does_not_allow_it() -> None:
         found[:, top : top + height, left : left + width] = block_KHW
 
     image = np.zeros((40, 300, 3), np.uint8)
-    tiling = Tiling(look=look, tile=100, overlap=40)
+    tiling = Tiling(predict=predict, tile=100, overlap=40)
     tiling.run(lambda rows, columns: image[rows, columns], write, size=(40, 300))
     assert found.min() == 0 and found.max() == 1
     assert np.abs(np.diff(found, axis=2)).max() <= 1 / 20 + 1e-6

@@ -9,7 +9,7 @@ import torch
 from segmentation.data.dataset import SegmentationDataset
 from segmentation.metrics import EvaluationMetrics, image_means, image_scores, ratios
 from segmentation.report.evaluation import Evaluation, ImageScores, worst_first
-from segmentation.report.gallery import Look
+from segmentation.report.gallery import ReadImage
 from segmentation.report.protocol import evaluation_protocol
 from segmentation.types import Classes, Sample
 
@@ -37,7 +37,7 @@ class Noise:
 
 def make_evaluation(
     folder: Path, names: Sequence[str], classes: Classes, *, title: str = "run/best"
-) -> tuple[Evaluation, Look]:
+) -> tuple[Evaluation, ReadImage]:
     """An evaluation whose predictions are nearly right on the first image and worse on each later one."""
     samples = Noise(names, len(classes))
     dataset = SegmentationDataset(classes, samples, samples, samples, notes=("A note on <the> data.",))

@@ -53,9 +53,9 @@ def test_images_without_a_score_are_neither_best_nor_worst() -> None:
 
 @pytest.mark.parametrize("classes", [BINARY, THREE], ids=["binary", "multiclass"])
 def test_the_error_picture_marks_what_is_wrong(classes: Classes, tmp_path: Path) -> None:
-    evaluation, look = make_evaluation(tmp_path, ["a", "b", "c"], classes)
-    for card in gallery(evaluation, look):
-        _, truth, prediction = look(card.scores.index)
+    evaluation, read_image = make_evaluation(tmp_path, ["a", "b", "c"], classes)
+    for card in gallery(evaluation, read_image):
+        _, truth, prediction = read_image(card.scores.index)
         errors = np.asarray(opened(card.errors).convert("RGBA"))
         drawn = {tuple(colour) for colour in errors[errors[..., 3] > 0][:, :3].tolist()}
         assert drawn <= {*(BINARY_ERRORS if classes.binary else MULTICLASS_ERRORS).values(), IGNORE_COLOUR}
@@ -72,11 +72,11 @@ def test_the_error_picture_marks_what_is_wrong(classes: Classes, tmp_path: Path)
 
 
 def test_the_pictures_fit_in_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    evaluation, look = make_evaluation(tmp_path, [f"{index:02d}" for index in range(8)], THREE)
-    every = gallery(evaluation, look)
+    evaluation, read_image = make_evaluation(tmp_path, [f"{index:02d}" for index in range(8)], THREE)
+    every = gallery(evaluation, read_image)
     first = every[0]
     size = sum(map(len, (first.photo, first.truth, first.prediction, first.errors)))
     monkeypatch.setattr(gallery_module, "BUDGET", 3 * size + size // 2)
-    some = gallery(evaluation, look)
+    some = gallery(evaluation, read_image)
     assert 1 <= len(some) < len(every) == 8
     assert [card.place for card in some] == list(range(1, len(some) + 1))

@@ -44,9 +44,9 @@ class Walker(HTMLParser):
 
 
 def write(folder: Path, classes: Classes) -> Path:
-    evaluation, look = make_evaluation(folder, NAMES, classes)
+    evaluation, read_image = make_evaluation(folder, NAMES, classes)
     page = folder / "report.html"
-    page.write_text(render(evaluation, gallery(evaluation, look)))
+    page.write_text(render(evaluation, gallery(evaluation, read_image)))
     return page
 
 
@@ -66,11 +66,11 @@ def test_the_page_is_one_file_without_requests_or_foreign_scripts(classes: Class
 def test_undefined_scores_are_dashes(tmp_path: Path) -> None:
     # No image holds class 1, and none is predicted: nothing of it exists.
     classes = Classes(("one", "ghost", "two"))
-    evaluation, look = make_evaluation(tmp_path, ["only"], classes)
+    evaluation, read_image = make_evaluation(tmp_path, ["only"], classes)
     nothing = {name: float("nan") for name in evaluation.report["per_class"]["ghost"]} | {"pixels": 0.0}
     evaluation.report["per_class"]["ghost"] = nothing
     evaluation.curves["roc"][1] = {key: [] for key in evaluation.curves["roc"][1]}
-    text = render(evaluation, gallery(evaluation, look))
+    text = render(evaluation, gallery(evaluation, read_image))
     row = re.search(r'<tr data-class="1">.*?</tr>', text, re.DOTALL)
     assert row is not None
     assert re.findall(r"<td[^>]*>([^<]*)</td>", row[0]) == ["-"] * (len(nothing) - 1) + ["0"]
@@ -123,13 +123,13 @@ document.title = JSON.stringify({worst, best: shown()});
 
 @needs_browser
 def test_images_without_a_score_come_last_in_either_order(tmp_path: Path) -> None:
-    evaluation, look = make_evaluation(tmp_path, NAMES, BINARY)
+    evaluation, read_image = make_evaluation(tmp_path, NAMES, BINARY)
     scores = [0.1, 0.5, 0.9, math.nan, math.nan]
     images = tuple(
         replace(image, scores={**image.scores, "iou": score})
         for image, score in zip(evaluation.images, scores, strict=True)
     )
-    cards = [replace(card, scores=images[card.place - 1]) for card in gallery(evaluation, look)]
+    cards = [replace(card, scores=images[card.place - 1]) for card in gallery(evaluation, read_image)]
     text = render(replace(evaluation, images=images), cards)
     page = tmp_path / "report.html"
     page.write_text(re.sub(r"<meta http-equiv.*?>", "", text) + f"<script>{_TURNED}</script>")

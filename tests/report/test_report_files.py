@@ -19,8 +19,8 @@ NAMES = ("plain", "with, comma", "odd\udcff byte", '"quoted"')
 
 
 def test_odd_names_survive_in_every_file(tmp_path: Path) -> None:
-    evaluation, look = make_evaluation(tmp_path, NAMES, CLASSES)
-    page = write_evaluation(tmp_path, evaluation, look)
+    evaluation, read_image = make_evaluation(tmp_path, NAMES, CLASSES)
+    page = write_evaluation(tmp_path, evaluation, read_image)
     assert "a|b, c &lt;i&gt;" in page.read_text()
     with (tmp_path / "per_image.csv").open(newline="", errors="surrogateescape") as file:
         assert sorted(row["name"] for row in csv.DictReader(file)) == sorted(NAMES)
@@ -46,8 +46,8 @@ def test_a_split_without_a_valid_pixel_has_no_scores(
         return {**sample, "mask": np.full_like(sample["mask"], 255)}
 
     monkeypatch.setattr(Noise, "__getitem__", ignored)
-    evaluation, look = make_evaluation(tmp_path, ["a", "b"], classes)
-    page = write_evaluation(tmp_path, evaluation, look)
+    evaluation, read_image = make_evaluation(tmp_path, ["a", "b"], classes)
+    page = write_evaluation(tmp_path, evaluation, read_image)
     assert {f"{name}.png" for name in ("roc", "pr", "reliability")} <= {
         path.name for path in tmp_path.iterdir()
     }

@@ -10,9 +10,9 @@ import torch
 from segmentation.config import call
 from segmentation.environment import versions
 from segmentation.errors import UserError
-from segmentation.writing import replacing
 from segmentation.models import Decision, Segmenter, create_segmenter
 from segmentation.types import Classes
+from segmentation.writing import replacing
 
 TRAINING_THRESHOLD = "the checkpoint's, as trained"
 """Where the threshold comes from unless another was chosen."""

@@ -263,7 +263,9 @@ class PredictionSettings:
         named = [self.save] if isinstance(self.save, str) else self.save
         for name in named:
             if name == "auto":
-                raise UserError("save: auto cannot be combined with others. Give save=auto, or name what you want.")
+                raise UserError(
+                    "save: auto cannot be combined with others. Give save=auto, or name what you want."
+                )
             if name not in OUTPUT_KINDS:
                 raise UserError(f"save={name} is unknown.{closest(name, ('auto', *OUTPUT_KINDS))}")
         return [kind for kind in OUTPUT_KINDS if kind in named]

@@ -27,8 +27,8 @@ from segmentation.errors import UserError
 from segmentation.library_warnings import library_warnings_hidden
 from segmentation.metrics import per_class
 from segmentation.report import table, write_report
-from segmentation.writing import write_text
 from segmentation.task import SegmentationTask
+from segmentation.writing import write_text
 
 log = logging.getLogger(__name__)
 

@@ -30,7 +30,7 @@ def as_rgb(image_HWC: np.ndarray) -> np.ndarray:
 def side_by_side(
     rows: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], classes: Classes, *, height: int = 192
 ) -> Image.Image:
-    """An `image_grid` with a row of image uint8 (H, W, C), truth uint8 (H, W) and prediction uint8 (H, W) per sample."""
+    """An `image_grid` with a row per sample: image uint8 (H, W, C), truth uint8 (H, W), prediction uint8 (H, W)."""
     return image_grid(rows, ("image", "truth", "prediction"), classes, height=height)
 
 

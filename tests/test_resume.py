@@ -20,10 +20,10 @@ from segmentation.checkpoint import read
 from segmentation.data import open_dataset
 from segmentation.data.dataset import Samples
 from segmentation.errors import UserError
-from segmentation.writing import write_json
 from segmentation.task import SegmentationTask
 from segmentation.train import train
 from segmentation.types import Sample
+from segmentation.writing import write_json
 
 SMALL = [
     "backbone=mobilenetv3_small",

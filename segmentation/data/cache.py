@@ -27,7 +27,7 @@ import PIL
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from segmentation.data.dataset import Samples, read_ahead, fingerprint_of
+from segmentation.data.dataset import Samples, fingerprint_of, read_ahead
 from segmentation.data.files import evenly_spaced
 from segmentation.environment import cores
 from segmentation.errors import UserError

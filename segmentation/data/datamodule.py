@@ -20,7 +20,14 @@ from torch.utils.data import DataLoader, Dataset
 from segmentation.config import DataSettings
 from segmentation.data.augmentation import Transform, evaluation_transform, resize_image, resize_mask
 from segmentation.data.cache import cached
-from segmentation.data.dataset import PairDataset, Samples, SegmentationDataset, Fingerprint, read_ahead, fingerprint_of
+from segmentation.data.dataset import (
+    Fingerprint,
+    PairDataset,
+    Samples,
+    SegmentationDataset,
+    fingerprint_of,
+    read_ahead,
+)
 from segmentation.data.samplers import (
     DistributedBatchSampler,
     RoundRobinBatchSampler,
@@ -225,12 +232,17 @@ class SegmentationData(LightningDataModule):
         return self._loader(data, shares, collate_evaluation)
 
     def _shares(
-        self, sampler: ShuffledSampler | SequentialSampler, batch_size: int, first_batch: Callable[[], int] = int
+        self,
+        sampler: ShuffledSampler | SequentialSampler,
+        batch_size: int,
+        first_batch: Callable[[], int] = int,
     ) -> DistributedBatchSampler:
         trainer = self.trainer
         process, processes = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         batch_size = max(batch_size, processes)
-        return DistributedBatchSampler(sampler, batch_size, process=process, processes=processes, first_batch=first_batch)
+        return DistributedBatchSampler(
+            sampler, batch_size, process=process, processes=processes, first_batch=first_batch
+        )
 
     def _loader(
         self,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from segmentation.data.dataset import SegmentationDataset, Fingerprint
+from segmentation.data.dataset import Fingerprint, SegmentationDataset
 from segmentation.errors import UserError
 from segmentation.types import Classes, Sample
 

@@ -21,7 +21,7 @@ from segmentation.data import cache, create_dataset
 from segmentation.data.augmentation import training_transform
 from segmentation.data.cache import Cached, cached
 from segmentation.data.datamodule import SegmentationData
-from segmentation.data.dataset import Samples, SegmentationDataset, Fingerprint
+from segmentation.data.dataset import Fingerprint, Samples, SegmentationDataset
 from segmentation.errors import UserError
 from segmentation.types import Classes
 

@@ -1,10 +1,12 @@
 """Command line: `python benchmark.py --help`."""
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from segmentation.cli import script
+from segmentation.cli.overrides import quote_paths
 
 
 def table(folder: Path) -> str:
@@ -29,4 +31,7 @@ def main(config: Mapping[str, Any], folder: Path) -> float:
 
 
 if __name__ == "__main__":
+    # A list of folders is Hydra's to read.
+    lists = any(argument.startswith("runs=[") for argument in sys.argv)
+    quote_paths("hydra.run.dir", "hydra.sweep.dir", *(() if lists else ("runs",)))
     main()

@@ -32,5 +32,7 @@ if __name__ == "__main__":
     lists = any(argument.startswith("checkpoint=[") for argument in sys.argv) or {"-m", "--multirun"} & {
         *sys.argv
     }
-    quote_paths("output", "dataset.root", *(() if lists else ("checkpoint",)))
+    quote_paths(
+        "output", "dataset.root", "dataset.split", "dataset.classes", *(() if lists else ("checkpoint",))
+    )
     main()

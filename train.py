@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from segmentation.cli import script
+from segmentation.cli.overrides import quote_paths
 
 
 @script("train")
@@ -28,4 +29,8 @@ def main(config: Mapping[str, Any], folder: Path) -> float:
 
 
 if __name__ == "__main__":
+    quote_paths(
+        *("dataset.root", "dataset.split", "dataset.classes", "weights", "resume"),
+        *("hydra.run.dir", "hydra.sweep.dir"),
+    )
     main()

@@ -4,6 +4,7 @@ First the functions that check options against a signature, then the settings of
 """
 
 import inspect
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, is_dataclass
@@ -76,7 +77,9 @@ def _convert(where: str, value: Any, hint: Any) -> Any:
     # Dataclasses bring a configuration of their own.
     config = None if is_dataclass(hint) else _ANY_CLASS
     try:
-        return TypeAdapter(hint, config=config).validate_python(value)
+        converted = TypeAdapter(hint, config=config).validate_python(value)
+        # pathlib's own would fail for a ~ that is nobody's home.
+        return Path(os.path.expanduser(converted)) if isinstance(converted, Path) else converted  # noqa: PTH111
     except ValidationError as error:
         first = error.errors()[0]
         if first["type"] == "literal_error":

@@ -1,6 +1,5 @@
 """predict.py as a user runs it, and the same from inside for all that need no process of its own."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +7,11 @@ import numpy as np
 import pytest
 import yaml
 from conftest import CONF
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from made_predictors import write_checkpoint
 from PIL import Image
 from scripts import run_script
 
 from segmentation.checkpoint import write_threshold
-from segmentation.cli.overrides import quote_paths
 from segmentation.errors import UserError
 from segmentation.inference import load
 from segmentation.predict import predict
@@ -84,14 +81,6 @@ def test_a_mistake_as_a_user_makes_it(checkpoint: Path, shots: Path, tmp_path: P
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
     assert "notes.txt" in done.stderr
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("name", ["IMG (1), a=b [x] it's ü.jpg", "runs/a=1,b=2/best.ckpt", "shots/**/*.png"])
-def test_any_file_name_may_be_typed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["predict.py", f"input={name}", f'output="{name}"', "tta=[flip]"])
-    quote_paths("input", "output")
-    given, output, tta = OverridesParser.create().parse_overrides(sys.argv[1:])
-    assert (given.value(), output.value(), tta.value()) == (name, name, ["flip"])
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import logging
 import os
 import re
 import sys
@@ -20,12 +21,15 @@ from segmentation.cli.overrides import (
     as_plain_data,
     refuse_training_options,
     shared_options,
+    without_leftovers,
     without_training,
 )
 
 # Hydra is imported where it is needed: --help must not wait for it.
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+log = logging.getLogger(__name__)
 
 _OPTION = re.compile(r"^(?P<indent> *)(?P<key>\w+): *(?P<value>.*?) +# (?P<why>.*)$")
 _WIDTH = 110
@@ -73,6 +77,9 @@ def script(config_name: str, gather: Gather | None = None) -> Callable[[Job], Ca
                     folder = Path(HydraConfig.get().runtime.output_dir)
                     # Hydra would print the overrides above an exception that passes through it.
                     with short_messages(quiet):
+                        composed, notes = without_leftovers(composed, HydraConfig.get())
+                        for note in notes:
+                            log.info("note: %s", note)
                         # The files of conf/dataset bring values for training, which a checkpoint has already.
                         config = as_plain_data(without_training(composed, CONF, config_name))
                         with only_writer(config, folder):

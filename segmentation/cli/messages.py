@@ -51,6 +51,7 @@ def explain(error: BaseException) -> str | None:
         MissingMandatoryValue,
         OmegaConfBaseException,
     )
+    from yaml import MarkedYAMLError
 
     if isinstance(error, UserError):
         return str(error)
@@ -74,6 +75,10 @@ def explain(error: BaseException) -> str | None:
         return "A group cannot be null: choose one of its options by name, see --help."
     if isinstance(error, ValueError) and str(error).startswith("Only one of --"):
         return _first_line(error) + "."
+    if isinstance(error, MarkedYAMLError):
+        mark = error.problem_mark
+        place = f"{mark.name}, line {mark.line + 1}" if mark else "A config file"
+        return f"{place}: {error.problem}: correct the YAML."
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}."
     if isinstance(error, HydraException | OmegaConfBaseException):

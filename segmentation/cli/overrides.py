@@ -1,6 +1,8 @@
 """Overrides on a command line: quoting, taking a command apart, composing its config, refusing foreign options."""
 
 import contextlib
+import os
+import re
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -32,27 +34,49 @@ CHOICES: Mapping[str, Collection[str]] = {"trainer": ("ddp",)}
 """Groups of training that a command with a `checkpoint` has too, and the options that it takes of them."""
 
 _CONFIG_FLAGS = ("config_path", "config_name", "config_dir")
+_FOLDER_FLAGS = ("--config-path", "--config-dir")
 
 
 def quoted(text: str) -> str:
     """The text as one value of Hydra's grammar."""
-    # A backslash escapes only in front of a quote.
-    return "'" + text.replace("'", "\\'") + "'"
+    # Backslashes escape only in front of a quote, the closing one too.
+    return "'" + re.sub(r"(\\*)('|\Z)", lambda match: 2 * match[1] + ("\\'" if match[2] else ""), text) + "'"
+
+
+def unquoted(value: str) -> str:
+    """The text of a value of Hydra's grammar: the inverse of `quoted`, for values without quotes the same."""
+    if not _is_quoted(value):
+        return value
+    return re.sub(r"(\\+)(?=['\"]|\Z)", lambda match: match[1][: len(match[1]) // 2], value[1:-1])
+
+
+def _is_quoted(value: str) -> bool:
+    return len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
 
 
 def quote_paths(*keys: str) -> None:
-    """Quotes the values of these options in `sys.argv`, so that any file name may be typed there.
+    """Quotes the values of these options in `sys.argv`, so that any file name may be typed there, and expands `~`.
 
-    In Hydra's grammar `=`, `,`, `(`, `[` and spaces have meanings of their own. Quoted values are left as they are.
+    In Hydra's grammar `=`, `,`, `(`, `[` and spaces have meanings of their own. Quoted values are left as they are, and
+    so are those with commas in a sweep, where they are several.
     """
-    sys.argv[1:] = [_quoted_option(argument, keys) for argument in sys.argv[1:]]
+    sweep = bool({"-m", "--multirun"} & set(sys.argv))
+    sys.argv[1:] = [
+        argument if sweep and "," in argument else _quoted_option(argument, keys) for argument in sys.argv[1:]
+    ]
 
 
 def _quoted_option(argument: str, keys: tuple[str, ...]) -> str:
     key, sign, value = argument.partition("=")
-    if key not in keys or not value or (value[0] == value[-1] and value[0] in "'\"" and len(value) > 1):
+    if key in _FOLDER_FLAGS and value.startswith("~"):
+        return f"{key}={_expanded(value)}"
+    if key.lstrip("+") not in keys or value in ("", "null") or _is_quoted(value):
         return argument
-    return f"{key}{sign}{quoted(value)}"
+    return f"{key}{sign}{quoted(_expanded(value))}"
+
+
+def _expanded(path: str) -> str:
+    return os.path.expanduser(path)  # noqa: PTH111 - keeps all other characters, and a ~ that is nobody's home
 
 
 def compose(config_name: str, *overrides: str) -> Config:
@@ -129,7 +153,10 @@ class Command:
         import hydra
 
         with self.config_loader():
-            return hydra.compose(self.config_name, [*overrides, *self._search_path], return_hydra_config=True)
+            composed = hydra.compose(
+                self.config_name, [*overrides, *self._search_path], return_hydra_config=True
+            )
+        return without_leftovers(composed, composed.hydra)[0]
 
     def group_options(self, loader: "ConfigLoader", group: str) -> list[str]:
         """The options of a group; none where there is no such group."""
@@ -189,3 +216,44 @@ def _keys(conf: Path, config_name: str) -> set[str]:
     content = yaml.safe_load((conf / f"{config_name}.yaml").read_text())
     groups = {key for entry in content["defaults"] if isinstance(entry, dict) for key in entry}
     return {key for key in content.keys() | groups if " " not in key} - {"defaults", "hydra"}
+
+
+def without_leftovers(composed: "DictConfig", hydra: Any) -> tuple["DictConfig", list[str]]:
+    """The config without what an experiment sets for choices other than those typed beside it, and notes of it.
+
+    `experiment=binary_resnet50 scheduler=poly`: the experiment sets `scheduler.min_lr`, which its own schedule has and
+    poly has not. `hydra` is Hydra's own part of the config.
+    """
+    from omegaconf import DictConfig, open_dict
+
+    notes: list[str] = []
+    choices = hydra.runtime.choices
+    if choices.get("experiment") is None:
+        return composed, notes
+    typed = {override.partition("=")[0].lstrip("+~") for override in hydra.overrides.task}
+    folders = [Path(source.path) for source in hydra.runtime.config_sources if source.schema == "file"]
+    composed = composed.copy()
+    for group in sorted(typed & choices.keys() - {"experiment"}):
+        if not isinstance(composed.get(group), DictConfig):
+            continue
+        known = _option_keys(folders, group, str(choices[group]))
+        left = [str(key) for key in composed[group] if key not in known and f"{group}.{key}" not in typed]
+        for key in left:
+            with open_dict(composed):
+                del composed[group][key]
+            notes.append(
+                f"experiment={choices.experiment} sets {group}.{key}, which {group}={choices[group]} does not have:"
+                " left out"
+            )
+    return composed, notes
+
+
+def _option_keys(folders: Sequence[Path], group: str, choice: str) -> set[str]:
+    """The keys of a group's option, those of the files that it inherits from too."""
+    path = next((file for folder in folders if (file := folder / group / f"{choice}.yaml").is_file()), None)
+    if path is None:
+        return set()
+    content = yaml.safe_load(path.read_text())
+    inherited = [each for each in content.pop("defaults", []) if isinstance(each, str) and each != "_self_"]
+    section = content.get(group, {}) if path.read_text().startswith("# @package _global_") else content
+    return set(section).union(*(_option_keys(folders, group, each) for each in inherited))

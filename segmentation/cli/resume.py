@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from segmentation.cli.overrides import Command, Config, as_plain_data, quoted
+from segmentation.cli.overrides import Command, Config, as_plain_data, quoted, unquoted
 from segmentation.config import flat
 from segmentation.errors import UserError
 
@@ -37,7 +37,7 @@ def with_resumed(arguments: Sequence[str]) -> list[str]:
     be written over an old one.
     """
     command = Command.parse(arguments, "train")
-    runs = [each.lstrip("+").removeprefix(_KEY) for each in command.overrides if _is_resume(each)]
+    runs = [unquoted(each.lstrip("+").removeprefix(_KEY)) for each in command.overrides if _is_resume(each)]
     typed = [override for override in command.overrides if not _is_resume(override)]
     run = runs[-1] if runs else ""
     if run == "auto":
@@ -46,7 +46,7 @@ def with_resumed(arguments: Sequence[str]) -> list[str]:
     if run in ("", "null"):
         _refuse_used_folder(typed)
         return [*command.flags, *typed]
-    folder = Path(run.strip("'\"")).expanduser().resolve()
+    folder = Path(run).expanduser().resolve()
     kept = [override for override in _earlier(folder, run) if not _is_resume(override)]
     # The run keeps its own .hydra: a mistyped resume must not change what the run is.
     in_its_folder = [
@@ -92,7 +92,7 @@ def _refuse_foreign(override: str, source: Path) -> None:
 def _refuse_used_folder(arguments: Sequence[str]) -> None:
     for argument in arguments:
         key, _, value = argument.partition("=")
-        folder = Path(value.strip("'\""))
+        folder = Path(unquoted(value))
         if key == "hydra.run.dir" and (folder / "checkpoints" / "last.ckpt").exists():
             raise UserError(
                 f"{folder} already holds a run: go on with resume={folder}, or give another folder."

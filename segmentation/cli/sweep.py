@@ -29,7 +29,16 @@ from omegaconf import DictConfig, OmegaConf
 
 from segmentation.cli import launch
 from segmentation.cli.messages import explain, rank, short_messages
-from segmentation.cli.overrides import CONF, Command, Gather, Job, as_plain_data, quoted, without_training
+from segmentation.cli.overrides import (
+    CONF,
+    Command,
+    Gather,
+    Job,
+    as_plain_data,
+    quoted,
+    without_leftovers,
+    without_training,
+)
 from segmentation.cli.resume import keep_config, resume_job, waiting_writer
 from segmentation.errors import UserError, closest
 
@@ -480,6 +489,9 @@ class SweepJob:
 
     def _run(self, composed: DictConfig, folder: Path, announce: launch.Announce) -> tuple[float, Outcome]:
         # The files of conf/dataset bring values for training, which a checkpoint has already.
+        composed, notes = without_leftovers(composed, HydraConfig.get())
+        for note in notes:
+            log.info("note: %s", note)
         composed = without_training(composed, CONF, self.config_name)
         config, value = as_plain_data(composed), None
         if "resume" in config:

@@ -31,6 +31,7 @@ ROOT = Path(__file__).parents[2]
         ("+data.size=3", "data.size"),
         ("loss=null", "cannot be null"),
         ("hydra.run.dir=/proc/nope", "/proc/nope"),
+        ("dataset.root=it's [a] path=ü", "'dataset.root'"),
     ],
 )
 def test_wrong_options(argument: str, words: str, tmp_path: Path) -> None:
@@ -40,6 +41,15 @@ def test_wrong_options(argument: str, words: str, tmp_path: Path) -> None:
     assert done.stderr.startswith("error: ")
     assert len(done.stderr.splitlines()) == 1
     assert len(done.stderr) < 400
+
+
+def test_a_malformed_file_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "loss").mkdir()
+    (tmp_path / "loss" / "mine.yaml").write_text("name: focal\n gamma: [1\n")
+    done = run_script("train.py", f"--config-dir={tmp_path}", "loss=mine", f"hydra.run.dir={tmp_path}")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert "mine.yaml, line 2: " in done.stderr
+    assert "correct the YAML" in done.stderr
 
 
 def test_the_traceback_comes_back_on_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 import logging
 import sys
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from segmentation.errors import UserError
 from segmentation.losses import create_loss
 from segmentation.models import (
     Segmenter,
+    WeightsFile,
     create_segmenter,
     load_weights,
     pretrained_options,
@@ -57,18 +57,18 @@ def build_data(settings: TrainingSettings, dataset: SegmentationDataset) -> Segm
 
 
 def build_model(
-    settings: ModelSettings, classes: Classes, weights: str = "none", state: Mapping[str, Any] | None = None
+    settings: ModelSettings, classes: Classes, weights: str = "none", file: WeightsFile | None = None
 ) -> Segmenter:
     """The untrained segmenter, with the structure that the `weights` to be loaded need.
 
-    `state` is the result of `read_weights_file(weights)`.
+    `file` is the result of `read_weights_file(weights)`.
 
     Raises `UserError` for parts that do not fit together, and for images so small that the last feature map has a
     single cell.
     """
     auxiliary, head = split_head(settings.head)
     output_stride = None if settings.output_stride == "auto" else settings.output_stride
-    backbone, head = pretrained_options(dict(settings.backbone), head, weights, output_stride, state)
+    backbone, head = pretrained_options(dict(settings.backbone), head, weights, output_stride, file)
     if backbone.get("norm_momentum") == "auto":
         backbone["norm_momentum"] = 0.1 if weights == "none" else None
     model = call(
@@ -92,10 +92,10 @@ def build_model(
 def build_task(settings: TrainingSettings, dataset: SegmentationDataset) -> SegmentationTask:
     """The model with its initial weights, loss, optimizer and schedules, and the metadata of its checkpoints."""
     classes, inputs = dataset.classes, settings.data.input
-    state = read_weights_file(settings.weights)
-    model = build_model(settings, classes, settings.weights, state)
+    file = read_weights_file(settings.weights)
+    model = build_model(settings, classes, settings.weights, file)
     if settings.resume is None:  # a resumed run gets its weights from the checkpoint
-        log.info("%s", load_weights(model, settings.weights, state))
+        log.info("%s", load_weights(model, settings.weights, file, classes.names))
     if settings.compile:
         compile_parts(model, _device(settings.trainer.get("accelerator")))
     loss, loss_options = _named("loss", settings.loss)
@@ -131,6 +131,8 @@ def build_trainer(settings: TrainingSettings, folder: Path, classes: Classes, hi
     options = dict(settings.trainer)
     if options.get("enable_progress_bar", "auto") == "auto":
         options["enable_progress_bar"] = sys.stderr.isatty()
+    if options.get("deterministic"):
+        options["benchmark"] = False  # it may choose another algorithm each time
     device = _device(options.get("accelerator"))
     options = checked("trainer", Trainer, strategy_options(options, settings.callbacks, device))
     for option in _AT_LEAST_ONE:

@@ -49,7 +49,7 @@ def tta_views(augmentation: Augmentation) -> tuple[View, ...]:
         if name == "scales":
             scales += SCALES
         elif isinstance(name, str) and name in _FLIPS:
-            flips += [(*axes, _FLIPS[name]) for axes in flips]
+            flips += [(*axes, _FLIPS[name]) for axes in flips if _FLIPS[name] not in axes]
         elif isinstance(name, int | float) and not isinstance(name, bool):
             scales.append(_checked(name))
         elif name != "none":

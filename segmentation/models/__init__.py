@@ -1,13 +1,20 @@
 """Models: any head on any backbone, described by plain data."""
 
 from segmentation.models.heads import HEADS, resize
-from segmentation.models.pretrained import WeightsReport, load_weights, pretrained_options, read_weights_file
+from segmentation.models.pretrained import (
+    WeightsFile,
+    WeightsReport,
+    load_weights,
+    pretrained_options,
+    read_weights_file,
+)
 from segmentation.models.segmenter import Decision, Segmenter, create_segmenter, shard
 
 __all__ = [
     "HEADS",
     "Decision",
     "Segmenter",
+    "WeightsFile",
     "WeightsReport",
     "create_segmenter",
     "load_weights",

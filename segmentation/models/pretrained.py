@@ -4,7 +4,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -39,14 +39,23 @@ _HEADS = {"classifier.": "head.", "aux_classifier.": "aux_head."}  # torchvision
 # Weights from a file
 
 
-def read_weights_file(weights: str) -> State | None:
-    """The state dict if `weights` is a file, for `pretrained_options` and `load_weights`; None if it is a name.
+@dataclass(frozen=True)
+class WeightsFile:
+    """The state dict of a file, and the names of the classes if it is a checkpoint of ours."""
 
-    Raises `UserError` as `_read_state` does.
+    state: State
+    classes: tuple[str, ...] = ()
+
+
+def read_weights_file(weights: str) -> WeightsFile | None:
+    """The contents if `weights` is a file, for `pretrained_options` and `load_weights`; None if it is a name.
+
+    Raises `UserError` for a file that is missing, damaged, not a state dict, or would run code, and for tensors that
+    are not plain and finite.
     """
     if weights in _KEYWORDS or _is_imagenet(weights):
         return None
-    return _read_state(Path(weights).expanduser())
+    return _read_file(Path(weights).expanduser())
 
 
 def _is_imagenet(weights: str) -> bool:
@@ -54,12 +63,8 @@ def _is_imagenet(weights: str) -> bool:
     return weights == "imagenet" or _ENUM.fullmatch(weights) is not None
 
 
-def _read_state(path: Path) -> State:
-    """The state dict in a file: the whole file, or the entry `state_dict` or `model` of a checkpoint.
-
-    Raises `UserError` for a file that is missing, damaged, not a state dict, or would run code, and for tensors that
-    are not plain and finite.
-    """
+def _read_file(path: Path) -> WeightsFile:
+    """The state dict is the whole file, or the entry `state_dict` or `model` of a checkpoint."""
     if not path.is_file():
         raise UserError(f"weights={path} is no file. Give imagenet, coco, none or the path of a state dict.")
     try:
@@ -70,6 +75,7 @@ def _read_state(path: Path) -> State:
             f"weights={path} is damaged or holds more than weights, which could run code: it was not loaded."
             " Give a state dict of plain tensors."
         ) from error
+    classes = _class_names(contents)
     for wrapping in ("state_dict", "model"):
         if isinstance(contents, dict) and isinstance(contents.get(wrapping), dict):
             contents = contents[wrapping]
@@ -78,12 +84,23 @@ def _read_state(path: Path) -> State:
     for key, value in contents.items():
         if isinstance(value, Tensor) and not _is_plain(value):
             raise UserError(f"weights={path}: {key} holds no plain finite numbers. Give another file.")
-    return contents
+    return WeightsFile(contents, classes)
+
+
+def _class_names(contents: Any) -> tuple[str, ...]:
+    """The names in a checkpoint of ours; none for other files."""
+    try:
+        names = contents["segmentation"]["classes"]["names"]
+        return tuple(names) if all(name.isprintable() for name in names) else ()
+    except (AttributeError, KeyError, TypeError, IndexError, ValueError, RuntimeError):
+        return ()
 
 
 def _is_plain(value: Tensor) -> bool:
     if value.layout is not torch.strided or value.device.type != "cpu" or value.is_quantized:
         return False
+    if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        return False  # one number that claims to be many: looking at each would fill the memory
     return (not value.is_floating_point() and not value.is_complex()) or (
         value.is_floating_point() and bool(value.isfinite().all())
     )
@@ -97,7 +114,7 @@ class WeightsReport:
     """Which tensors were loaded from `source`; `skipped` gives the reason for each key that was not loaded.
 
     `adapted` are the loaded keys that had another number of channels; `parts` are the loaded and all tensors of each
-    part: `{"backbone": (120, 120)}`.
+    part: `{"backbone": (120, 120)}`; `classes` says which classes they were trained for, if not for those of the data.
     """
 
     source: str
@@ -105,6 +122,7 @@ class WeightsReport:
     skipped: Mapping[str, str] = field(default_factory=dict)
     adapted: Sequence[str] = ()
     parts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    classes: str = ""
 
     def __str__(self) -> str:
         if not self.loaded:
@@ -116,7 +134,7 @@ class WeightsReport:
         )
         adapted = f"; adapted to the number of channels: {', '.join(self.adapted)}" if self.adapted else ""
         parts = ", ".join(f"{part} {count} of {whole}" for part, (count, whole) in self.parts.items())
-        return f"weights: {self.loaded} tensors of {self.source} ({parts}){adapted}{''.join(skipped)}"
+        return f"weights: {self.loaded} tensors of {self.source} ({parts}){adapted}{''.join(skipped)}{self.classes}"
 
 
 def load_state(model: Segmenter, state: State, source: str) -> WeightsReport:
@@ -242,19 +260,19 @@ def coco_weights(head: str, backbone: Options) -> CocoWeights:
 
 
 def pretrained_options(
-    backbone: Options, head: Options, weights: str, output_stride: int | None, state: State | None = None
+    backbone: Options, head: Options, weights: str, output_stride: int | None, file: WeightsFile | None = None
 ) -> tuple[Options, Options]:
     """The options of backbone and head; those that are missing or None get the values that the weights need.
 
     These are, for `coco` and for a file of one of torchvision's whole models, the `rates` of DeepLabV3, which cover as
-    many pixels at any stride, and the features that LR-ASPP `taps`. `state` is that of `read_weights_file`, if it was
+    many pixels at any stride, and the features that LR-ASPP `taps`. `file` is that of `read_weights_file`, if it was
     called before: a file is then not read again.
 
     Raises `UserError` if torchvision has no such weights, and as `read_weights_file` does.
     """
     if weights != "coco":
-        state = read_weights_file(weights) if state is None else state
-        is_whole = state is not None and _is_whole_model(state)
+        file = read_weights_file(weights) if file is None else file
+        is_whole = file is not None and _is_whole_model(file.state)
         if not is_whole or (head.get("name"), backbone.get("name")) not in COCO:
             return backbone, head
     trained = coco_weights(str(head.get("name")), backbone)
@@ -272,20 +290,22 @@ def _is_whole_model(state: State) -> bool:
     return all(any(name.startswith(part) for name in names) for part in ("backbone.", "classifier."))
 
 
-def load_weights(model: Segmenter, weights: str, state: State | None = None) -> WeightsReport:
+def load_weights(
+    model: Segmenter, weights: str, file: WeightsFile | None = None, classes: Sequence[str] = ()
+) -> WeightsReport:
     """Loads `imagenet`, torchvision's name of weights, `coco` or a file into `model`; `none` loads nothing.
 
     A layer that the model does not have, or has for other classes, is skipped and reported; a first convolution for
-    other channels is adapted. Published weights set the mean and std that they were trained with. `state` is that of
-    `read_weights_file`, if it was called before: a file is then not read again.
+    other channels is adapted. Published weights set the mean and std that they were trained with. `file` is that of
+    `read_weights_file`, if it was called before: a file is then not read again. `classes` are the names of the data's.
 
     Raises `UserError` if there are no such weights, they cannot be downloaded, or belong to another backbone.
     """
     if weights == "none":
         return WeightsReport("none")
-    state = read_weights_file(weights) if state is None else state
-    if state is not None:
-        return load_state(model, state, weights)
+    file = read_weights_file(weights) if file is None else file
+    if file is not None:
+        return replace(load_state(model, file.state, weights), classes=_other_classes(file.classes, classes))
     backbone, description = model.backbone, model.description
     if weights == "coco":
         return _load_published(
@@ -294,6 +314,17 @@ def load_weights(model: Segmenter, weights: str, state: State | None = None) -> 
     if isinstance(backbone, TimmBackbone):
         return _load_timm(model, backbone, weights)
     return _load_published(model, _find(description["backbone"]["name"], weights))
+
+
+def _other_classes(trained: Sequence[str], own: Sequence[str]) -> str:
+    """For the report: the classes that the last layer was trained for, if they are as many as the data's but others."""
+    if not own or len(trained) != len(own) or tuple(trained) == tuple(own):
+        return ""
+    place = next(place for place, name in enumerate(own) if trained[place] != name)
+    return (
+        f"; its classes are others or in another order (number {place + 1} was {trained[place]}, here {own[place]}):"
+        " the last layer has to learn them anew"
+    )
 
 
 def _find(name: str, weights: str) -> WeightsEnum:

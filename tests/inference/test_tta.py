@@ -32,7 +32,15 @@ def test_probabilities_of_the_views_are_averaged(binary: bool) -> None:
 
 @pytest.mark.parametrize(
     ("tta", "count"),
-    [("none", 1), ([], 1), ("flip", 2), ("scales", 3), (["flip", "vertical_flip", 0.5, 2], 12), ([1.0], 1)],
+    [
+        ("none", 1),
+        ([], 1),
+        ("flip", 2),
+        ("scales", 3),
+        (["flip", "vertical_flip", 0.5, 2], 12),
+        ([1.0], 1),
+        (["flip", "flip"], 2),
+    ],
 )
 def test_flips_and_scales_are_combined(tta: Augmentation, count: int) -> None:
     chosen = tta_views(tta)

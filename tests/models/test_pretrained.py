@@ -425,8 +425,9 @@ def test_keys_of_old_densenets_are_renamed(tmp_path: Path) -> None:
         torch.ones(64, 3, 7, 7, dtype=torch.complex64),
         torch.ones(64, 3, 7, 7).to_sparse(),
         torch.empty(64, 3, 7, 7, device="meta"),
+        torch.zeros(1).expand(6 * 10**9),
     ],
-    ids=["nan", "complex", "sparse", "meta"],
+    ids=["nan", "complex", "sparse", "meta", "expanded"],
 )
 def test_tensors_that_are_not_plain_and_finite_are_refused(
     model: Segmenter, tmp_path: Path, value: Tensor
@@ -450,6 +451,25 @@ def test_a_first_filter_of_no_channels_does_not_fit(model: Segmenter, tmp_path: 
     torch.save(state, tmp_path / "a.pth")
     with pytest.raises(UserError, match="is not of resnet18"):
         load_weights(model, str(tmp_path / "a.pth"))
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["cat", "dog"], ""),
+        (["dog", "cat"], "number 1 was dog, here cat"),
+        (["cat", "cow"], "number 2 was cow, here dog"),
+        (["a", "b", "c"], ""),
+        ([1, None], ""),
+        (None, ""),
+    ],
+)
+def test_classes_in_another_order_are_said(names: Any, words: str, model: Segmenter, tmp_path: Path) -> None:
+    path = tmp_path / "best.ckpt"
+    torch.save({"state_dict": model.state_dict(), "segmentation": {"classes": {"names": names}}}, path)
+    report = str(load_weights(model, str(path), classes=("cat", "dog")))
+    assert words in report
+    assert ("another order" in report) == bool(words)
 
 
 def test_a_file_of_weights_is_read_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -103,6 +103,7 @@ def _all_files(pattern: str, values: Any) -> Callable[[Path], object]:
 
 
 _ROWS = "name,split\np0,train\np1,train\np2,train\np3,train\np4,val\np5,test\n"
+_ALPHA = np.dstack([mask(255, 255)] * 3 + [mask(0, 255)])
 _RED = np.dstack([mask(0, 200), mask(0, 0), mask(0, 0)])
 
 MALFORMED = [
@@ -139,6 +140,14 @@ MALFORMED = [
         "test_without_masks",
         _after(folders, lambda root: (root / "test/masks").rename(root / "masks")),
         ("test/masks", "test may be left out"),
+    ),
+    Malformed(
+        "masks_with_another_ending",
+        _after(
+            flat,
+            lambda root: [path.rename(path.with_stem(f"{path.stem}_L")) for path in root.glob("masks/*")],
+        ),
+        ("6 of 6 images", "'_L'", "rename"),
     ),
     # pictures
     Malformed("image_empty", _after(flat, _replaced("images/p0.png", b"")), ("images/p0.png", "empty")),
@@ -184,10 +193,33 @@ MALFORMED = [
         "binary_blank", _options(lambda root: flat(root, values=(0,))), ("No foreground", "dataset.threshold")
     ),
     Malformed(
-        "binary_several", _options(lambda root: flat(root, values=(0, 1, 2))), ("up to 2", "dataset=folder")
+        "binary_several",
+        _options(lambda root: flat(root, values=(0, 1, 2))),
+        ("0 (33.3%), 1 (33.3%), 2 (33.3%)", "dataset=folder"),
     ),
     Malformed(
         "binary_1_and_255", _options(lambda root: flat(root, values=(0, 1, 255))), ("dataset.ignore=255",)
+    ),
+    Malformed(
+        "binary_three_levels",
+        _options(lambda root: flat(root, values=(0, 128, 255))),
+        ("0 (33.3%), 128 (33.3%), 255 (33.3%)", "dataset.ignore=128", "dataset.threshold"),
+    ),
+    Malformed(
+        "binary_shape_in_alpha", _after(flat, _all_files("masks/*", _ALPHA)), ("p0.png", "alpha channel")
+    ),
+    Malformed(
+        "shape_in_alpha", _after(folders, _all_files("*/masks/*", _ALPHA)), ("p0.png", "alpha channel")
+    ),
+    Malformed(
+        "one_bit_and_an_ignored_value",
+        _after(flat, lambda root: save(root / "masks/p0.png", mask(0, 255), "1"), ignore=255, threshold=0),
+        ("p0.png", "1 bit", "dataset.ignore=255", "8 bits"),
+    ),
+    Malformed(
+        "one_bit_among_others",
+        _after(folders, lambda root: save(root / "val/masks/p11.png", mask(0, 255), "1")),
+        ("val/masks/p11.png", "1 bit", "8 bits"),
     ),
     Malformed(
         "binary_255_among_1",
@@ -197,7 +229,7 @@ MALFORMED = [
     Malformed(
         "binary_1_among_255",
         _after(flat, lambda root: save(root / "masks/p0.png", mask(0, 1))),
-        ("masks/p0.png", "0 and 1 only", "dataset.threshold"),
+        ("1 (12.5%)", "p0.png holds 1", "dataset.threshold"),
     ),
     Malformed(
         "binary_jpeg_ignore",
@@ -273,6 +305,42 @@ MALFORMED = [
     Malformed(
         "mask_jpeg", _after(folders, _resaved("train/masks/p0.png", mask(0, 1), ".jpg")), ("p0.jpg", "PNG")
     ),
+    Malformed(
+        "labels_from_1",
+        _options(lambda root: folders(root, (1, 2, 3), names=["pet", "ground", "outline"])),
+        ("label 3", "labels: {1: pet, 2: ground, ...}"),
+    ),
+    Malformed(
+        "ignore_of_a_class", _options(folders, ignore=[0]), ("ignore has 0", "'sky'", "labels: {1: NAME")
+    ),
+    Malformed(
+        "ignore_of_a_label",
+        _with_classes("labels: {1: sky, 2: road}\nignore: [2]\n"),
+        ("classes.yaml", "ignore has 2", "'road'"),
+    ),
+    Malformed(
+        "labels_of_no_class",
+        _with_classes("names: [sky, road]\nlabels: {0: sky, 1: raod}\n"),
+        ("'raod'", "Did you mean 'road'"),
+    ),
+    Malformed(
+        "class_without_label",
+        _with_classes("names: [sky, road]\nlabels: {0: sky}\n"),
+        ("'road' has no label",),
+    ),
+    Malformed(
+        "labels_word", _options(folders, names=None, labels={"sky": 1}), ("labels=", "{1: sky, 2: road}")
+    ),
+    Malformed(
+        "labels_twice",
+        _with_classes("names: {0: sky, 1: road}\nlabels: {0: sky, 1: road}\n"),
+        ("names already holds the labels",),
+    ),
+    Malformed(
+        "label_of_no_class",
+        _after(lambda root: folders(root, (1, 9)), lambda root: None, names=None, labels={1: "a", 2: "b"}),
+        ("label 9", "1, 2", "labels or to ignore"),
+    ),
     Malformed("names_repeat", _options(folders, names=["sky", "sky"]), ("sky", "repeat")),
     Malformed("names_one", _options(folders, names=["sky"]), ("1 classes", "between 2 and 255")),
     Malformed("ignore_true", _options(folders, ignore=[True]), ("True", "0..65535")),
@@ -287,7 +355,7 @@ MALFORMED = [
     ),
     Malformed("classes_list", _with_classes("- sky\n- road\n"), ("classes.yaml", "no 'names'")),
     Malformed(
-        "classes_key", _with_classes("names: [sky, road]\ncolors: []\n"), ("colors", "Did you mean 'colours'")
+        "classes_key", _with_classes("names: [sky, road]\ncolour: []\n"), ("colour", "Did you mean 'colours'")
     ),
     Malformed("classes_word", _with_classes("names: sky\n"), ("classes.yaml", "names=sky")),
     Malformed("classes_yes", _with_classes("names: [yes, no]\n"), ("classes.yaml", "True", "quote")),
@@ -333,6 +401,24 @@ MALFORMED = [
         "voc_name_twice",
         _after(devkit, _replaced(f"{VOC_LISTS}/train.txt", "a\nb\na\n")),
         ("line 3", "twice"),
+    ),
+    Malformed(
+        "voc_class_lists_differ",
+        _after(
+            devkit,
+            lambda root: [
+                _replaced(f"{name}.txt", f"background\n{name}\n")(root) for name in ("class_names", "classes")
+            ],
+        ),
+        ("class_names.txt", "classes.txt", "different classes"),
+    ),
+    Malformed(
+        "voc_no_background", _after(devkit, _replaced("obj.names", "cat\ndog\n")), ("obj.names", "background")
+    ),
+    Malformed(
+        "voc_labelmap",
+        _after(devkit, _replaced("labelmap.txt", "background:0,0\n")),
+        ("labelmap.txt", "NAME:R,G,B"),
     ),
     Malformed("voc_label", _options(lambda root: devkit(root, (0, 21))), ("label 21", "0..20")),
     Malformed("voc_train_list", _options(devkit, train_list="test"), ("dataset.train_list=test",)),

@@ -1,11 +1,13 @@
 """Data sets by name. Nothing here imports torch, so that broken data is reported at once."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from segmentation.config import create
 from segmentation.data.binary import binary
-from segmentation.data.dataset import SegmentationDataset, check_samples
+from segmentation.data.checks import check_samples
+from segmentation.data.dataset import SegmentationDataset
 from segmentation.data.folder import folder
 from segmentation.data.shapes import shapes
 from segmentation.data.voc import voc
@@ -30,7 +32,6 @@ def create_dataset(channels: int = 3, /, *, name: str, **options: Any) -> Segmen
 
 
 def open_dataset(channels: int = 3, /, *, name: str, **options: Any) -> SegmentationDataset:
-    """`create_dataset`, then `check_samples`: every run starts from this."""
+    """`create_dataset`, then `check_samples`, whose notes it gets: every run starts from this."""
     dataset = create_dataset(channels, name=name, **options)
-    check_samples(dataset)
-    return dataset
+    return replace(dataset, notes=(*dataset.notes, *check_samples(dataset)))

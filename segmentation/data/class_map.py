@@ -1,4 +1,4 @@
-"""Class names, colours and ignored values, from a classes.yaml or from the options."""
+"""Class names, colours, labels and ignored values, from a classes.yaml or from the options."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from segmentation.data.files import contents, missing_folder
 from segmentation.errors import UserError, closest
 from segmentation.types import Classes, Colour
 
-_KEYS = ("names", "colours", "ignore")
+_KEYS = ("names", "colours", "labels", "ignore")
 _NAMES = "write [sky, road] or {sky: [0, 0, 255], road: [128, 64, 128]}"
 
 
@@ -20,6 +20,7 @@ class ClassMap:
     """The meaning of the values in the mask files."""
 
     classes: Classes
+    labels: tuple[tuple[int, int], ...]  # value and index of its class; empty: values are indices
     coloured: bool  # whether masks may hold the colours; False: the palette is only for display
     ignored_labels: tuple[int, ...]
     ignored_colours: tuple[Colour, ...]
@@ -28,7 +29,8 @@ class ClassMap:
 def read_class_map(path: Path) -> dict[str, Any]:
     """The mapping in a classes.yaml, for `parse_class_map`.
 
-    Raises `UserError` for a file that is missing, is not YAML, or holds other keys than names, colours and ignore.
+    Raises `UserError` for a file that is missing, is not YAML, or holds other keys than names, colours (or
+    colors), labels and ignore.
     """
     if not path.parent.is_dir():
         raise missing_folder(path.parent, "train/, val/ and classes.yaml")
@@ -44,7 +46,9 @@ def read_class_map(path: Path) -> dict[str, Any]:
         line = f", line {mark.line + 1}" if mark is not None else ""
         cause = getattr(error, "problem", None) or "it cannot be read"
         raise UserError(f"{path}{line}: {cause}: correct the YAML.") from error
-    if not isinstance(content, dict) or "names" not in content:
+    if isinstance(content, dict) and "colors" in content and "colours" not in content:
+        content["colours"] = content.pop("colors")
+    if not isinstance(content, dict) or not {"names", "labels"} & content.keys():
         raise UserError(f"{path} has no 'names': write 'names: [sky, road, ...]' into it.")
     for key in content:
         if key not in _KEYS:
@@ -53,16 +57,20 @@ def read_class_map(path: Path) -> dict[str, Any]:
 
 
 def parse_class_map(content: Mapping[str, Any], where: str, ignore: Sequence[Any] = ()) -> ClassMap:
-    """The class map of `content`: names (list, or mapping to colours), colours (list) and ignore (labels and colours).
+    """The class map of `content`: names, colours (list), labels, and ignore (labels and colours).
 
-    `ignore` is added to the content's own; messages name the file or option `where`. Raises `UserError` for
-    anything else, and for ignored colours if the classes have no colours.
+    Names are a list, a mapping to colours, or a mapping from the values in the masks, as `labels` is. Several values
+    may be one class. `ignore` is added to the content's own; messages name the file or option `where`.
+
+    Raises `UserError` for anything else, for a class without a value, for ignored values that are of a class, and for
+    ignored colours if the classes have no colours.
     """
     names, palette = _names_and_palette(content, where)
+    names, labels = _labels(content, names, where)
     own = content.get("ignore") or []
     if not isinstance(own, list):
         raise UserError(f"{where}: ignore={own} is not a list: write [{own}].")
-    labels = tuple(value for value in (*own, *ignore) if _is_integer(value, 2**16 - 1))
+    ignored = tuple(value for value in (*own, *ignore) if _is_integer(value, 2**16 - 1))
     ignored_colours = tuple(
         _colour(value, where, " or a label of 0..65535")
         for value in (*own, *ignore)
@@ -72,15 +80,62 @@ def parse_class_map(content: Mapping[str, Any], where: str, ignore: Sequence[Any
         raise UserError(
             f"{where}: ignore has the colour {ignored_colours[0]}, but no class has one: add colours."
         )
+    name_of = {
+        value: names[index]
+        for value, index in labels or zip(range(len(names)), range(len(names)), strict=True)
+    }
+    for value in ignored:
+        if value in name_of:
+            raise UserError(
+                f"{where}: ignore has {value}, which is the label of '{name_of[value]}': leave one out, or write "
+                "labels: {1: NAME, 2: NAME, ...} where the classes begin at 1."
+            )
     try:
-        return ClassMap(Classes(names, palette), bool(palette), labels, ignored_colours)
+        return ClassMap(Classes(names, palette), labels, bool(palette), ignored, ignored_colours)
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
 
 
+def _labels(
+    content: Mapping[str, Any], names: tuple[str, ...], where: str
+) -> tuple[tuple[str, ...], tuple[tuple[int, int], ...]]:
+    """The names, which the labels give where nothing else does, and the pairs of a value and its class."""
+    labels: Any = content["names"] if _are_labels(content.get("names")) else content.get("labels")
+    if labels is None:
+        return names, ()
+    if not _are_labels(labels) or not all(_is_integer(value, 2**16 - 1) for value in labels):
+        raise UserError(
+            f"{where}: labels={labels} is no mapping of 0..65535 to names: write {{1: sky, 2: road}}."
+        )
+    if labels is not content.get("labels") and content.get("labels") is not None:
+        raise UserError(f"{where}: names already holds the labels: leave out 'labels'.")
+    ordered = sorted(labels.items())
+    names = names or tuple(dict.fromkeys(name for _, name in ordered))
+    for _, name in ordered:
+        if name not in names:
+            raise UserError(f"{where}: labels has '{name}', which is no class.{closest(name, names)}")
+    for name in names:
+        if name not in labels.values():
+            raise UserError(
+                f"{where}: the class '{name}' has no label, so no mask can hold it: add it to labels."
+            )
+    return names, tuple((value, names.index(name)) for value, name in ordered)
+
+
+def _are_labels(value: Any) -> bool:
+    """Whether this is a mapping of numbers to names, which other tools call names."""
+    return (
+        isinstance(value, Mapping)
+        and all(isinstance(key, int) and not isinstance(key, bool) for key in value)
+        and all(isinstance(name, str) and name.strip() for name in value.values())
+    )
+
+
 def _names_and_palette(content: Mapping[str, Any], where: str) -> tuple[tuple[str, ...], tuple[Colour, ...]]:
-    names: Any = content["names"]
+    names: Any = content.get("names")
     colours: Any = content.get("colours")
+    if names is None or _are_labels(names):
+        names = []
     if isinstance(names, Mapping):
         if colours is not None:
             raise UserError(f"{where}: names already holds the colours: leave out 'colours'.")

@@ -13,14 +13,13 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from segmentation.data.files import Pairs, evenly_spaced
-from segmentation.data.image_io import present_values, read_sized
+import numpy as np
+
+from segmentation.data.files import Pairs
+from segmentation.data.image_io import read_sized
 from segmentation.data.masks import MaskDecoder
 from segmentation.errors import UserError
-from segmentation.types import IGNORE_INDEX, Classes, Sample
-
-CHECKED = 16
-"""The number of samples per split that are read before a run, as a check."""
+from segmentation.types import Classes, Sample
 
 
 class Samples(Protocol):
@@ -113,7 +112,7 @@ class PairDataset:
                 except OSError:  # reading the file will report the error
                     continue
                 state.extend((status.st_size, status.st_mtime_ns))
-        folders = f"{self.pairs.image_folder.resolve()}\0{self.pairs.mask_folder.resolve()}"
+        folders = f"{self.pairs.images.folder.resolve()}\0{self.pairs.masks.folder.resolve()}"
         how = f"{self.decoder!r} {self.channels} {self.min_size}"
         return Fingerprint(f"{folders}\0{files.hexdigest()}\0{how}", hashlib.sha256(state).hexdigest())
 
@@ -124,7 +123,7 @@ class PairDataset:
         """Raises `UserError` for unreadable files, for labels outside the classes and for different sizes."""
         image_path, mask_path = self.pairs.image_path(index), self.pairs.mask_path(index)
         image, (height, width) = read_sized(image_path, self.channels, self.min_size)
-        mask = self.decoder.decode(mask_path)
+        mask = self.mask(index)
         mask_height, mask_width = mask.shape
         if (height, width) != (mask_height, mask_width):
             swapped = (height, width) == (mask_width, mask_height)
@@ -135,36 +134,9 @@ class PairDataset:
             )
         return {"image": image, "mask": mask, "name": self.pairs.names[index]}
 
-
-def check_samples(dataset: SegmentationDataset) -> None:
-    """Reads samples spread over each split, so that errors in the data are found before the first step.
-
-    Samples check their own files when they are read, including the number of bands. This function also raises
-    `UserError` for an empty split, for a split in which all pixels are ignored, and for masks of 0/255 in data
-    with several classes.
-    """
-    checked: list[Samples] = []
-    for split, samples in dataset.splits().items():
-        if not len(samples):
-            raise UserError(f"The {split} split has no images: every split needs at least one.")
-        if samples not in checked:  # val may serve as test
-            checked.append(samples)
-            _check_labels(split, samples, binary=dataset.classes.binary)
-
-
-def _check_labels(split: str, samples: Samples, *, binary: bool) -> None:
-    indices = evenly_spaced(len(samples), CHECKED)
-    labels = {label for index in indices for label in present_values(samples[index]["mask"])}
-    if labels == {IGNORE_INDEX}:
-        raise UserError(
-            f"All pixels are ignored in the {len(indices)} {split} masks that were checked: "
-            "correct the masks or dataset.ignore."
-        )
-    if labels == {0, IGNORE_INDEX} and not binary:
-        raise UserError(
-            f"The {len(indices)} {split} masks that were checked hold only 0 and 255, and 255 is ignored: "
-            "use dataset=binary for masks of 0/255."
-        )
+    def mask(self, index: int) -> np.ndarray:
+        """The mask alone, uint8 (H, W). Raises `UserError` as `decoder.decode` does."""
+        return self.decoder.decode(self.pairs.mask_path(index))
 
 
 def read_ahead(

@@ -2,19 +2,22 @@
 
 File names are kept in arrays of bytes (numpy's dtype "S"), because there may be a million: a list of strings takes five
 times the memory, and again in each loader process, because reading a Python object changes its reference count. File
-names need not be UTF-8; other bytes become surrogates, as everywhere in Python (`os.fsdecode`).
+names need not be UTF-8; other bytes become surrogates, as everywhere in Python (`os.fsdecode`). Names are compared in
+Unicode's composed form: macOS writes é as two characters, others as one.
 """
 
 import heapq
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import eq
 from pathlib import Path
 from typing import overload
+from unicodedata import normalize
 
 import numpy as np
 
+from segmentation.data.layouts import recognised
 from segmentation.errors import UserError
 
 ENDINGS = frozenset({"jpg", "jpeg", "png", "bmp", "tif", "tiff", "webp"})
@@ -34,6 +37,11 @@ def encode_names(names: Iterable[str]) -> np.ndarray:
 def decode_name(name: bytes) -> str:
     """The string of a name in an array of bytes."""
     return name.decode(errors="surrogateescape")
+
+
+def composed(name: str) -> str:
+    """The name in Unicode's composed form (NFC)."""
+    return normalize("NFC", name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,14 +77,28 @@ class Names(Sequence[str]):
 
 @dataclass(frozen=True, eq=False)
 class Listing:
-    """The files of a folder, sorted by stem: two arrays of bytes."""
+    """The files of a folder, sorted by stem, as arrays of bytes.
+
+    `stems` are in composed form, `written` as in the folder: the same array where they do not differ.
+    """
 
     folder: Path
     stems: np.ndarray
+    written: np.ndarray
     endings: np.ndarray
 
     def __len__(self) -> int:
         return len(self.stems)
+
+    def path(self, index: int) -> Path:
+        """A file."""
+        return self.folder / decode_name(self.written[index] + b"." + self.endings[index])
+
+    def take(self, indices: np.ndarray) -> "Listing":
+        """The files at these indices."""
+        stems = self.stems[indices]
+        written = stems if self.written is self.stems else self.written[indices]
+        return Listing(self.folder, stems, written, self.endings[indices])
 
     def find(self, names: np.ndarray) -> np.ndarray:
         """The index of the file with each of these encoded stems; -1 where there is none."""
@@ -86,35 +108,37 @@ class Listing:
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Images and their masks: two folders, the stems of the files in both, and the endings in each, as bytes."""
+    """Images and their masks: files of the same stems in the same order."""
 
-    image_folder: Path
-    mask_folder: Path
-    stems: np.ndarray
-    image_endings: np.ndarray
-    mask_endings: np.ndarray
+    images: Listing
+    masks: Listing
+
+    @classmethod
+    def of(cls, images: Listing, masks: Listing) -> "Pairs":
+        """Two listings of equal stems, which are then held only once."""
+        written = images.stems if masks.written is masks.stems else masks.written
+        return cls(images, replace(masks, stems=images.stems, written=written))
 
     def __len__(self) -> int:
-        return len(self.stems)
+        return len(self.images)
 
     @property
     def names(self) -> Names:
         """The stems as strings."""
-        return Names(self.stems)
+        return Names(self.images.stems)
 
     def image_path(self, index: int) -> Path:
         """The image file of a pair."""
-        return self.image_folder / decode_name(self.stems[index] + b"." + self.image_endings[index])
+        return self.images.path(index)
 
     def mask_path(self, index: int) -> Path:
         """The mask file of a pair."""
-        return self.mask_folder / decode_name(self.stems[index] + b"." + self.mask_endings[index])
+        return self.masks.path(index)
 
     def divide(self, parts: Mapping[str, np.ndarray]) -> dict[str, "Pairs"]:
         """The pairs at the indices of each part."""
-        columns = (self.stems, self.image_endings, self.mask_endings)
         return {
-            part: Pairs(self.image_folder, self.mask_folder, *(column[indices] for column in columns))
+            part: Pairs.of(self.images.take(indices), self.masks.take(indices))
             for part, indices in parts.items()
         }
 
@@ -129,16 +153,15 @@ def list_files(folder: Path, expected: str, endings: Collection[str] = ENDINGS) 
         raise missing_folder(folder, expected)
     stems, file_endings = _scan(folder, {ending.encode() for ending in endings})
     if not len(stems):
-        raise UserError(f"{folder} holds no images ({' '.join(sorted(endings))}). Expected: {expected}.")
-    order = np.argsort(stems)
-    stems, file_endings = stems[order], file_endings[order]
-    repeated = np.flatnonzero(stems[1:] == stems[:-1])
+        layout = instead_of(expected, folder, folder.parent)
+        raise UserError(f"{folder} holds no images ({' '.join(sorted(endings))}). {layout}")
+    names = _composed(stems)
+    listing = Listing(folder, names, stems, file_endings).take(np.argsort(names))
+    repeated = np.flatnonzero(listing.stems[1:] == listing.stems[:-1])
     if len(repeated):
-        twins = slice(repeated[0], repeated[0] + 2)
-        pairs = zip(stems[twins].tolist(), file_endings[twins].tolist(), strict=True)
-        both = " and ".join(sorted(decode_name(b".".join(pair)) for pair in pairs))
+        both = " and ".join(sorted(listing.path(repeated[0] + more).name for more in (0, 1)))
         raise UserError(f"{folder} holds {both}, which have the same name: keep one of them.")
-    return Listing(folder, stems, file_endings)
+    return listing
 
 
 def pair_folders(images: Path, masks: Path, expected: str) -> Pairs:
@@ -151,7 +174,7 @@ def pair_folders(images: Path, masks: Path, expected: str) -> Pairs:
     if not np.array_equal(image_files.stems, mask_files.stems):
         _check_partners("image", image_files, "mask", mask_files)
         _check_partners("mask", mask_files, "image", image_files)
-    return Pairs(images, masks, image_files.stems, image_files.endings, mask_files.endings)
+    return Pairs.of(image_files, mask_files)
 
 
 def first_of(names: Collection[str] | Collection[int], count: int = 3) -> str:
@@ -167,11 +190,19 @@ def contents(folder: Path) -> str:
     return first_of(names, 8) if names else "nothing"
 
 
+def instead_of(expected: str, *folders: Path) -> str:
+    """The end of a message: the layout that was expected, and what one of the folders looks like instead."""
+    meaning = next(filter(None, map(recognised, folders)), "")
+    return f"Expected: {expected}." + (f" It looks like {meaning}." if meaning else "")
+
+
 def missing_folder(folder: Path, expected: str) -> UserError:
     """The error for a missing folder, with the contents of the nearest existing folder above it."""
     parent = next((parent for parent in folder.parents if parent.is_dir()), None)
-    beside = "" if parent is None else f" ({parent} holds {contents(parent)})"
-    return UserError(f"There is no folder {folder}{beside}. Expected: {expected}.")
+    if parent is None:
+        return UserError(f"There is no folder {folder}. Expected: {expected}.")
+    layout = instead_of(expected, parent, parent.parent)
+    return UserError(f"There is no folder {folder} ({parent} holds {contents(parent)}). {layout}")
 
 
 def evenly_spaced(length: int, count: int) -> list[int]:
@@ -199,10 +230,43 @@ def _scan(folder: Path, endings: Collection[bytes]) -> tuple[np.ndarray, np.ndar
     return np.array(stems, dtype="S"), np.array(found, dtype="S")
 
 
+def _composed(stems: np.ndarray) -> np.ndarray:
+    """The names in composed form; the same array where nothing changes."""
+    if stems.view(np.uint8).max() < 128:  # ASCII, as nearly always
+        return stems
+    names = encode_names(composed(decode_name(stem)) for stem in stems.tolist())
+    return stems if np.array_equal(names, stems) else names
+
+
 def _check_partners(kind: str, files: Listing, other_kind: str, other: Listing) -> None:
     alone = Names(np.setdiff1d(files.stems, other.stems, assume_unique=True))
     if len(alone):
+        cure = _renaming(list(Names(files.stems)), list(Names(other.stems)))
         raise UserError(
             f"{len(alone)} of {len(files)} {kind}s in {files.folder} have no {other_kind} of the same name in "
-            f"{other.folder} ({first_of(alone)}): add the {other_kind}s or remove the {kind}s."
+            f"{other.folder} ({first_of(alone)}): "
+            + (f"{cure}." if cure else f"add the {other_kind}s or remove the {kind}s.")
         )
+
+
+def _renaming(names: list[str], others: list[str]) -> str:
+    """What makes the others' names those of `names`, where they all differ in one ending or beginning; else ""."""
+    end, other_end = _odd_ends(names, others)
+    if {name.removesuffix(end) for name in names} == {name.removesuffix(other_end) for name in others}:
+        return f"the names end in '{end}' here and '{other_end}' there, rename them alike"
+    backwards = [name[::-1] for name in names], [name[::-1] for name in others]
+    start, other_start = (end[::-1] for end in _odd_ends(*backwards))
+    if {name.removeprefix(start) for name in names} == {name.removeprefix(other_start) for name in others}:
+        return f"the names begin with '{start}' here and '{other_start}' there, rename them alike"
+    return ""
+
+
+def _odd_ends(names: list[str], others: list[str]) -> tuple[str, str]:
+    """The longest common ending of each, without what both endings begin with."""
+    ends = [_common_start(name[::-1] for name in each)[::-1] for each in (names, others)]
+    shared = len(_common_start(ends))
+    return ends[0][shared:], ends[1][shared:]
+
+
+def _common_start(texts: Iterable[str]) -> str:
+    return os.path.commonprefix(list(texts))  # noqa: RUF071 - of characters, not of folders

@@ -16,7 +16,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image, ImageFile, ImageOps, TiffImagePlugin
+from PIL import Image, ImageFile, ImageOps, PngImagePlugin, TiffImagePlugin
 
 from segmentation.errors import UserError
 
@@ -45,6 +45,7 @@ _REDUCED = {
 }
 # PNG chunks that change values or rotate the image: EXIF, also inside a text; a transparent value; frames.
 _PNG_SPECIAL = (b"eXIf", b"tEXt", b"zTXt", b"iTXt", b"tRNS", b"acTL")
+_PNG_BITS = 24  # where the header has the bits of a sample
 _TIFF_PLANAR = 2  # the TIFF tag's value for bands that are stored one after the other
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # TIFF and BigTIFF in both byte orders
 
@@ -95,24 +96,56 @@ def _read_pixels(path: Path, channels: int, min_size: tuple[int, int] | None) ->
 
 
 def open_picture(path: Path) -> Image.Image:
-    """The decoded image in the mode of the file, rotated by its EXIF orientation.
+    """The decoded image in the mode of the file, rotated by its EXIF orientation, for masks.
+
+    Grey samples of 2 or 4 bits are those of the file, which Pillow would stretch to 0..255; `info["bits"]` says how
+    many bits they have: 1, 2, 4 or 8, for all other images 8.
 
     Raises `UserError` for a file larger than `MAX_PIXELS`, and its subclass `UnreadableError` for a file that is
     missing, empty, damaged or not an image.
     """
     with _opened_file(path) as picture:
+        bits = grey_bits(picture)
         _load(picture)
-        return picture
+    if 1 < bits < 8:
+        picture = picture.point([value * (2**bits - 1) // 255 for value in range(256)])
+    picture.info["bits"] = bits
+    return picture
+
+
+def read_orientation(path: Path) -> tuple[int, tuple[int, int]]:
+    """The EXIF orientation of an image, 1 if it has none, and its size (H, W) in the file; only the header is read.
+
+    1 and (0, 0) for a file that cannot be opened, which is reported when it is decoded.
+    """
+    try:
+        with opened(path) as picture:
+            # Pillow would decode a PNG to look for the flag behind the pixels.
+            known = picture.format != "PNG" or "exif" in picture.info
+            orientation = picture.getexif().get(_EXIF_ORIENTATION, 1) if known else 1
+            return (orientation if orientation in range(1, 9) else 1), (picture.height, picture.width)
+    except Exception:
+        return 1, (0, 0)
+
+
+def grey_bits(picture: Image.Image) -> int:
+    """Bits of a sample of a grey image that is opened but not decoded: 1, 2, 4 or 8; for all other images 8."""
+    if picture.mode != "L":
+        return 1 if picture.mode == "1" else 8
+    assert isinstance(picture, ImageFile.ImageFile)
+    arguments = picture.tile[0].args if picture.tile else ""
+    raw = arguments if isinstance(arguments, str) else str((arguments or ("",))[0])
+    return int(raw[2]) if raw.startswith(("L;2", "L;4")) else 8
 
 
 def read_grey_png(path: Path) -> np.ndarray | None:
-    """uint8 (H, W) of an undamaged grey PNG with at most 8 bits, the usual mask; None for all other files."""
+    """uint8 (H, W) of an undamaged grey PNG with 8 bits, the usual mask; None for all other files."""
     try:
         with opened(path) as picture:
             if (picture.format, picture.mode) != ("PNG", "L") or picture.width * picture.height > MAX_PIXELS:
                 return None
             data = _bytes_of(picture)
-            if any(kind in data for kind in _PNG_SPECIAL):
+            if data[_PNG_BITS] != 8 or any(kind in data for kind in _PNG_SPECIAL):
                 return None
             picture.verify()  # the checksums, some of which OpenCV does not check
         return _imdecode(data, cv2.IMREAD_UNCHANGED)
@@ -125,6 +158,10 @@ def read_picture(picture: Image.Image, channels: int, name: str) -> np.ndarray:
     if picture.mode == "F":
         raise UserError(
             f"{name} holds floating-point pixels, whose range is unknown: save it with 8 or 16 bits."
+        )
+    if picture.mode == "I":  # Pillow's for signed 16 bits, too
+        raise UserError(
+            f"{name} holds signed or 32-bit pixels, whose range is unknown: save it with 8 or 16 bits, unsigned."
         )
     if picture.mode in WIDE_MODES:
         # Pillow's own conversion clips everything above 255.
@@ -154,6 +191,8 @@ def fit_bands(values_HWC: np.ndarray, channels: int, name: str) -> np.ndarray:
         return np.repeat(values_HWC, 3, axis=2)
     if (found, channels) == (3, 1):
         return np.array(Image.fromarray(np.ascontiguousarray(values_HWC)).convert("L"))[:, :, None]
+    if values_HWC.shape[0] == channels:
+        raise UserError(f"{name} has the shape {values_HWC.shape}: give its axes as (height, width, bands).")
     raise UserError(
         f"{name} holds {found} bands, but the model takes {channels}: train with data.channels={found}, "
         f"or save the image with {channels}."
@@ -300,10 +339,22 @@ def _no_limit() -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = limit
 
 
+@contextmanager
+def _long_texts() -> Iterator[None]:
+    # Editors write metadata of megabytes. Pillow's limit for all texts of a file, 64 MB, stays.
+    limit = PngImagePlugin.MAX_TEXT_CHUNK
+    PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
+    try:
+        yield
+    finally:
+        PngImagePlugin.MAX_TEXT_CHUNK = limit
+
+
 silent_pillow = _Shared(_silence)
 """A context in which Pillow neither warns nor logs."""
 
 _without_limit = _Shared(_no_limit)
+_with_long_texts = _Shared(_long_texts)
 
 
 @contextmanager
@@ -313,7 +364,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
     Pillow's limit is a global variable that belongs to the host program. So it is lifted only for an image that
     Pillow refuses, and only while this image is open.
     """
-    with silent_pillow(), ExitStack() as stack:
+    with silent_pillow(), _with_long_texts(), ExitStack() as stack:
         try:
             picture = Image.open(path)
         except Image.DecompressionBombError:
@@ -333,6 +384,8 @@ def _opened_file(path: Path) -> Iterator[Image.Image]:
         raise
     except FileNotFoundError as error:
         raise unreadable(path, "there is no such file") from error
+    except IsADirectoryError as error:
+        raise UserError(f"{path} is a folder: give a picture.") from error
     except Image.UnidentifiedImageError as error:
         empty = path.stat().st_size == 0
         raise unreadable(

@@ -11,7 +11,17 @@ from pathlib import Path
 import numpy as np
 
 from segmentation.data.dataset import SegmentationDataset
-from segmentation.data.files import Names, Pairs, encode_names, first_of, pair_folders
+from segmentation.data.files import (
+    Names,
+    Pairs,
+    composed,
+    contents,
+    encode_names,
+    first_of,
+    instead_of,
+    missing_folder,
+    pair_folders,
+)
 from segmentation.errors import UserError, closest
 from segmentation.writing import replacing
 
@@ -63,7 +73,7 @@ def write_split(path: Path, dataset: SegmentationDataset) -> None:
 
 
 def read_split(path: Path, names: Sequence[str]) -> Split:
-    """The split of these names in the file.
+    """The split of these names, in Unicode's composed form, in the file.
 
     Raises `UserError` for a file that is missing or has other columns, for repeated names, for names that are not
     in `names` or are missing from the file, for unknown splits and for empty splits.
@@ -106,48 +116,94 @@ def _read_rows(path: Path) -> tuple[np.ndarray, np.ndarray]:
     # utf-8-sig: spreadsheet programs write a byte order mark at the start.
     with path.open(newline="", encoding="utf-8-sig", errors=_OTHER_BYTES) as file:
         reader = csv.reader(file)
-        header = next(reader, [])
+        rows = (row for row in reader if any(row))  # editors and spreadsheet programs leave blank lines
+        header = next(rows, [])
         if header != _COLUMNS:
             raise UserError(
                 f"{path} starts with '{','.join(header)[:60]}': the first line must be 'name,split'."
             )
         names: list[bytes] = []
         codes = bytearray()
-        for row in reader:
+        for row in rows:
             if len(row) != 2 or row[1] not in SPLITS:
                 word = row[1] if len(row) == 2 else ",".join(row)[:60]
                 raise UserError(
                     f"{path}, line {reader.line_num}: '{word}' is not a split.{closest(word, SPLITS)}"
                 )
-            names.append(row[0].encode(errors=_OTHER_BYTES))
+            names.append(composed(row[0]).encode(errors=_OTHER_BYTES))
             codes.append(SPLITS.index(row[1]))
     return np.array(names, dtype="S"), np.frombuffer(codes, np.uint8)
 
 
 NO_TEST = "There is no test folder: val is used as test."
+_EXPECTED = "images/ and masks/, or {train,val,test}/{images,masks}, or {train,val,test}_split/{images,masks}"
 
 
-def read_presplit(root: Path, *, suffix: str = "") -> tuple[dict[str, Pairs], tuple[str, ...]]:
-    """The pairs of train, val and test in `{train,val,test}<suffix>/{images,masks}`, and notes for the user.
+def read_pairs(
+    root: Path, split: Path | None, fractions: Sequence[float], seed: int
+) -> tuple[dict[str, Pairs], tuple[str, ...]]:
+    """The pairs of train, val and test, and notes for the user.
 
-    Without a test folder val is used as test. Raises `UserError` like `pair_folders`.
+    `root` holds images/ and masks/, divided by the file `split` (see `read_split`) or else by `fractions` and `seed`
+    (see `split_names`), or both in each of train, val and test (or train_split, ...). Without a test folder val is
+    used as test.
+
+    Raises `UserError` for another layout, for an image without mask or a mask without image, and for a `split` file
+    although there are split folders.
     """
+    suffix = _find_layout(root)
+    if suffix is None:
+        pairs = pair_folders(root / "images", root / "masks", _EXPECTED)
+        parts = (
+            split_names(pairs.names, fractions=fractions, seed=seed)
+            if split is None
+            else read_split(split, pairs.names)
+        )
+        return pairs.divide(parts), ()
+    if split is not None:
+        raise UserError(
+            f"dataset.split={split} cannot be used: {root} already has split folders. Leave it out."
+        )
+    return _read_folders(root, suffix)
+
+
+def _find_layout(root: Path) -> str | None:
+    """The suffix of the split folders ("" or "_split"); None for data without split folders."""
+    if not root.is_dir():
+        raise missing_folder(root, _EXPECTED)
+    found = [suffix for suffix in ("", "_split") if (root / f"train{suffix}").is_dir()]
+    flat = [(root / folder).is_dir() for folder in ("images", "masks")]
+    if len(found) + all(flat) > 1:
+        raise UserError(f"{root} holds several data sets ({contents(root)}): keep one of {_EXPECTED}.")
+    if not found and not any(flat):
+        raise UserError(f"{root} holds {contents(root)}. {instead_of(_EXPECTED, root)}")
+    return found[0] if found else None
+
+
+def _read_folders(root: Path, suffix: str) -> tuple[dict[str, Pairs], tuple[str, ...]]:
     expected = f"{{train,val,test}}{suffix}/{{images,masks}}; test may be left out"
-    folders = {split: root / f"{split}{suffix}" for split in ("train", "val", "test")}
-    notes = []
+    folders = {split: root / f"{split}{suffix}" for split in SPLITS}
+    notes: tuple[str, ...] = ()
     if not folders["test"].is_dir():
         del folders["test"]
-        notes.append(NO_TEST)
+        notes = (NO_TEST,)
     parts = {
         split: pair_folders(folder / "images", folder / "masks", expected)
         for split, folder in folders.items()
     }
-    for one, other in combinations(parts, 2):
-        shared = Names(np.intersect1d(parts[one].stems, parts[other].stems, assume_unique=True))
-        if len(shared):
-            notes.append(
-                f"{len(shared)} file names occur in both {one} and {other} ({first_of(shared)}): "
-                "make sure that they are different images."
-            )
+    notes += shared_names(parts)
     parts.setdefault("test", parts["val"])
-    return parts, tuple(notes)
+    return parts, notes
+
+
+def shared_names(parts: Mapping[str, Pairs]) -> tuple[str, ...]:
+    """A note for each two parts in which the same name occurs."""
+    notes = []
+    for one, other in combinations(parts, 2):
+        shared = Names(np.intersect1d(parts[one].names.encoded, parts[other].names.encoded))
+        if len(shared):
+            occur = "1 file name occurs" if len(shared) == 1 else f"{len(shared)} file names occur"
+            notes.append(
+                f"{occur} in both {one} and {other} ({first_of(shared)}): make sure that the images differ."
+            )
+    return tuple(notes)

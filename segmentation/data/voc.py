@@ -1,5 +1,6 @@
 """PASCAL VOC 2012 (Everingham et al. 2010), in the devkit's layout or in the edition with four folders."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -7,21 +8,31 @@ from segmentation.data.dataset import PairDataset, SegmentationDataset
 from segmentation.data.files import (
     Listing,
     Pairs,
+    composed,
     contents,
     encode_names,
+    instead_of,
     list_files,
     missing_folder,
     pair_folders,
 )
-from segmentation.data.masks import ColourMask, IndexMask, LabelMask
+from segmentation.data.masks import ColourMask, IndexMask, LabelMask, any_with_eight_bits
+from segmentation.data.splits import shared_names
 from segmentation.errors import UserError
-from segmentation.types import IGNORE_COLOUR, Classes
+from segmentation.types import IGNORE_COLOUR, Classes, Colour
 
 NAMES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train"),
     "tvmonitor",
 )
+_LISTS = (
+    "class_names.txt",
+    "labelmap.txt",
+    "classes.txt",
+    "obj.names",
+)  # of labelme, CVAT, and detection tools
+_BACKGROUND = ("_background_", "__background__")
 _NO_TEST = "VOC publishes no test masks: val is used as test."
 _TRAINVAL = (
     "The val images are also used for training (train_list=trainval): "
@@ -39,14 +50,15 @@ def voc(
     train_list: Literal["train", "trainval"] = "train",
     download: bool = False,
 ) -> SegmentationDataset:
-    """21 classes. The object borders (255, or their colour in RGB masks) are ignored, and val is used as test.
+    """21 classes, or those of a class list that a labelling tool left; val is used as test.
 
+    The object borders (255, or their colour in RGB masks) are ignored.
     `root` holds the devkit's JPEGImages, directly or in [VOCdevkit/]VOC2012, or the four folders. With `download` an
     archive of 2 GB is first downloaded to `root`, unless the data is already there. Images are read with `channels`
     bands.
 
-    Raises `UserError` for another layout, for a listed name without image or mask, for `train_list=trainval`
-    without the devkit's lists, and for a failed download.
+    Raises `UserError` for another layout, for a listed name without image or mask, for class lists that contradict
+    each other or name no background, for `train_list=trainval` without the devkit's lists, and for a failed download.
     """
     if download and _find_tree(root) is None:
         _download(root)
@@ -56,7 +68,7 @@ def voc(
     elif not root.is_dir():
         raise missing_folder(root, _EXPECTED)
     elif not any((root / folder).is_dir() for folder in _FOUR.split(", ")):
-        raise UserError(f"{root} holds {contents(root)}. Expected: {_EXPECTED}.")
+        raise UserError(f"{root} holds {contents(root)}. {instead_of(_EXPECTED, root)}")
     elif train_list == "trainval":
         raise UserError(
             f"dataset.train_list=trainval needs the devkit's lists, which {root} does not have: use train."
@@ -66,11 +78,51 @@ def voc(
             split: pair_folders(root / f"{folder}_images", root / f"{folder}_labels", _FOUR)
             for split, folder in (("train", "train"), ("val", "valid"))
         }
-    classes = Classes(NAMES)
-    decoder = LabelMask(IndexMask(classes), ColourMask(classes, (IGNORE_COLOUR,)))
+    classes, listed = _read_classes({tree or root, root})
+    ignored = () if IGNORE_COLOUR in classes.palette else (IGNORE_COLOUR,)
+    decoder = LabelMask(IndexMask(classes), ColourMask(classes, ignored), any_with_eight_bits(parts["train"]))
     train, val = (PairDataset(parts[split], decoder, channels) for split in ("train", "val"))
-    notes = (_NO_TEST, _TRAINVAL) if train_list == "trainval" else (_NO_TEST,)
-    return SegmentationDataset(classes, train, val, val, notes, channels)
+    shared = (_TRAINVAL,) if train_list == "trainval" else shared_names(parts)
+    return SegmentationDataset(classes, train, val, val, (_NO_TEST, *shared, *listed), channels)
+
+
+def _read_classes(folders: Iterable[Path]) -> tuple[Classes, tuple[str, ...]]:
+    """VOC's classes, or those of a list that a labelling tool left in one of the folders, and a note of it.
+
+    A line is a name, or in CVAT's labelmap.txt NAME:R,G,B and more.
+    """
+    paths = [path for folder in folders for name in _LISTS if (path := folder / name).is_file()]
+    lists = {path: _read_list_of_classes(path) for path in paths}
+    for path, classes in lists.items():
+        if classes.names != lists[paths[0]].names:
+            raise UserError(f"{paths[0]} and {path} list different classes: delete the wrong one.")
+    if not paths or lists[paths[0]].names == NAMES:
+        return Classes(NAMES), ()
+    classes = lists[paths[0]]
+    return classes, (f"The classes are the {len(classes)} of {paths[0].name}, not PASCAL VOC's 21.",)
+
+
+def _read_list_of_classes(path: Path) -> Classes:
+    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines()]
+    rows = [line.split(":") for line in lines if line and line[0] != "#" and line != "__ignore__"]
+    names = tuple("background" if row[0] in _BACKGROUND else row[0] for row in rows)
+    if names == NAMES[1:]:  # a list for detection, where the background is no class
+        return Classes(NAMES)
+    if path.name != "labelmap.txt" and names[:1] != ("background",):
+        raise UserError(
+            f"{path} lists no background, so label 0 is unclear: name it in the first line, or delete the file."
+        )
+    try:
+        palette = () if path.name != "labelmap.txt" else tuple(_colour(row[1]) for row in rows)
+        return Classes(names, palette)
+    except (UserError, ValueError, IndexError) as error:
+        cause = str(error) if isinstance(error, UserError) else "write NAME:R,G,B:: in each line."
+        raise UserError(f"{path}: {cause}") from error
+
+
+def _colour(text: str) -> Colour:
+    red, green, blue = map(int, text.split(","))
+    return red, green, blue
 
 
 def _find_tree(root: Path) -> Path | None:
@@ -91,8 +143,8 @@ def _read_devkit(tree: Path, train_list: str) -> dict[str, Pairs]:
 def _read_list(path: Path, images: Listing, masks: Listing) -> Pairs:
     if not path.is_file():
         raise UserError(f"There is no list {path}. Expected: {_DEVKIT}.")
-    lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    numbered = [(number, name) for number, line in enumerate(lines, 1) if (name := line.strip())]
+    lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
+    numbered = [(number, composed(name)) for number, line in enumerate(lines, 1) if (name := line.strip())]
     if not numbered:
         raise UserError(f"{path} lists no names: write one per line, without file name ending.")
     stems = encode_names(name for _, name in numbered)
@@ -105,8 +157,7 @@ def _read_list(path: Path, images: Listing, masks: Listing) -> Pairs:
         if name in seen:
             raise UserError(f"{path}, line {number}: '{name}' is listed twice: delete the line.")
         seen.add(name)
-    endings = images.endings[image_indices], masks.endings[mask_indices]
-    return Pairs(images.folder, masks.folder, stems, *endings)
+    return Pairs.of(images.take(image_indices), masks.take(mask_indices))
 
 
 def _download(root: Path) -> None:

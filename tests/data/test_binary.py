@@ -9,7 +9,7 @@ from made_data import divided, fill, flat, image, mask, save
 from PIL import Image
 
 from segmentation.data import create_dataset
-from segmentation.data.dataset import check_samples
+from segmentation.data.checks import check_samples
 from segmentation.data.masks import BinaryMask
 from segmentation.data.splits import write_split
 from segmentation.errors import UserError
@@ -23,7 +23,7 @@ def first_mask(options: dict[str, Any], **more: Any) -> np.ndarray:
     return dataset.train[0]["mask"]
 
 
-@pytest.mark.parametrize("values", [(0, 1), (0, 255)])
+@pytest.mark.parametrize("values", [(0, 1), (0, 255), (0, 3), (0, 100)])
 def test_threshold_is_found(values: tuple[int, int], tmp_path: Path) -> None:
     decoded = first_mask(flat(tmp_path, values=values))
     assert (decoded.dtype, decoded.flags.writeable) == (np.uint8, True)
@@ -103,7 +103,11 @@ def test_rare_foreground_is_looked_for(tmp_path: Path) -> None:
 
 
 def test_soft_edges_may_hold_one(tmp_path: Path) -> None:
-    assert np.array_equal(first_mask(flat(tmp_path, values=(0, 1, 40, 200, 255))), mask(0, 0, 0, 1, 1))
+    values = (0, 1, 20, 40, 60, 80, 200, 220, 240, 255)
+    options = flat(tmp_path, values=values)
+    assert np.array_equal(first_mask(options), mask(*(value > 127 for value in values)))
+    (note,) = create_dataset(**options).notes
+    assert "10 values of grey, " in note
 
 
 @pytest.mark.parametrize("suffix", ["", "_split"])

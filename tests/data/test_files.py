@@ -12,7 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_data import image, mask, save
 
-from segmentation.data.files import Listing, Names, contents, encode_names, list_files, pair_folders
+from segmentation.data.files import (
+    Listing,
+    Names,
+    contents,
+    encode_names,
+    evenly_spaced,
+    list_files,
+    pair_folders,
+)
 from segmentation.data.splits import split_names
 from segmentation.errors import UserError
 
@@ -92,6 +100,37 @@ def test_missing_partners_are_counted_and_three_are_named(missing: int, tmp_path
         pair_folders(images, masks, "")
     shown = ", ".join("abcdef"[: min(missing, 3)]) + (", ..." if missing > 3 else "")
     assert f"({shown})" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("image_name", "mask_name", "words"),
+    [
+        ("{}", "{}_L", "end in '' here and '_L' there"),
+        ("{}_leftImg8bit", "{}_gtFine_labelIds", "end in 'leftImg8bit' here and 'gtFine_labelIds' there"),
+        ("img_{}", "mask_{}", "begin with 'img' here and 'mask' there"),
+        ("x{}", "{}", "begin with 'x' here and '' there"),
+    ],
+)
+def test_names_that_all_differ_alike(image_name: str, mask_name: str, words: str, tmp_path: Path) -> None:
+    images = touch(tmp_path / "images", *(f"{image_name.format(each)}.jpg" for each in "abc"))
+    masks = touch(tmp_path / "masks", *(f"{mask_name.format(each)}.png" for each in "abc"))
+    with pytest.raises(UserError, match=f"3 of 3 images.*{words}, rename them alike"):
+        pair_folders(images, masks, "")
+
+
+def test_names_in_both_forms_of_unicode_are_pairs(tmp_path: Path) -> None:
+    composed, taken_apart = "\u00e9", "e\u0301"  # as Linux and macOS write é
+    images = touch(tmp_path / "images", f"{composed}1.png", f"{taken_apart}2.png", "f.png")
+    masks = touch(tmp_path / "masks", f"{taken_apart}1.png", f"{composed}2.png", "f.png")
+    pairs = pair_folders(images, masks, "")
+    assert pairs.names == ["f", f"{composed}1", f"{composed}2"]
+    for part in (pairs, pairs.divide({"train": np.array([2, 1])})["train"]):
+        assert all(
+            part.image_path(index).is_file() and part.mask_path(index).is_file() for index in range(len(part))
+        )
+    touch(images, f"{taken_apart}1.png")
+    with pytest.raises(UserError, match="which have the same name: keep one"):
+        pair_folders(images, masks, "")
 
 
 def test_contents_stay_short(tmp_path: Path) -> None:
@@ -207,9 +246,19 @@ def test_iterating_many_names() -> None:
     assert Names(encode_names(names)) == names
 
 
+@given(st.integers(1, 10**6), st.integers(2, 20))
+def test_spread(length: int, count: int) -> None:
+    places = evenly_spaced(length, count)
+    assert places == sorted(set(places))
+    assert len(places) == min(length, count)
+    assert (places[0], places[-1]) == (0, length - 1)
+    gaps = np.diff(places)
+    assert not len(gaps) or gaps.max() - gaps.min() <= 1
+
+
 @given(st.sets(st.text("abé", min_size=1, max_size=3), min_size=1), st.text("abé", min_size=1, max_size=4))
 def test_files_are_found_by_stem(names: set[str], asked: str) -> None:
     stems = np.sort(encode_names(names))
-    (index,) = Listing(Path(), stems, np.full(len(stems), b"png")).find(encode_names([asked]))
+    (index,) = Listing(Path(), stems, stems, np.full(len(stems), b"png")).find(encode_names([asked]))
     assert (index >= 0) == (asked in names)
     assert asked not in names or Names(stems)[index] == asked

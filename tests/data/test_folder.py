@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_data import folders, mask, save
+from made_data import fill, folders, mask, save
 
 from segmentation.cli import compose
 from segmentation.data import create_dataset
-from segmentation.data.dataset import check_samples
+from segmentation.data.checks import check_samples
+from segmentation.data.splits import write_split
 from segmentation.errors import UserError
 from segmentation.types import voc_palette
 
@@ -36,6 +37,42 @@ def test_classes_from_a_file(content: str, tmp_path: Path) -> None:
     assert dataset.classes.palette == (((1, 2, 3), (3, 2, 1)) if "colours" in content else voc_palette(2))
     assert np.array_equal(dataset.train[0]["mask"], mask(0, 1, 255))
     assert dataset.names() == {"train": ["p0", "p1"], "val": ["p10", "p11"], "test": ["p20", "p21"]}
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        ("labels: {3: road, 1: sky}", ("sky", "road")),
+        ("names: {1: sky, 3: road}", ("sky", "road")),
+        ("names: [road, sky]\nlabels: {1: sky, 3: road}", ("road", "sky")),
+        ("names: {sky: [0, 0, 9], road: [9, 0, 0]}\nlabels: {1: sky, 3: road}\nignore: [0]", ("sky", "road")),
+        ("labels: {1: sky, 3: road}\ncolors: [[0, 0, 9], [9, 0, 0]]", ("sky", "road")),
+    ],
+)
+def test_labels_say_what_the_values_mean(content: str, names: tuple[str, ...], tmp_path: Path) -> None:
+    dataset = create_dataset(**in_file(tmp_path, f"{content}\n", (1, 3, 255)))
+    assert check_samples(dataset) == ()
+    assert dataset.classes.names == names
+    assert np.array_equal(dataset.train[0]["mask"], mask(names.index("sky"), names.index("road"), 255))
+
+
+def test_labels_as_an_option(tmp_path: Path) -> None:
+    folders(tmp_path, (1, 2))
+    config = compose(
+        "train", "dataset=folder", f"dataset.root={tmp_path}", "dataset.labels={1: sky, 2: road}"
+    )
+    dataset = create_dataset(**config["dataset"])
+    assert dataset.classes.names == ("sky", "road")
+    assert np.array_equal(dataset.train[0]["mask"], mask(0, 1))
+
+
+def test_one_folder_is_divided(tmp_path: Path) -> None:
+    fill(tmp_path, 10, (0, 1))
+    options: dict[str, Any] = {"name": "folder", "root": str(tmp_path), "names": ["sky", "road"]}
+    dataset = create_dataset(**options, fractions=[0.6, 0.2, 0.2], seed=1)
+    assert [len(samples) for samples in dataset.splits().values()] == [6, 2, 2]
+    write_split(tmp_path / "split.csv", dataset)
+    assert create_dataset(**options, split=tmp_path / "split.csv").names() == dataset.names()
 
 
 def test_classes_from_a_file_elsewhere(tmp_path: Path) -> None:

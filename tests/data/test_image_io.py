@@ -93,8 +93,8 @@ def test_sixteen_bits_round_to_the_nearest(tmp_path: Path) -> None:
 
 
 def test_integers_beyond_sixteen_bits(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"a\.tif holds values 0\.\.70000"):
-        read_image(save(tmp_path / "a.tif", np.array([[0, 70000]], np.int32)))
+    with pytest.raises(UserError, match=r"a\.tif holds signed or 32-bit pixels, whose range is unknown"):
+        read_image(save(tmp_path / "a.tif", np.array([[0, 200]], np.int32)))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -124,10 +124,32 @@ def test_large_pictures_open_up_to_our_limit(tmp_path: Path, monkeypatch: pytest
         image_io.open_picture(path)
 
 
-@pytest.mark.parametrize("path", ["nowhere.png", "."])
-def test_no_file(path: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"cannot be read: .*(no such file|directory)"):
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [("nowhere.png", "cannot be read: there is no such file"), (".", "is a folder: give a picture")],
+)
+def test_no_file(path: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=words):
         read_image(tmp_path / path)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_long_texts_are_no_damage(compressed: bool, tmp_path: Path) -> None:
+    texts = PngImagePlugin.PngInfo()
+    texts.add_text("Comment", "x" * 2_000_000, zip=compressed)
+    texts.add_itxt("XML:com.adobe.xmp", "x" * 2_000_000, zip=True)
+    limit = PngImagePlugin.MAX_TEXT_CHUNK
+    path = save(tmp_path / "a.png", image(), pnginfo=texts, icc_profile=bytes(2_000_000))
+    assert (read_image(path) == 90).all()
+    assert limit == PngImagePlugin.MAX_TEXT_CHUNK
+
+
+def test_the_order_of_axes_is_asked_for(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((3, 40, 60), np.uint8))
+    with pytest.raises(
+        UserError, match=r"a\.npy has the shape \(3, 40, 60\): give its axes as \(height, width, bands\)"
+    ):
+        read_image(tmp_path / "a.npy")
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -296,22 +318,6 @@ def test_gamma_changes_no_value(png: Png) -> None:
     found = read_grey_png(png(data))
     assert found is not None
     assert (found == labels()).all()
-
-
-@pytest.mark.parametrize("bits", [2, 4])
-def test_grey_png_of_few_bits_as_pillow_decodes_it(bits: int, png: Png) -> None:
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-        )
-
-    rows = b"".join(b"\0" + bytes(row) for row in labels(6, bits))  # 8 pixels a row
-    header = struct.pack(">IIBBBBB", 8, 6, bits, 0, 0, 0, 0)
-    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
-    path = png(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts))
-    found = read_grey_png(path)
-    assert found is not None
-    assert (found == np.array(open_picture(path))).all()
 
 
 @pytest.mark.parametrize("mode", ["1", "LA", "P", "RGB", "RGBA", "I;16"])

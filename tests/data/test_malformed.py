@@ -10,7 +10,7 @@ from made_data import devkit, divided, flat, folders
 from malformed import MALFORMED, Malformed
 
 from segmentation.data import create_dataset
-from segmentation.data.dataset import check_samples
+from segmentation.data.checks import check_samples
 from segmentation.errors import UserError
 
 

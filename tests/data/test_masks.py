@@ -1,6 +1,8 @@
 """Mask files become class indices, each checked as it is read."""
 
 import pickle
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +65,49 @@ def test_ignored_labels(wide: bool, tmp_path: Path) -> None:
     assert np.array_equal(reader(ignore=ignore).decode(path), expected)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_values_are_mapped_to_classes(dtype: type, tmp_path: Path) -> None:
+    labels = ((0, 3), (1, 0), (7, 2), (255, 1)) + (((1000, 1),) if dtype == np.uint16 else ())
+    values = mask(0, 1, 7, 255, 9).astype(dtype)
+    if dtype == np.uint16:
+        values[values == 255] = 1000
+    decoder = LabelMask(IndexMask(FOUR, (9,), labels), None)
+    assert np.array_equal(decoder.decode(save(tmp_path / "a.png", values)), mask(3, 0, 2, 1, 255))
+
+
+def grey_png(path: Path, values: np.ndarray, bits: int) -> Path:
+    """A grey PNG of 1, 2 or 4 bits a pixel, as pypng and MATLAB write them; Pillow writes none of 2 and 4."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        )
+
+    bit = np.unpackbits(values[..., None], axis=2)[..., -bits:].reshape(len(values), -1)
+    rows = b"".join(b"\0" + row.tobytes() for row in np.packbits(bit, axis=1))
+    header = struct.pack(">IIBBBBB", values.shape[1], len(values), bits, 0, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*each) for each in chunks))
+    return path
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_grey_of_few_bits_holds_indices(bits: int, tmp_path: Path) -> None:
+    values = mask(*range(2**bits), width=19)
+    classes = Classes(tuple(f"c{number}" for number in range(16)))
+    path = grey_png(tmp_path / "a.png", values, bits)
+    assert np.array_equal(reader(classes).decode(path), values)
+    decoder = LabelMask(IndexMask(classes), None, eight_bits=True)
+    with pytest.raises(UserError, match=rf"a\.png is grey with {bits} bit.*Save all masks with 8 bits"):
+        decoder.decode(path)
+    assert not decoder.decode(grey_png(path, 0 * values, bits)).any()  # 0 is 0 in any case
+
+
+def test_rgb_with_equal_channels_is_grey_where_classes_have_no_colours(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", mask(0, 1, 2), "RGB")
+    assert np.array_equal(reader(coloured=False).decode(path), mask(0, 1, 2))
+
+
 def test_ignored_colours(tmp_path: Path) -> None:
     labels = mask(0, 3, 255)
     table = np.zeros((256, 3), np.uint8)
@@ -104,10 +149,27 @@ def test_labels_outside_the_classes(labels: np.ndarray, words: str, tmp_path: Pa
     assert words in str(caught.value)
 
 
+def test_ids_of_cityscapes_are_known_by_their_name(tmp_path: Path) -> None:
+    path = save(tmp_path / "x_gtFine_instanceIds.png", mask(0, 1).astype(np.uint16) * 26001)
+    with pytest.raises(
+        UserError, match="label 26001, an id of Cityscapes: use the files that end in _labelTrainIds"
+    ):
+        reader().decode(path)
+
+
 def test_a_colour_of_no_class(tmp_path: Path) -> None:
     colours = np.zeros((4, 4, 3), np.uint8)
     colours[2, 3] = (127, 1, 0)
     with pytest.raises(UserError, match=r"a\.png holds the colour \(127, 1, 0\).* \(128, 0, 0\), 'tree'"):
+        reader().decode(save(tmp_path / "a.png", colours))
+
+
+def test_unknown_colours_are_told_all_at_once(tmp_path: Path) -> None:
+    colours = np.zeros((4, 8, 3), np.uint8)
+    colours[0, :7, 0] = range(1, 8)
+    with pytest.raises(
+        UserError, match=r"7 colours that are no classes \(\(1, 0, 0\), \(2, 0, 0\), .*, \.\.\.\)"
+    ):
         reader().decode(save(tmp_path / "a.png", colours))
 
 

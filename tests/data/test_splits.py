@@ -11,6 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from segmentation.data.dataset import SegmentationDataset
+from segmentation.data.files import composed
 from segmentation.data.splits import Split, read_split, split_names, write_split
 from segmentation.errors import UserError
 from segmentation.types import Classes, Sample
@@ -87,7 +88,9 @@ def test_no_image_left_to_train() -> None:
 @settings(deadline=None, max_examples=50)
 @given(
     st.lists(
-        st.text(st.characters(codec="utf-8", exclude_characters="\0\r\n"), min_size=1, max_size=8),
+        st.text(st.characters(codec="utf-8", exclude_characters="\0\r\n"), min_size=1, max_size=8).map(
+            composed
+        ),
         min_size=3,
         unique=True,
     )
@@ -110,8 +113,10 @@ def test_names_that_are_not_utf8_survive_too(tmp_path: Path) -> None:
     assert named(read_split(tmp_path / "s.csv", names), names) == split
 
 
-def test_file_of_a_spreadsheet(tmp_path: Path) -> None:
-    (tmp_path / "s.csv").write_bytes("\ufeffname,split\r\nä,train\r\nb,val\r\nc,test\r\n".encode())
+@pytest.mark.parametrize("blank", ["", "\r\n\r\n", ",\r\n"])
+def test_file_of_a_spreadsheet(blank: str, tmp_path: Path) -> None:
+    rows = ("name,split\r\n", "a\u0308,train\r\n", "b,val\r\n", "c,test\r\n", "")
+    (tmp_path / "s.csv").write_bytes(("\ufeff" + blank.join(rows)).encode())
     names = ["b", "c", "ä"]
     assert named(read_split(tmp_path / "s.csv", names), names)["train"] == ["ä"]
 

@@ -8,10 +8,10 @@ from urllib.error import URLError
 
 import numpy as np
 import pytest
-from made_data import devkit, image, mask, save
+from made_data import VOC_LISTS, devkit, image, mask, save
 
 from segmentation.data import create_dataset
-from segmentation.data.dataset import check_samples
+from segmentation.data.checks import check_samples
 from segmentation.data.voc import NAMES
 from segmentation.errors import UserError
 
@@ -53,6 +53,50 @@ def test_images_without_mask_that_no_list_names(tmp_path: Path) -> None:
     options = devkit(tmp_path)
     save(tmp_path / "JPEGImages" / "detection_only.jpg", image())
     assert len(create_dataset(**options).train) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("class_names.txt", "__ignore__\n_background_\ncat\ndog\n"),
+        (
+            "labelmap.txt",
+            "# label:color_rgb:parts:actions\nbackground:0,0,0::\ncat:128,0,0::\ndog:0,128,0::\n",
+        ),
+        ("classes.txt", "\ufeffbackground\r\ncat\r\ndog\r\n"),
+    ],
+)
+def test_classes_of_a_labelling_tool(name: str, content: str, tmp_path: Path) -> None:
+    options = devkit(tmp_path, (0, 1, 2, 255))
+    (tmp_path / name).write_text(content, encoding="utf-8", newline="")
+    dataset = create_dataset(**options)
+    assert check_samples(dataset) == ()
+    assert dataset.classes.names == ("background", "cat", "dog")
+    assert dataset.classes.palette[1:] == ((128, 0, 0), (0, 128, 0))
+    assert dataset.notes[-1] == f"The classes are the 3 of {name}, not PASCAL VOC's 21."
+
+
+@pytest.mark.parametrize("names", [NAMES, NAMES[1:], ("_background_", *NAMES[1:])])
+def test_a_list_of_vocs_own_classes(names: tuple[str, ...], tmp_path: Path) -> None:
+    options = devkit(tmp_path)
+    (tmp_path / "classes.txt").write_text("\n".join(names))
+    dataset = create_dataset(**options)
+    assert (dataset.classes.names, len(dataset.notes)) == (NAMES, 1)
+
+
+def test_lists_of_other_editors(tmp_path: Path) -> None:
+    options = devkit(tmp_path)
+    save(tmp_path / "JPEGImages" / "e\u0301.jpg", image())
+    save(tmp_path / "SegmentationClass" / "\u00e9.png", mask(*LABELS))
+    (tmp_path / VOC_LISTS / "train.txt").write_text(
+        "\ufeffa\r\nc\r\ne\u0301\r\n\r\n", encoding="utf-8", newline=""
+    )
+    dataset = create_dataset(**options)
+    assert dataset.names()["train"] == ["a", "c", "\u00e9"]
+    assert len(dataset.train[2]["mask"])
+    assert dataset.notes[1] == (
+        "1 file name occurs in both train and val (c): make sure that the images differ."
+    )
 
 
 def test_trainval(tmp_path: Path) -> None:
@@ -115,7 +159,7 @@ def test_reading_needs_no_torch(tmp_path: Path) -> None:
     code = (
         "import sys\n"
         "from segmentation.data import create_dataset\n"
-        "from segmentation.data.dataset import check_samples\n"
+        "from segmentation.data.checks import check_samples\n"
         f"check_samples(create_dataset(name='voc', root={str(tmp_path)!r}))\n"
         "assert 'torch' not in sys.modules"
     )

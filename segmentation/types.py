@@ -49,6 +49,8 @@ Colour = tuple[int, int, int]
 IGNORE_COLOUR: Colour = (224, 224, 192)
 """The colour of ignored pixels in figures: that of the object borders in PASCAL VOC's masks."""
 
+_TWO_COLOURS: tuple[Colour, Colour] = ((0, 0, 0), (240, 180, 40))
+
 _CONTROLS = frozenset({"Cc", "Zl", "Zp"})
 
 
@@ -88,7 +90,9 @@ class Classes:
 
     def __post_init__(self) -> None:
         if not self.palette:
-            object.__setattr__(self, "palette", voc_palette(len(self.names)))
+            # The colour map's own second colour is a dark red, which is hard to tell from black.
+            colours = _TWO_COLOURS if len(self.names) == 2 else voc_palette(len(self.names))
+            object.__setattr__(self, "palette", colours)
         repeated = {name for name in self.names if self.names.count(name) > 1}
         if repeated:
             raise UserError(

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from segmentation.types import IGNORE_COLOUR, IGNORE_INDEX, Classes, Sample
 
 _MARGIN = 8
+_LINE = 20
 _BACKGROUND = (255, 255, 255)
 _TEXT_COLOUR = (30, 30, 30)
 
@@ -28,10 +29,19 @@ def as_rgb(image_HWC: np.ndarray) -> np.ndarray:
 
 
 def side_by_side(
-    rows: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], classes: Classes, *, height: int = 192
+    rows: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    classes: Classes,
+    *,
+    height: int = 288,
+    captions: Sequence[str] = (),
+    split: str = "",
 ) -> Image.Image:
-    """An `image_grid` with a row per sample: image uint8 (H, W, C), truth uint8 (H, W), prediction uint8 (H, W)."""
-    return image_grid(rows, ("image", "truth", "prediction"), classes, height=height)
+    """An `image_grid` with a row per sample: image uint8 (H, W, C), truth uint8 (H, W), prediction uint8 (H, W).
+
+    `captions` has a line to write under each row, `split` the name of the split that the samples are from.
+    """
+    headings = (f"image, {split} split" if split else "image", "truth", "prediction")
+    return image_grid(rows, headings, classes, height=height, captions=captions)
 
 
 def augmented(
@@ -55,38 +65,53 @@ def augmented(
 
 
 def image_grid(
-    rows: Sequence[Sequence[np.ndarray]], headings: Sequence[str], classes: Classes, *, height: int
+    rows: Sequence[Sequence[np.ndarray]],
+    headings: Sequence[str],
+    classes: Classes,
+    *,
+    height: int,
+    captions: Sequence[str] = (),
 ) -> Image.Image:
-    """A figure of images in rows, with headings above the columns and the class legend below.
+    """A figure of images in rows, with headings above the columns and a legend of the classes that occur below.
 
     Images uint8 (H, W, C) are shown `as_rgb`, masks uint8 (H, W) in the colours of their classes, all with a
-    height of `height` pixels.
+    height of `height` pixels. `captions` has a line to write under each row.
     """
     strips = [[_cell(picture, classes, height) for picture in row] for row in rows]
     cell = max(picture.width for strip in strips for picture in strip)
     width = len(headings) * (cell + _MARGIN) + _MARGIN
-    key = legend(classes, width=width)
+    masks = [picture for row in rows for picture in row if picture.ndim == 2]
+    labels = sorted({label for mask_HW in masks for label in np.unique(mask_HW).tolist()})
+    key = legend(classes, width=width, labels=labels)
+    step = height + _MARGIN + (_LINE if captions else 0)
     font = _font()
-    page = Image.new("RGB", (width, 24 + len(strips) * (height + _MARGIN) + key.height), _BACKGROUND)
+    page = Image.new("RGB", (width, 24 + len(strips) * step + key.height), _BACKGROUND)
     pen = ImageDraw.Draw(page)
     for column, heading in enumerate(headings):
         left = _MARGIN + column * (cell + _MARGIN)
         pen.text((left, 4), heading, _TEXT_COLOUR, font)
         for row, strip in enumerate(strips):
-            page.paste(strip[column], (left, 24 + row * (height + _MARGIN)))
+            page.paste(strip[column], (left, 24 + row * step))
+    for row, caption in enumerate(captions):
+        pen.text((_MARGIN, 24 + row * step + height + 2), caption, _TEXT_COLOUR, font)
     page.paste(key, (0, page.height - key.height))
     return page
 
 
-def legend(classes: Classes, *, width: int) -> Image.Image:
-    """A legend `width` pixels wide: a coloured square and the name of each class and of ignore, in wrapped lines."""
+def legend(classes: Classes, *, width: int, labels: Sequence[int] | None = None) -> Image.Image:
+    """A legend `width` pixels wide: a coloured square and a name for each of `labels`, in wrapped lines.
+
+    255 is ignore. Without `labels` it has all classes, and ignore.
+    """
     font = _font()
-    entries = [*zip(classes.names, classes.palette, strict=True), ("ignored", IGNORE_COLOUR)]
+    names = {**dict(enumerate(classes.names)), IGNORE_INDEX: "ignored"}
+    colours = {**dict(enumerate(classes.palette)), IGNORE_INDEX: IGNORE_COLOUR}
+    entries = [(names[label], colours[label]) for label in (names if labels is None else labels)]
     positions, left, top = [], _MARGIN, 0
     for name, _ in entries:
         space = 18 + int(font.getlength(name)) + 2 * _MARGIN
         if left + space > width and left > _MARGIN:
-            left, top = _MARGIN, top + 20
+            left, top = _MARGIN, top + _LINE
         positions.append((left, top))
         left += space
     strip = Image.new("RGB", (width, top + 24), _BACKGROUND)

@@ -1,24 +1,30 @@
-"""Pictures of predictions for TensorBoard and the run folder."""
+"""Pictures of predictions: for TensorBoard while the model is trained, and in the run folder of what was scored."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from segmentation.data.datamodule import SegmentationData
+from segmentation.data.files import evenly_spaced
+from segmentation.metrics import image_counts, image_scores
 from segmentation.models import resize
+from segmentation.report.report import number
 from segmentation.task import SegmentationTask
+from segmentation.types import Sample
 from segmentation.visualization import side_by_side
 
 
 class PredictionGrid(Callback):
-    """image | truth | prediction of the same `images` validation images, evenly spread over the split.
+    """image | truth | prediction of `images` images, evenly spread over their split, with the IoU of each.
 
-    Drawn at the first validation, at the last, and between them at the first validation that is `every_n_epochs`
-    or more after the previous drawing: into TensorBoard, and the newest into `predictions.png`.
+    `predictions.png` is drawn at the test, of the images and by the model that were scored. TensorBoard gets the
+    same `images` validation images at the first validation, at the last, and between them at the first one that is
+    `every_n_epochs` or more after the previous drawing.
     """
 
     def __init__(self, folder: Path, *, images: int, every_n_epochs: int) -> None:
@@ -36,41 +42,53 @@ class PredictionGrid(Callback):
         self._drawn = state_dict["drawn"]
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Predicts where a drawing is due; the first process draws.
-
-        All processes predict, because each may hold a part of the weights.
-        """
-        if trainer.sanity_checking or not self._is_due(trainer):
+        """Draws into TensorBoard where a drawing is due."""
+        boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+        if trainer.sanity_checking or not boards or not self._is_due(trainer):
             return
         self._drawn = trainer.current_epoch
-        assert isinstance(pl_module, SegmentationTask)
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        rows = [self._row(pl_module, data, index) for index in self._indices(data)]
-        if not trainer.is_global_zero:
-            return
-        picture = side_by_side(rows, pl_module.classes)
-        picture.save(self._path)
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_image(
+        if (picture := self._picture(trainer, pl_module, "val")) is not None:
+            for board in boards:
+                board.experiment.add_image(
                     "val/predictions", np.asarray(picture), trainer.global_step, dataformats="HWC"
                 )
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws the run folder's picture."""
+        if (picture := self._picture(trainer, pl_module, "test")) is not None:
+            picture.save(self._path)
 
     def _is_due(self, trainer: Trainer) -> bool:
         epoch, interval = trainer.current_epoch, trainer.check_val_every_n_epoch or 1
         is_last = trainer.max_epochs is not None and epoch + interval >= trainer.max_epochs > 0
         return is_last or self._drawn is None or epoch - self._drawn >= self._every
 
-    def _indices(self, data: SegmentationData) -> list[int]:
-        length = len(data.dataset.val)
-        return sorted({round(index) for index in np.linspace(0, length - 1, min(self._images, length))})
+    def _picture(self, trainer: Trainer, task: LightningModule, split: str) -> Image.Image | None:
+        """The picture in the first process; None in the others, which predict because each may hold a part of the
+        weights.
+        """
+        assert isinstance(task, SegmentationTask)
+        data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
+        samples = data.dataset.splits()[split]
+        rows, captions = [], []
+        for index in evenly_spaced(len(samples), self._images):
+            sample = samples[index]
+            with trainer.precision_plugin.forward_context():  # as the scores were made
+                labels_1HW = _labels(task, data, sample)
+            counts_1KK = image_counts(labels_1HW, torch.from_numpy(sample["mask"])[None], len(task.classes))
+            scores = image_scores(counts_1KK, binary=task.classes.binary)[0]
+            name, score = ("IoU", scores["iou"]) if task.classes.binary else ("mIoU", scores["miou"])
+            captions.append(f"{sample['name']}   {name} {number(score)}")
+            rows.append((sample["image"], sample["mask"], labels_1HW[0].numpy()))
+        if not trainer.is_global_zero:
+            return None
+        return side_by_side(rows, task.classes, captions=captions, split=split)
 
-    @torch.no_grad()
-    def _row(
-        self, task: SegmentationTask, data: SegmentationData, index: int
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        truth = data.dataset.val[index]
-        image = torch.from_numpy(data.evaluation(truth, 0)["image"]).permute(2, 0, 1)[None]
-        height, width = truth["mask"].shape
-        logits_BKHW = resize(task(image.to(task.device)), (height, width))
-        return truth["image"], truth["mask"], task.decision.labels(logits_BKHW)[0].cpu().numpy()
+
+@torch.no_grad()
+def _labels(task: SegmentationTask, data: SegmentationData, sample: Sample) -> torch.Tensor:
+    """uint8 (1, H, W) at the size of the mask, on the CPU."""
+    image_1CHW = torch.from_numpy(data.evaluation(sample, 0)["image"]).permute(2, 0, 1)[None]
+    height, width = sample["mask"].shape
+    logits_1KHW = resize(task(image_1CHW.to(task.device)), (height, width))
+    return task.decision.labels(logits_1KHW).cpu()

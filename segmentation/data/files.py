@@ -209,7 +209,7 @@ def evenly_spaced(length: int, count: int) -> list[int]:
     """At most `count` evenly spaced indices below `length`, the first and the last among them."""
     if length <= count:
         return list(range(length))
-    return [round(step * (length - 1) / (count - 1)) for step in range(count)]
+    return [round(step * (length - 1) / max(count - 1, 1)) for step in range(count)]
 
 
 def _scan(folder: Path, endings: Collection[bytes]) -> tuple[np.ndarray, np.ndarray]:

@@ -64,7 +64,19 @@ def test_a_page_shows_image_truth_and_prediction(shape: tuple[int, int]) -> None
     truth, prediction = np.full(shape, 1, np.uint8), np.full(shape, 2, np.uint8)
     page = np.asarray(side_by_side([(image, truth, prediction)] * 2, THREE, height=48))
     present = {tuple(colour) for colour in page.reshape(-1, 3).tolist()}
-    assert {(77, 77, 77), (200, 0, 0), (0, 200, 0), (1, 2, 3), IGNORE_COLOUR} <= present
+    assert {(77, 77, 77), (200, 0, 0), (0, 200, 0)} <= present
+    assert not {(1, 2, 3), IGNORE_COLOUR} & present  # the legend has only what occurs
+
+
+def test_a_caption_stands_below_its_row() -> None:
+    row = (np.zeros((9, 9, 3), np.uint8), np.ones((9, 9), np.uint8), np.ones((9, 9), np.uint8))
+    plain, told = (side_by_side([row] * 2, THREE, captions=texts) for texts in ((), ("one   IoU 0.5", "two")))
+    assert told.width == plain.width and told.height == plain.height + 2 * 20
+
+
+def test_two_classes_without_colours_differ_in_brightness() -> None:
+    dark, bright = (sum(colour) for colour in Classes(("background", "crack"), binary=True).palette)
+    assert bright - dark > 400
 
 
 def test_a_narrow_legend_wraps() -> None:

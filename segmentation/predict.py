@@ -71,10 +71,12 @@ def _run(
         tile=settings.tile, overlap=settings.overlap, batch_size=settings.batch_size, progress=watched
     )
     videos = {file: paths for file, paths in targets.items() if file.is_video}
-    images = {file: paths for file, paths in targets.items() if not file.is_video}
+    rasters = {file: paths for file, paths in targets.items() if file.is_raster(tiled=tiling is not None)}
+    images = {file: paths for file, paths in targets.items() if file not in videos and file not in rasters}
     with tqdm(total=len(targets), unit="file", disable=not watched or len(targets) < 2) as bar:
         files = Files(predictor, settings.alpha, alone, bar.update)
         files.run_videos(videos, _render(settings, predictor), settings.batch_size)
+        files.run_rasters(rasters, tiling)
         if tiling is None:
             files.run(images, settings.batch_size)
         else:

@@ -11,12 +11,12 @@ import torch
 import yaml
 from conftest import CONF, composed
 from hydra.errors import MissingConfigException
-from segmentation.cli.messages import explain
 
 from segmentation import build
 from segmentation.callbacks import History
 from segmentation.cli import compose
 from segmentation.cli.main import help_text
+from segmentation.cli.messages import explain
 from segmentation.config import read_training_settings
 from segmentation.data import open_dataset
 from segmentation.losses import LOSSES

@@ -193,6 +193,24 @@ def test_large_pictures_go_through_tiles(checkpoint: Path, tmp_path: Path) -> No
     assert (np.array(Image.open(tmp_path / "out" / "photo.tif")) == expected).all()
 
 
+@pytest.mark.parametrize("binary", [False, True])
+@pytest.mark.parametrize("tile", [None, 64])
+def test_a_georeferenced_picture_keeps_its_place(binary: bool, tile: int | None, tmp_path: Path) -> None:
+    rasterio = pytest.importorskip("rasterio", reason="needs rasterio, the extra geo")
+    model = write_checkpoint(tmp_path / "best.ckpt", binary=binary)
+    picture = np.asarray(Image.open(write_picture(tmp_path / "plain.png", 90, 70)))
+    place = {"crs": "EPSG:32632", "transform": rasterio.Affine(0.5, 0, 500000, 0, -0.5, 5000000)}
+    profile = {"driver": "GTiff", "height": 90, "width": 70, "count": 3, "dtype": "uint8"}
+    with rasterio.open(tmp_path / "scene.tif", "w", **profile, **place) as file:
+        file.write(picture.transpose(2, 0, 1))
+    for name in ("plain.png", "scene.tif"):
+        predict(config(model, tmp_path / name, tmp_path / "out", tile=tile))
+    with rasterio.open(tmp_path / "out" / "scene.tif") as mask:
+        assert (mask.crs, mask.transform) == (place["crs"], place["transform"])
+        labels = mask.read(1)
+    assert (labels == np.asarray(Image.open(tmp_path / "out" / "plain.png"))).mean() > 0.999
+
+
 def test_videos_and_pictures_share_a_pattern(checkpoint: Path, shots: Path, tmp_path: Path) -> None:
     pytest.importorskip("av", reason="needs PyAV, the extra video")
     from made_videos import make_video, read_video

@@ -47,6 +47,7 @@ _REDUCED = {
 _PNG_SPECIAL = (b"eXIf", b"tEXt", b"zTXt", b"iTXt", b"tRNS", b"acTL")
 _PNG_BITS = 24  # where the header has the bits of a sample
 _TIFF_PLANAR = 2  # the TIFF tag's value for bands that are stored one after the other
+_TIFF_PLACE = (33922, 34264)  # GeoTIFF's tags that tie pixels to coordinates: tie points, or a transformation
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # TIFF and BigTIFF in both byte orders
 
 
@@ -233,6 +234,16 @@ def is_tiff(path: Path) -> bool:
         return False
     with path.open("rb") as file:
         return file.read(4) in _TIFF_MAGIC
+
+
+def is_georeferenced(path: Path) -> bool:
+    """Whether a TIFF says where on Earth its pixels lie; False for a file that cannot be opened."""
+    try:
+        with opened(path) as picture:
+            tags = getattr(picture, "tag_v2", {})
+            return any(tag in tags for tag in _TIFF_PLACE)
+    except Exception:  # decoding it will report the error
+        return False
 
 
 def read_array(path: Path) -> np.ndarray:

@@ -17,7 +17,7 @@ from segmentation.inference.inputs import Input, as_pixels
 from segmentation.inference.outputs import OutputPaths, Prediction
 from segmentation.inference.predictor import Predictor
 from segmentation.inference.prefetch import Pipeline, terminable
-from segmentation.inference.tiling import Tiling
+from segmentation.inference.tiling import Tiling, Whole
 from segmentation.inference.video import Render, predict_video
 
 log = logging.getLogger(__name__)
@@ -54,14 +54,19 @@ class Files:
             ).run()
 
     def run_tiles(self, targets: Planned, tiling: Tiling) -> None:
-        """Predict images one by one by tiles: TIFF files by window, others from memory."""
+        """Predict images one by one by tiles, from memory."""
         for source, paths in targets.items():
             with terminable(), self._failing():
-                if source.is_tiff:
-                    predict_raster(source.path, paths, tiling, self.predictor, alpha=self.alpha)
-                else:
-                    pixels_HWC = as_pixels(source.path, self.predictor.trained.channels)
-                    _save(self._saves(paths, self.predictor.predict_tiles(pixels_HWC, tiling)))
+                pixels_HWC = as_pixels(source.path, self.predictor.trained.channels)
+                _save(self._saves(paths, self.predictor.predict_tiles(pixels_HWC, tiling)))
+            self.done(1)
+
+    def run_rasters(self, targets: Planned, tiling: Tiling | None) -> None:
+        """Predict TIFFs one by one into GeoTIFFs: by window, or whole without `tiling`."""
+        for source, paths in targets.items():
+            with terminable(), self._failing():
+                way = tiling or Whole(self.predictor.window_probabilities)
+                predict_raster(source.path, paths, way, self.predictor, alpha=self.alpha)
             self.done(1)
 
     def run_videos(self, targets: Planned, render: Render, batch_size: int) -> None:

@@ -1,4 +1,4 @@
-"""Prediction on TIFF files larger than memory: read and written by window, with the coordinates of the input."""
+"""Prediction on TIFF files, by window or whole, into TIFF files with the coordinates of the input."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -12,9 +12,17 @@ from PIL import ExifTags
 
 from segmentation.data.image_io import fit_bands, opened, to_bytes, unreadable
 from segmentation.errors import UserError
-from segmentation.inference.outputs import FULL, OutputPaths, sixteen_bits, tint, unwritten, written_whole
+from segmentation.inference.outputs import (
+    FULL,
+    OutputPaths,
+    mask_values,
+    sixteen_bits,
+    tint,
+    unwritten,
+    written_whole,
+)
 from segmentation.inference.predictor import Predictor
-from segmentation.inference.tiling import Tiling
+from segmentation.inference.tiling import Tiling, Whole
 from segmentation.types import IGNORE_COLOUR, IGNORE_INDEX, Classes
 
 # Otherwise GDAL's block cache grows to a share of the machine's memory.
@@ -70,9 +78,7 @@ def open_raster(path: Path, channels: int) -> Iterator[Raster]:
         with file:
             meanings, kinds = {meaning.name for meaning in file.colorinterp}, set(file.dtypes)
             if meanings & _NO_LIGHT:
-                raise UserError(
-                    f"{path} holds {min(meanings)} values: leave tile out, or save it in colours."
-                )
+                raise UserError(f"{path} holds {min(meanings)} values: save it in colours.")
             if not kinds <= {"uint8", "uint16"}:
                 raise UserError(f"{path} holds {min(kinds)} pixels: save it with 8 or 16 bits, unsigned.")
             yield Raster(path, file, channels)
@@ -94,7 +100,7 @@ def import_rasterio() -> Any:
         import rasterio
     except ImportError as error:
         raise UserError(
-            "Reading a TIFF by tiles needs rasterio: pip install 'segmentation[geo]', or leave tile out."
+            "GeoTIFFs, and TIFFs by tiles, need rasterio: pip install 'segmentation[geo]'."
         ) from error
     return rasterio
 
@@ -114,9 +120,10 @@ def _refuse_turned(path: Path) -> None:
     with suppress(Exception), opened(path) as picture:
         orientation = picture.getexif().get(ExifTags.Base.Orientation)
     if orientation not in (None, 1):
-        raise UserError(f"{path} is stored turned (EXIF orientation {orientation}): leave tile out.")
+        raise UserError(f"{path} is stored turned (EXIF orientation {orientation}): save it upright.")
 
 
+_NO_DATA_BINARY = 127  # 0 and 255 are background and foreground
 _BLOCK = 256  # pixels: the block size that GIS programs read
 
 Window = tuple[slice, slice]
@@ -125,13 +132,13 @@ Sink = Callable[[Window, np.ndarray, np.ndarray], None]
 
 
 def predict_raster(
-    source: Path, targets: OutputPaths, tiling: Tiling, predictor: Predictor, *, alpha: float
+    source: Path, targets: OutputPaths, tiling: Tiling | Whole, predictor: Predictor, *, alpha: float
 ) -> None:
     """Write the predictions that `targets` names as compressed, tiled TIFF files, by window.
 
-    Transform, coordinate system and size are those of the input. The mask holds class indices (for binary data 0
-    and 1) and a colour table, and 255 where the input has no data; probabilities are 16 bits, 65535 for 1, one band
-    per class (binary: the foreground's).
+    Transform, coordinate system and size are those of the input. The mask holds the values of a mask in PNG: class
+    indices with a colour table, 255 where the input has no data; for binary data 0 and 255, and 127 where the input
+    has no data. Probabilities are 16 bits, 65535 for 1, one band per class (binary: the foreground's).
 
     Raises `UserError` where rasterio is missing, for a file that it cannot read, and where the disk has no room.
     """
@@ -154,13 +161,15 @@ def predict_raster(
 
 @contextmanager
 def _mask(path: Path, raster: Raster, classes: Classes, alpha: float) -> Iterator[Sink]:
-    with _create(path, raster, count=1, dtype="uint8", nodata=IGNORE_INDEX) as file:
-        colours = {**dict(enumerate(classes.palette)), IGNORE_INDEX: IGNORE_COLOUR}
-        file.write_colormap(1, {label: (*colour, 255) for label, colour in colours.items()})
+    nodata = _NO_DATA_BINARY if classes.binary else IGNORE_INDEX
+    with _create(path, raster, count=1, dtype="uint8", nodata=nodata) as file:
+        if not classes.binary:
+            colours = {**dict(enumerate(classes.palette)), IGNORE_INDEX: IGNORE_COLOUR}
+            file.write_colormap(1, {label: (*colour, 255) for label, colour in colours.items()})
 
         def sink(place: Window, labels_HW: np.ndarray, found_KHW: np.ndarray) -> None:
-            labels_HW = np.where(raster.holds(*place), labels_HW, np.uint8(IGNORE_INDEX))
-            file.write(labels_HW, 1, window=window(*place))
+            values_HW = np.where(raster.holds(*place), mask_values(labels_HW, classes), np.uint8(nodata))
+            file.write(values_HW, 1, window=window(*place))
 
         yield sink
 

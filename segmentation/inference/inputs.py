@@ -4,13 +4,14 @@ import glob
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePath
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from segmentation.data.files import IMAGE_ENDINGS
-from segmentation.data.image_io import fit_bands, read_image, read_picture, to_bytes
+from segmentation.data.image_io import fit_bands, is_georeferenced, read_image, read_picture, to_bytes
 from segmentation.errors import UserError
 
 VIDEO_ENDINGS = frozenset(
@@ -41,6 +42,15 @@ class Input:
     def is_tiff(self) -> bool:
         """Whether its ending is that of a TIFF, which can be read by window."""
         return self.ending in _TIFF_ENDINGS
+
+    @cached_property
+    def is_georeferenced(self) -> bool:
+        """Whether it is a TIFF that says where on Earth its pixels lie."""
+        return self.is_tiff and is_georeferenced(self.path)
+
+    def is_raster(self, *, tiled: bool) -> bool:
+        """Whether it is read by window and answered by GeoTIFF files, which keep its place on Earth."""
+        return self.is_georeferenced or (tiled and self.is_tiff)
 
 
 def find_inputs(given: str, output: Path) -> tuple[list[Input], bool]:

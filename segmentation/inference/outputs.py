@@ -24,10 +24,15 @@ FULL = 65535
 """The 16-bit value of a probability of 1."""
 
 
+def mask_values(labels_HW: np.ndarray, classes: Classes) -> np.ndarray:
+    """uint8 labels -> the values of a mask file: 0 and 255 for binary data, else class indices."""
+    return labels_HW * np.uint8(255) if classes.binary else labels_HW
+
+
 def mask_picture(labels_HW: np.ndarray, classes: Classes) -> Image.Image:
-    """uint8 labels as an image: binary in grey, 0 and 255, else class indices with a palette."""
+    """The `mask_values` of uint8 labels as an image: binary in grey, else with a palette."""
     if classes.binary:
-        return Image.fromarray(labels_HW * np.uint8(255))
+        return Image.fromarray(mask_values(labels_HW, classes))
     picture = Image.fromarray(labels_HW)
     table = np.zeros((256, 3), np.uint8)
     table[: len(classes)] = classes.palette
@@ -183,8 +188,9 @@ def plan_outputs(
 ) -> dict[Input, OutputPaths]:
     """The output files in `output` of each input, with the same sub-folders.
 
-    A mask has the name of its image, the others are `NAME_overlay` and `NAME_probability`; images whose names differ
-    only in the ending keep it (`a.jpg.png`, `a.png.png`). Inputs whose files all exist are left out for "skip".
+    TIFFs that are read by window or have a place on Earth are answered by GeoTIFFs (`Input.is_raster`), other images
+    by PNGs. A mask has the name of its image, the others are `NAME_overlay` and `NAME_probability`; images whose names
+    differ only in the ending keep it (`a.jpg.png`, `a.png.png`). Inputs whose files all exist are left out for "skip".
     Raises `UserError` for files that exist for "refuse", and for an input that would be overwritten.
     """
     # Some file systems ignore case: one file would replace the other.
@@ -214,7 +220,7 @@ def _targets(
 ) -> dict[OutputKind, Path]:
     if source.is_video:
         return {"overlay": output / f"{name}.mp4"}
-    if tiled and source.is_tiff:
+    if source.is_raster(tiled=tiled):
         endings = dict.fromkeys(kinds, ".tif")
     else:
         endings = {kind: ".npz" if kind == "probability" and not binary else ".png" for kind in kinds}

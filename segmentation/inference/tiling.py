@@ -129,6 +129,18 @@ class Tiling:
                 bar.update(len(group))
 
 
+@dataclass(frozen=True)
+class Whole:
+    """`predict` whole images: what a `Tiling` is for images that are read at once."""
+
+    predict: PredictWindows
+
+    def run(self, read: Read, write: Write, *, size: tuple[int, int], folder: Path | None = None) -> None:
+        """Reads an image of `size` (H, W) and writes its probabilities as one block."""
+        height, width = size
+        write(0, 0, self.predict([read(slice(0, height), slice(0, width))])[0])
+
+
 class _Blend:
     """Sums weighted tiles, row by row from the left, and writes the pixels that no further tile covers."""
 

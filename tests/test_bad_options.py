@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from conftest import composed
 
 from segmentation import build
@@ -33,6 +34,15 @@ def test_good_options_pass(tmp_path: Path, compiled: list[Any]) -> None:
     assert not compiled
     build_all(tmp_path, "compile=true", "head.aux=true")
     assert len(compiled) == 4  # the first try, the backbone, two heads
+
+
+def test_deterministic_runs_choose_no_algorithms_by_their_speed(tmp_path: Path) -> None:
+    try:
+        build_all(tmp_path, "trainer.deterministic=true")
+        assert torch.are_deterministic_algorithms_enabled()
+        assert not torch.backends.cudnn.benchmark
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,19 @@ def test_a_mistake_as_a_user_makes_it(checkpoint: Path, shots: Path, tmp_path: P
     assert not (tmp_path / "out").exists()
 
 
+def test_libraries_say_nothing_about_a_damaged_tiff(checkpoint: Path, tmp_path: Path) -> None:
+    pytest.importorskip("rasterio")
+    path = tmp_path / "a.tif"
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(path, compression="tiff_lzw")
+    data = bytearray(path.read_bytes())
+    directory = int.from_bytes(data[4:8], "little") + 2
+    data[directory + 4 : directory + 8] = bytes(4)  # a width of no values
+    path.write_bytes(data)
+    options = (f"checkpoint={checkpoint}", f"input={path}", f"output={tmp_path / 'out'}", "tile=32")
+    done = run_script("predict.py", *options)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1), done
+
+
 @pytest.mark.parametrize(
     ("pattern", "found"),
     [

@@ -213,3 +213,14 @@ def test_importing_the_package_is_cheap() -> None:
     code = "import segmentation, sys; assert segmentation.__version__; print('torch' in sys.modules, segmentation.load)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("False <function load")
+
+
+def test_the_package_lists_its_way_in() -> None:
+    assert "load" in dir(segmentation)
+
+
+def test_an_array_with_its_bands_first_is_told_apart() -> None:
+    with pytest.raises(
+        UserError, match=r"The array has the shape \(3, 40, 60\): give its axes as \(height, width"
+    ):
+        near().predict(np.zeros((3, 40, 60), np.uint8))

@@ -24,6 +24,9 @@ MAX_PIXELS = 2**30
 """The largest image that is opened: 32768 x 32768 pixels, 3 GiB when decoded. Aerial images have hundreds of
 megapixels, and Pillow's own limit against decompression bombs is 179."""
 
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")
+"""The formats that are read, whatever a file is called: Pillow would give EPS to Ghostscript, which runs programs."""
+
 WIDE_MODES = frozenset({"I;16", "I;16B", "I;16L", "I"})
 """Pillow's modes for grey with more than 8 bits."""
 
@@ -377,10 +380,10 @@ def opened(path: Path) -> Iterator[Image.Image]:
     """
     with silent_pillow(), _with_long_texts(), ExitStack() as stack:
         try:
-            picture = Image.open(path)
+            picture = Image.open(path, formats=FORMATS)
         except Image.DecompressionBombError:
             stack.enter_context(_without_limit())
-            picture = Image.open(path)
+            picture = Image.open(path, formats=FORMATS)
         yield stack.enter_context(picture)
 
 
@@ -400,7 +403,8 @@ def _opened_file(path: Path) -> Iterator[Image.Image]:
     except Image.UnidentifiedImageError as error:
         empty = path.stat().st_size == 0
         raise unreadable(
-            path, "it is empty (0 bytes)" if empty else "it is damaged or not an image"
+            path,
+            "it is empty (0 bytes)" if empty else "it is damaged, or no PNG, JPEG, TIFF, BMP, WebP or GIF",
         ) from error
     except Exception as error:  # decoders raise many kinds of exceptions; all mean that the file is damaged
         cause = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__

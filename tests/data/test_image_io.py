@@ -5,6 +5,8 @@ import struct
 import sys
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import numpy as np
 import pytest
 import rasterio
 from made_data import flat, image, mask, save
-from PIL import Image, ImageFile, PngImagePlugin
+from PIL import EpsImagePlugin, Image, ImageFile, PngImagePlugin
 
 from segmentation.data import create_dataset, image_io, open_dataset
 from segmentation.data.datamodule import resized
@@ -566,8 +568,40 @@ def test_a_tiff_is_known_by_its_contents(tmp_path: Path) -> None:
     # GDAL opens many formats; some of them name further files and addresses to read from.
     (tmp_path / "a.tif").write_text("<VRTDataset rasterXSize='8' rasterYSize='8'></VRTDataset>")
     assert not is_tiff(tmp_path / "a.tif")
-    with pytest.raises(UserError, match="damaged or not an image"):
+    with pytest.raises(UserError, match="damaged, or no PNG"):
         read_image(tmp_path / "a.tif", 5)
+
+
+LOOP = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n{} loop\nshowpage\n%%EOF\n"
+
+
+@pytest.mark.parametrize("read", [read_image, open_picture, read_grey_png, partial(read_image, channels=5)])
+def test_other_formats_are_not_opened_whatever_their_name(
+    read: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Pillow would start Ghostscript, a program of its own, which would never end.
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *given, **options: pytest.fail("started"))
+    (tmp_path / "eps.png").write_text(LOOP)
+    Image.init()
+    monkeypatch.setattr(Image, "EXTENSION", Image.EXTENSION.copy())  # saving as SPIDER registers the ending
+    tried = 0
+    for kind in sorted(set(Image.SAVE) - {*image_io.FORMATS, "MPO", "PDF"}):
+        with suppress(Exception):
+            Image.fromarray(image()).save(tmp_path / f"{kind}.png", kind)
+            tried += 1
+    assert tried > 5
+    for path in tmp_path.glob("*.png"):
+        if read is read_grey_png:
+            assert read(path) is None
+            continue
+        with pytest.raises(UserError, match="damaged, or no PNG, JPEG, TIFF, BMP, WebP or GIF"):
+            read(path)
+
+
+@pytest.mark.parametrize("kind", [*image_io.FORMATS, "MPO"])
+def test_our_formats_are_opened_whatever_their_name(kind: str, tmp_path: Path) -> None:
+    Image.fromarray(image()).save(tmp_path / "a.bin", kind)
+    assert read_image(tmp_path / "a.bin").shape == image().shape
 
 
 def test_large_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,7 +122,7 @@ def _kill(
     if process.exitcode == 0:
         return None
     parts = list(folder.glob("checkpoints/*.part"))
-    # A resumed run ignores partial files and overwrites them.
+    # A resumed run removes partial files.
     return seconds, bool(parts), len(_history(folder)), _read_all(folder)
 
 

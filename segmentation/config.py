@@ -295,7 +295,7 @@ class LeaderboardSettings:
 
     runs: str | list[str]
     metric: str
-    latency: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    latency: Annotated[float, Field(ge=0, le=60)]
     benchmarks: str | None
     output: str | None
 

@@ -6,6 +6,7 @@ From the bottom up: the data that a checkpoint is evaluated on, one pass over th
 
 import logging
 import math
+import os
 import re
 import sys
 import time
@@ -295,7 +296,7 @@ _OURS = (
 def refuse_used_folder(folder: Path) -> None:
     """Raises `UserError` if results, or a training run's checkpoints, are in the folder already."""
     for name in _OURS:
-        if (folder / name).exists():
+        if os.path.lexists(folder / name):  # also a link to nothing
             raise UserError(f"{folder} already holds {name}: give another output=FOLDER.")
 
 

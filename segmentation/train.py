@@ -4,7 +4,8 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
 from segmentation import build, checkpoint
-from segmentation.callbacks import History, Preemption, log_summary
+from segmentation.callbacks import FirstStep, History, Preemption, log_summary
 from segmentation.config import TrainingSettings, read_training_settings
 from segmentation.data.datamodule import SegmentationData
 from segmentation.data.dataset import SegmentationDataset
@@ -26,6 +27,7 @@ from segmentation.environment import device_name, versions
 from segmentation.errors import UserError
 from segmentation.library_warnings import library_warnings_hidden
 from segmentation.metrics import per_class
+from segmentation.reading import read_yaml
 from segmentation.report import table, write_report
 from segmentation.task import SegmentationTask
 from segmentation.writing import write_text
@@ -54,19 +56,21 @@ def train(config: Config, dataset: SegmentationDataset, folder: Path) -> float:
     history = History(folder / "metrics.csv")
     trainer = build.build_trainer(settings, folder, dataset.classes, history)
     preemption = next(hook for hook in trainer.callbacks if isinstance(hook, Preemption))  # type: ignore[attr-defined]
-    last = resume_training(trainer, task, history, config, folder) if settings.resume else None
+    last, stale = resume_training(trainer, task, history, config, folder) if settings.resume else (None, ())
     if last is None and (folder / "checkpoints" / "last.ckpt").exists():
         raise UserError(
             f"{folder} already holds a run: go on with resume={folder}, or give another hydra.run.dir."
         )
-    if trainer.is_global_zero:
-        write_text(folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
-        write_split(folder / "split.csv", dataset)
     _announce(dataset, task, trainer)
+    # Lightning will ask for them too, but after it has opened a TensorBoard file.
+    task.schedulers(task.optimizer(task.model), total_steps=1, epochs=trainer.max_epochs)
+    first_step = FirstStep(partial(_begin, config, dataset, folder, stale))
+    trainer.callbacks.append(first_step)  # type: ignore[attr-defined]
     with process_group(trainer):
         try:
             with preemption.listening(trainer):
                 trainer.fit(task, datamodule=data, ckpt_path=last, weights_only=True)
+                first_step.begin(trainer)  # of a run that had been trained to its end, and had none
                 best = _test_best(trainer, task, data, folder / "checkpoints" / "best.ckpt")
         except (KeyboardInterrupt, SystemExit):
             sys.exit(preemption.status)
@@ -80,6 +84,14 @@ def train(config: Config, dataset: SegmentationDataset, folder: Path) -> float:
     log.info("\n%s\n\nThe run folder: %s", table(report["metrics"], report["per_class"]), folder)
     score: float = report["metrics"]["val/miou"]
     return score
+
+
+def _begin(config: Config, dataset: SegmentationDataset, folder: Path, stale: Collection[str]) -> None:
+    """Makes the folder that of this run: removes `stale` results, with which it would look finished."""
+    for name in stale:
+        (folder / name).unlink(missing_ok=True)
+    write_text(folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
+    write_split(folder / "split.csv", dataset)
 
 
 def _announce(dataset: SegmentationDataset, task: SegmentationTask, trainer: Trainer) -> None:
@@ -169,11 +181,10 @@ def _parameters(task: SegmentationTask) -> int:
 
 def resume_training(
     trainer: Trainer, task: SegmentationTask, history: History, config: Config, folder: Path
-) -> Path:
-    """The checkpoint from which the run in `folder` goes on; prepares `history`, `trainer` and the folder for it.
+) -> tuple[Path, Collection[str]]:
+    """The checkpoint from which the run in `folder` goes on, and the files there that will be stale.
 
-    Removes earlier results: with them the run would look finished. Raises `UserError` where there is no checkpoint,
-    or one that does not fit.
+    Prepares `history` and `trainer` for it. Raises `UserError` where there is no checkpoint, or one that does not fit.
     """
     last = folder / "checkpoints" / "last.ckpt"
     contents = checkpoint.read(last)
@@ -187,10 +198,8 @@ def resume_training(
     for hook in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(hook, Preemption):
             hook.stays_stopped = ends_the_same
-    if trainer.is_global_zero:
-        for name in (*_RESULTS, *(() if ends_the_same and Preemption.has_stopped(contents) else (_PRUNED,))):
-            (folder / name).unlink(missing_ok=True)
-    return last
+    stays_pruned = ends_the_same and Preemption.has_stopped(contents)
+    return last, _RESULTS if stays_pruned else (*_RESULTS, _PRUNED)
 
 
 def _progress(contents: Mapping[str, Any], path: Path) -> tuple[int, int]:
@@ -214,7 +223,7 @@ def _log_missing_callbacks(trainer: Trainer, contents: Mapping[str, Any]) -> Non
 def _ends_the_same(config: Config, folder: Path) -> bool:
     """Whether the options that end the training are those of the earlier run."""
     try:
-        earlier = yaml.safe_load((folder / "config.yaml").read_text())
+        earlier = read_yaml(folder / "config.yaml")
         return all(earlier[section] == config[section] for section in ("callbacks", "trainer"))
-    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
+    except (OSError, UserError, KeyError, TypeError):
         return False

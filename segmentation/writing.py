@@ -1,26 +1,43 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and never through a symbolic link."""
 
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from segmentation.errors import UserError
+
+_UNFINISHED = "." + "[0-9a-f]" * 16 + ".part"  # the names that `replaced` gives
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """The path of a new, empty file beside `path`, which replaces it at the end of the block, or goes if that fails.
+
+    A reader sees the earlier file or the new one, never a part, also after a crash. A link at `path` is replaced, not
+    followed, and nobody can have laid one for the new file, whose name cannot be guessed.
+    """
+    fresh = path.with_name(f".{secrets.token_hex(8)}.part")
+    fresh.open("x").close()
+    try:
+        yield fresh
+        fresh.replace(path)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
+
 
 @contextmanager
 def replacing(path: Path, mode: str = "w", **how: Any) -> Iterator[IO[Any]]:
-    """A new file beside `path`, opened as by `Path.open`, which replaces `path` at the end of the block.
-
-    A reader sees the earlier file or the new one, never a part, also after a crash.
-    """
-    fresh = path.with_name(f"{path.name}.part")
-    with fresh.open(mode, **how) as file:
+    """The file of `replaced`, opened as by `Path.open`."""
+    with replaced(path) as fresh, fresh.open(mode, **how) as file:
         yield file
         file.flush()
         os.fsync(file.fileno())  # else a power cut could leave the name without the contents
-    fresh.replace(path)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -32,6 +49,24 @@ def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text, whole or not at all; bytes of file names that are not UTF-8 become question marks."""
     with replacing(path, encoding="utf-8", errors="replace") as file:
         file.write(text)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Removes what a killed process was writing in the folder; only for those who hold it alone."""
+    for left in folder.glob(_UNFINISHED):
+        left.unlink(missing_ok=True)
+
+
+def no_link(name: str, flags: int) -> int:
+    """Opener for `open`: raises `OSError` for a symbolic link, and for a pipe that nobody reads instead of waiting."""
+    return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+
+
+def refuse_links(paths: Iterable[Path]) -> None:
+    """Raises `UserError` where one of the files or folders to be written is a symbolic link."""
+    for path in paths:
+        if path.is_symlink():
+            raise UserError(f"{path} is a symbolic link, which writing would follow or replace: remove it.")
 
 
 def _plain(value: Any) -> Any:

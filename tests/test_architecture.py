@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "segmentation"
 
 FLOORS = (
-    {"types", "errors", "config", "environment", "writing", "library_warnings", "timing"},
+    {"types", "errors", "config", "environment", "reading", "writing", "library_warnings", "timing"},
     {"data", "models", "losses", "metrics", "optim", "visualization"},
     {"task", "checkpoint", "report"},
     {"callbacks", "inference"},

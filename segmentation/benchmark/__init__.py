@@ -5,6 +5,8 @@ from pathlib import Path
 from segmentation.benchmark.measure import benchmark
 from segmentation.benchmark.plot import draw
 from segmentation.benchmark.results import comma_separated, markdown, read_rows
+from segmentation.reading import last_line
+from segmentation.writing import write_text
 
 __all__ = ["benchmark", "gather"]
 
@@ -19,8 +21,8 @@ def gather(folder: Path) -> str:
     if not rows:
         return ""
     errors = sorted(folder.glob("*/error.txt"))
-    text = markdown(rows, {path.parent.name: path.read_text().splitlines()[-1] for path in errors})
-    (folder / "table.md").write_text(text)
-    (folder / "table.csv").write_text(comma_separated(rows))
+    text = markdown(rows, {path.parent.name: last_line(path) for path in errors})
+    write_text(folder / "table.md", text)
+    write_text(folder / "table.csv", comma_separated(rows))
     draw(rows, folder / "speed.png")
     return f"\n{text}\nIn {folder}: table.md, table.csv, speed.png"

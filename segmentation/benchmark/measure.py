@@ -4,7 +4,6 @@
 """
 
 import copy
-import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from segmentation.losses import create_loss
 from segmentation.models import Segmenter
 from segmentation.optim import create_optimizer
 from segmentation.timing import measure
+from segmentation.writing import write_json
 
 log = logging.getLogger(__name__)
 
@@ -188,7 +188,7 @@ def benchmark(config: Mapping[str, Any], folder: Path) -> float:
         "score": score_of(model.description, reports),
         "environment": {"device": device_name(workload.device), **versions(), **_circumstances()},
     }
-    (folder / RESULT).write_text(json.dumps(result, indent=2) + "\n")
+    write_json(folder / RESULT, result)
     rate: float = measurements[-1]["images_per_second"]
     log.info(
         "%s with %s: %.4g images/s",

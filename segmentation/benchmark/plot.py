@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from segmentation.benchmark.results import Row, varying_settings
 from segmentation.report.colours import GREY, HEADS
+from segmentation.writing import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,7 +19,8 @@ _LABEL_POINTS = 8.5
 
 def draw(rows: Sequence[Row], picture: Path) -> None:
     """Write the figure as a PNG."""
-    speed_figure(rows).savefig(picture)
+    with replacing(picture, "wb") as file:
+        speed_figure(rows).savefig(file, format="png")
 
 
 def speed_figure(rows: Sequence[Row]) -> "Figure":

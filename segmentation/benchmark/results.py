@@ -2,13 +2,13 @@
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from segmentation.errors import UserError
+from segmentation.reading import read_json
 
 RESULT = "result.json"
 """The file that each job writes into its folder."""
@@ -35,7 +35,7 @@ class Row:
 def read_rows(folder: Path) -> list[Row]:
     """The results in the folder and in the folders of its jobs, fastest inference first."""
     paths = sorted([*folder.glob(RESULT), *folder.glob(f"*/{RESULT}")])
-    return sorted((_row(json.loads(path.read_text())) for path in paths), key=lambda row: -row.infer_rate)
+    return sorted((_row(read_json(path)) for path in paths), key=lambda row: -row.infer_rate)
 
 
 def _row(result: Mapping[str, Any]) -> Row:
@@ -223,12 +223,12 @@ def _data_key(report: Mapping[str, Any]) -> str:
 
 def _read_report(path: Path) -> dict[str, Any]:
     try:
-        report: dict[str, Any] = json.loads(path.read_text())
+        report: dict[str, Any] = read_json(path)
         _model_key(report["model"])
         _data_key(report)
         value = report["metrics"][METRIC]
         if value is not None and not isinstance(value, int | float):
             raise TypeError(value)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, UserError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{path} is damaged: it is no report of a run.") from error
     return report

@@ -10,6 +10,7 @@ from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging, LearningRateMonitor
 
 from segmentation.callbacks.checkpoint import RunCheckpoint
+from segmentation.callbacks.first_step import FirstStep
 from segmentation.callbacks.freeze import FreezeBackbone
 from segmentation.callbacks.history import History, TrainingCurves
 from segmentation.callbacks.monitoring import Progress, Throughput, log_summary
@@ -20,7 +21,7 @@ from segmentation.config import call
 from segmentation.errors import UserError, closest
 from segmentation.metrics import scores
 
-__all__ = ["History", "Preemption", "build_callbacks", "log_summary"]
+__all__ = ["FirstStep", "History", "Preemption", "build_callbacks", "log_summary"]
 
 Options = dict[str, Any]
 Mode = Literal["min", "max"]

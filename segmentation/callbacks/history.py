@@ -3,6 +3,7 @@
 import csv
 import logging
 from argparse import Namespace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
+from segmentation.errors import UserError
+from segmentation.reading import read_text
 from segmentation.writing import replacing
 
 log = logging.getLogger(__name__)
@@ -59,7 +62,7 @@ class History(Logger):
 
     def resume_after(self, epoch: int) -> None:
         """Reads the file's rows up to `epoch`; a resumed run writes the later ones again."""
-        rows = {int(row["epoch"]): row for row in read_history(self.path)}
+        rows = {int(row["epoch"]): row for row in read_history(self.path) if "epoch" in row}
         self._rows = {number: row for number, row in rows.items() if number <= epoch}
 
     def row(self, epoch: int) -> Row:
@@ -76,14 +79,19 @@ class History(Logger):
 
 
 def read_history(path: Path) -> list[Row]:
-    """The rows of a `metrics.csv`, without empty cells; none if there is no file yet."""
+    """The rows of a `metrics.csv`, without empty cells; none if there is no file yet.
+
+    Raises `UserError` for a damaged file.
+    """
     if not path.exists():
         return []
-    with path.open(newline="") as file:
+    try:
         return [
             {name: int(value) if name in _INTEGERS else float(value) for name, value in row.items() if value}
-            for row in csv.DictReader(file)
+            for row in csv.DictReader(StringIO(read_text(path), newline=""), strict=True)
         ]
+    except (csv.Error, ValueError, TypeError) as error:
+        raise UserError(f"{path} is damaged ({error}): remove it, or its last lines.") from error
 
 
 def _line(row: Row) -> str:
@@ -137,4 +145,5 @@ def draw_curves(history: Path, picture: Path) -> None:
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend()
-    FigureCanvasAgg(figure).print_png(picture)
+    with replacing(picture, "wb") as file:
+        FigureCanvasAgg(figure).print_png(file)

@@ -17,6 +17,7 @@ from segmentation.report.report import number
 from segmentation.task import SegmentationTask
 from segmentation.types import Sample
 from segmentation.visualization import side_by_side
+from segmentation.writing import replacing
 
 
 class PredictionGrid(Callback):
@@ -56,7 +57,8 @@ class PredictionGrid(Callback):
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws the run folder's picture."""
         if (picture := self._picture(trainer, pl_module, "test")) is not None:
-            picture.save(self._path)
+            with replacing(self._path, "wb") as file:
+                picture.save(file, "PNG")
 
     def _is_due(self, trainer: Trainer) -> bool:
         epoch, interval = trainer.current_epoch, trainer.check_val_every_n_epoch or 1

@@ -5,10 +5,12 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from segmentation.callbacks.history import read_history
+from segmentation.errors import UserError
+from segmentation.reading import read_yaml
+from segmentation.writing import write_text
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +46,7 @@ class Pruning(Callback):
             trainer.should_stop = True
         if reason:
             message = f"pruned after epoch {epoch} of {trainer.max_epochs}: {reason}"
-            (self._folder / "pruned.txt").write_text(f"{message}\n")
+            write_text(self._folder / "pruned.txt", f"{message}\n")
             log.info(message)
 
     def state_dict(self) -> dict[str, Any]:
@@ -80,8 +82,11 @@ class Pruning(Callback):
         return self._comparable[other]
 
     def _best_until(self, history: Path, epoch: int) -> float | None:
-        rows = read_history(history)
-        if not rows or rows[-1]["epoch"] < epoch:
+        try:
+            rows = read_history(history)
+        except (OSError, UserError):
+            return None
+        if not rows or rows[-1].get("epoch", 0) < epoch:
             return None
         scores = [row[self._monitor] for row in rows if row["epoch"] <= epoch and self._monitor in row]
         there = [score for score in scores if score == score]
@@ -91,7 +96,7 @@ class Pruning(Callback):
 def _data_and_epochs(folder: Path) -> tuple[Any, Any] | None:
     """A run's data set and its max_epochs; None if its config cannot be read."""
     try:
-        config = yaml.safe_load((folder / "config.yaml").read_text())
+        config = read_yaml(folder / "config.yaml")
         return config["dataset"], config["trainer"].get("max_epochs")
-    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+    except (OSError, UserError, KeyError, TypeError, AttributeError):
         return None

@@ -16,10 +16,12 @@ from segmentation.cli.messages import rank, short_messages
 from segmentation.cli.overrides import (
     CHOICES,
     CONF,
+    Command,
     Gather,
     Job,
     as_plain_data,
     refuse_training_options,
+    refuse_wrong_choices,
     shared_options,
     without_leftovers,
     without_training,
@@ -62,16 +64,18 @@ def script(config_name: str, gather: Gather | None = None) -> Callable[[Job], Ca
                 import hydra
                 from hydra.core.hydra_config import HydraConfig
 
-                from segmentation.cli.resume import only_writer, with_resumed
+                from segmentation.cli.resume import with_resumed
+                from segmentation.cli.run_folder import keep_config, only_writer, placed
                 from segmentation.cli.sweep import plan_sweep, run_sweep
 
                 # Hydra would print its own report of a wrong override, and end with exit status 1.
                 os.environ["HYDRA_FULL_ERROR"] = "1"
                 refuse_training_options(sys.argv[1:], CONF, config_name)
+                typed = Command.parse(sys.argv[1:], config_name)
+                refuse_wrong_choices(typed.overrides, typed.config_folders)
                 if (sweep := plan_sweep(sys.argv[1:], config_name)) is not None:
                     run_sweep(sweep, job, gather, config_name, quiet=quiet)
                     return
-                sys.argv[1:] = with_resumed(sys.argv[1:])
 
                 def run(composed: "DictConfig") -> float:
                     folder = Path(HydraConfig.get().runtime.output_dir)
@@ -83,6 +87,8 @@ def script(config_name: str, gather: Gather | None = None) -> Callable[[Job], Ca
                         # The files of conf/dataset bring values for training, which a checkpoint has already.
                         config = as_plain_data(without_training(composed, CONF, config_name))
                         with only_writer(config, folder):
+                            if config.get("resume", "") is None:
+                                keep_config(folder, composed)
                             announce(config, folder)
                             if (processes := launch.processes_to_start(config)) > 1:
                                 logs = launch.log_config()
@@ -93,7 +99,8 @@ def script(config_name: str, gather: Gather | None = None) -> Callable[[Job], Ca
                             print(gather(folder), flush=True)  # noqa: T201
                     return value
 
-                with launch.announcing() as announce:
+                command = Command.parse(with_resumed(sys.argv[1:]), config_name)
+                with launch.announcing() as announce, placed(command) as sys.argv[1:]:
                     hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(run)()
 
         return command

@@ -8,12 +8,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
-from segmentation.errors import UserError, closest
+from segmentation.errors import UserError, closest, one_line
 
 # Hydra is imported where it is needed: --help must not wait for it.
 if TYPE_CHECKING:
     from hydra.errors import MissingConfigException, OverrideParseException
     from omegaconf.errors import ConfigAttributeError, ConfigKeyError
+
+
+_OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory")  # torch's words
 
 
 @contextmanager
@@ -38,6 +41,11 @@ def stop(message: str) -> NoReturn:
 
 def explain(error: BaseException) -> str | None:
     """An exception -> one line that says what is wrong and what to do; None where the fault is ours."""
+    message = _explained(error)
+    return None if message is None else one_line(message)
+
+
+def _explained(error: BaseException) -> str | None:
     from hydra.errors import (
         ConfigCompositionException,
         HydraException,
@@ -59,6 +67,8 @@ def explain(error: BaseException) -> str | None:
         return "Another process of the run has ended before its time, and this one with it."
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key} is missing: give {error.full_key}=VALUE."
+    if isinstance(error, ConfigCompositionException) and not str(error) and error.__cause__ is not None:
+        return _explained(error.__cause__)
     if isinstance(error, MissingConfigException):
         return _missing_option(error)
     if isinstance(error, OverrideParseException):
@@ -79,8 +89,12 @@ def explain(error: BaseException) -> str | None:
         mark = error.problem_mark
         place = f"{mark.name}, line {mark.line + 1}" if mark else "A config file"
         return f"{place}: {error.problem}: correct the YAML."
+    if isinstance(error, ValueError) and isinstance(error.__cause__, OSError):
+        return _explained(error.__cause__)  # of a log file that logging could not open
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}."
+    if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)):
+        return f"{_first_line(error)}: choose smaller images or batches."
     if isinstance(error, HydraException | OmegaConfBaseException):
         return _first_line(error) + "."
     return None
@@ -115,7 +129,8 @@ def _unknown_key(error: "ConfigAttributeError | ConfigKeyError") -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0].rstrip(".")
+    lines = str(error).splitlines() or [type(error).__name__]
+    return lines[0].rstrip(".")
 
 
 def rank() -> int:

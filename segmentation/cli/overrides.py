@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from segmentation.errors import UserError, closest
+from segmentation.errors import UserError, closest, one_line
 
 # Hydra is imported where it is needed: --help must not wait for it.
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader
+    from hydra.core.override_parser.types import Override
     from omegaconf import DictConfig
 
 Config = dict[str, Any]
@@ -33,6 +34,7 @@ CONF = Path(__file__).parents[2] / "conf"
 CHOICES: Mapping[str, Collection[str]] = {"trainer": ("ddp",)}
 """Groups of training that a command with a `checkpoint` has too, and the options that it takes of them."""
 
+_SHOWN = 100  # characters of a value in a message
 _CONFIG_FLAGS = ("config_path", "config_name", "config_dir")
 _FOLDER_FLAGS = ("--config-path", "--config-dir")
 
@@ -123,6 +125,12 @@ class Command:
         return cls(flags, overrides, given, given.config_name or config_name)
 
     @property
+    def only_asks(self) -> bool:
+        """Whether it shows something, and runs nothing."""
+        given = self.given
+        return bool(given.cfg or given.info or given.hydra_help or given.shell_completion)
+
+    @property
     def config_flags(self) -> list[str]:
         """The flags that say which config files are read."""
         values = {flag: getattr(self.given, flag) for flag in _CONFIG_FLAGS}
@@ -161,6 +169,45 @@ class Command:
     def group_options(self, loader: "ConfigLoader", group: str) -> list[str]:
         """The options of a group; none where there is no such group."""
         return loader.get_group_options(group, config_name=self.config_name, overrides=self._search_path)
+
+
+def parse_overrides(overrides: Sequence[str]) -> "list[Override]":
+    """Overrides in Hydra's grammar. Raises Hydra's exceptions, and `UserError` where its parser breaks down."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        return OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException:
+        raise
+    except Exception as error:  # such as a number of 5,000 digits, or as many brackets
+        shown = one_line(" ".join(overrides), _SHOWN)
+        raise UserError(f"'{shown}' cannot be read: {str(error)[:60]}.") from error
+
+
+def refuse_wrong_choices(overrides: Sequence[str], config_folders: Sequence[Path]) -> None:
+    """Raises `UserError` where a group's choice is not the name of one of its files: a list, a number or a path.
+
+    Hydra would merge several files, or follow the path out of the config folders to a file of somebody else.
+    """
+    parsed = parse_overrides(overrides)
+    if any(override.key_or_group == "hydra.searchpath" for override in parsed):
+        return  # more config folders, which Hydra alone knows
+    for override in parsed:
+        group, choices = override.key_or_group, _choices(override.key_or_group, config_folders)
+        if not choices or override.is_sweep_override() or override.value() is None:
+            continue
+        if override.value() not in choices:
+            shown = one_line(override.get_value_element_as_str(), _SHOWN)
+            last = str(override.value()).rpartition("/")[2]
+            raise UserError(f"{group}={shown} is unknown.{closest(last, choices)}")
+
+
+def _choices(group: str, config_folders: Sequence[Path]) -> list[str]:
+    """The options of a group of ours: a leading underscore marks files that other options inherit from."""
+    if not group.isidentifier() or group == "hydra":
+        return []
+    return [path.stem for folder in config_folders for path in (folder / group).glob("[!_]*.yaml")]
 
 
 def refuse_training_options(arguments: Sequence[str], conf: Path, config_name: str) -> None:

@@ -1,29 +1,26 @@
 """`resume=RUN` and `resume=auto` of a single run, and what a sweep's job does with the run in its folder."""
 
-import contextlib
-import json
-import logging
 import math
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-from filelock import FileLock, Timeout
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from segmentation.cli.overrides import Command, Config, as_plain_data, quoted, unquoted
+from segmentation.cli.overrides import Command, Config, as_plain_data, quoted, refuse_wrong_choices, unquoted
+from segmentation.cli.run_folder import has_checkpoint, is_free
 from segmentation.config import flat
-from segmentation.errors import UserError
-
-log = logging.getLogger(__name__)
+from segmentation.errors import UserError, one_line
+from segmentation.reading import read_json, read_text, read_yaml
 
 _KEY = "resume="
+_OPTION = re.compile(r"[A-Za-z_]\w*(\.\w+)*")
+_REFERENCE = re.compile(r"\$\{[\w.]+\}")
 _SHOWN = 3  # differences in a message
-_WAIT_S = 2.0  # for a folder's lock before the wait is reported
 _BEFORE_FIRST_CHECKPOINT = ("checkpoints", "tensorboard")
 _MAY_CHANGE = ("trainer.", "compile ")
 """Options that may change when a run goes on: how long, and on how many devices, it trains."""
@@ -32,9 +29,9 @@ _MAY_CHANGE = ("trainer.", "compile ")
 def with_resumed(arguments: Sequence[str]) -> list[str]:
     """Command line arguments -> the same, after the overrides of the run that `resume=RUN` names, in its folder.
 
-    The overrides typed now hold for this time only. `resume=auto` is the latest unfinished run with this config, if
-    any. Raises `UserError` where RUN is no run folder or has no checkpoint to go on from, and where a new run would
-    be written over an old one.
+    The overrides typed now hold for this time only, instead of the run's own with the same key. `resume=auto` is the
+    latest unfinished run with this config, if any. Raises `UserError` where RUN is no run folder, has no checkpoint
+    to go on from, or holds overrides that a run does not need.
     """
     command = Command.parse(arguments, "train")
     runs = [unquoted(each.lstrip("+").removeprefix(_KEY)) for each in command.overrides if _is_resume(each)]
@@ -44,10 +41,9 @@ def with_resumed(arguments: Sequence[str]) -> list[str]:
         latest = latest_unfinished([*command.flags, *typed])
         run = "" if latest is None else str(latest)
     if run in ("", "null"):
-        _refuse_used_folder(typed)
         return [*command.flags, *typed]
     folder = Path(run).expanduser().resolve()
-    kept = [override for override in _earlier(folder, run) if not _is_resume(override)]
+    kept = _earlier(folder, run, command)
     # The run keeps its own .hydra: a mistyped resume must not change what the run is.
     in_its_folder = [
         f"{_KEY}{quoted(str(folder))}",
@@ -58,45 +54,69 @@ def with_resumed(arguments: Sequence[str]) -> list[str]:
     return [*command.flags, *kept, *typed, *in_its_folder]
 
 
-def _earlier(folder: Path, run: str) -> list[str]:
+def _earlier(folder: Path, run: str, command: Command) -> list[str]:
     """The overrides that the run in `folder` began with; `run` is how it was typed."""
     overrides = folder / ".hydra" / "overrides.yaml"
     if not overrides.is_file():
         raise UserError(
             f"resume={run} is no run folder: it has no .hydra/overrides.yaml. Give outputs/NAME/DATE_TIME."
         )
-    if not (folder / "checkpoints" / "last.ckpt").is_file():
+    if not has_checkpoint(folder):
         raise UserError(f"resume={run} has no checkpoints/last.ckpt: no epoch was finished. Start it anew.")
-    try:
-        earlier = yaml.safe_load(overrides.read_text())
-    except yaml.YAMLError:
-        earlier = None
+    earlier = read_yaml(overrides)
     if not isinstance(earlier, list) or not all(isinstance(override, str) for override in earlier):
         raise UserError(f"{overrides} is damaged: it should be a list of overrides.")
-    for override in earlier:
-        _refuse_foreign(override, overrides)
-    return earlier
+    typed = {_key_of(override) for override in command.overrides}
+    kept = []
+    for text in earlier:
+        if _is_resume(text):
+            continue
+        if _is_plain(text):
+            kept.append(text)
+        elif _key_of(text) not in typed:
+            raise UserError(
+                f"{overrides} holds '{one_line(text, 100)}', which is no option of a run with a plain value: it was"
+                " not resumed. If the run is your own, type that option again beside resume."
+            )
+    refuse_wrong_choices(kept, command.config_folders)
+    return kept
 
 
 def _is_resume(argument: str) -> bool:
     return argument.lstrip("+").startswith(_KEY)
 
 
-def _refuse_foreign(override: str, source: Path) -> None:
-    # Hydra's own settings name classes and functions that it calls, and a flag can bring a whole config folder:
-    # neither is ever among the overrides of a run, so here it is somebody's attempt to run code.
-    if override.startswith("-") or "hydra" in override.partition("=")[0].lower():
-        raise UserError(f"{source} holds '{override[:60]}', which is no option of a run: it was not resumed.")
+def _key_of(override: str) -> str:
+    return override.partition("=")[0].lstrip("+~")
 
 
-def _refuse_used_folder(arguments: Sequence[str]) -> None:
-    for argument in arguments:
-        key, _, value = argument.partition("=")
-        folder = Path(unquoted(value))
-        if key == "hydra.run.dir" and (folder / "checkpoints" / "last.ckpt").exists():
-            raise UserError(
-                f"{folder} already holds a run: go on with resume={folder}, or give another folder."
-            )
+def _is_plain(text: str) -> bool:
+    """Whether an override, perhaps a stranger's, sets an option of ours to a plain value.
+
+    Hydra's own settings name functions that it calls, a flag or a package can bring a whole config folder, and a
+    resolver such as `${oc.env:HOME}` reads what is none of a run's business.
+    """
+    try:
+        override = OverridesParser.create().parse_override(text)
+        return (
+            override.package is None
+            and _OPTION.fullmatch(override.key_or_group) is not None
+            and "hydra" not in override.key_or_group.lower()
+            and not override.is_sweep_override()
+            and not any("${" in _REFERENCE.sub("", each) for each in _texts(override.value()))
+        )
+    except Exception:  # Hydra's parser ends in many kinds
+        return False
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list):
+        for each in value:
+            yield from _texts(each)
+    elif value is not None:
+        yield str(value)
 
 
 def latest_unfinished(arguments: Sequence[str]) -> Path | None:
@@ -112,10 +132,10 @@ def latest_unfinished(arguments: Sequence[str]) -> Path | None:
     found = [
         folder
         for folder in ([place] if chosen else _folders(place.parent))
-        if (folder / "checkpoints" / "last.ckpt").is_file()
+        if has_checkpoint(folder)
         and not (folder / "report.json").exists()
         and _has_options(folder, options)
-        and _is_free(folder)
+        and is_free(folder)
     ]
     return max(found, key=lambda folder: (folder / "checkpoints" / "last.ckpt").stat().st_mtime, default=None)
 
@@ -126,20 +146,12 @@ def _folders(place: Path) -> Iterable[Path]:
 
 def _has_options(folder: Path, options: dict[str, object]) -> bool:
     try:
-        earlier = yaml.safe_load((folder / "config.yaml").read_text())
-    except (OSError, yaml.YAMLError):
+        earlier = read_yaml(folder / "config.yaml")
+    except (OSError, UserError):
         return False
     if not isinstance(earlier, dict):
         return False
     return all(difference.startswith(_MAY_CHANGE) for difference in differences(earlier, options))
-
-
-def _is_free(folder: Path) -> bool:
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            return True
-    except Timeout:
-        return False
 
 
 def resume_job(config: Config, folder: Path) -> tuple[Config, float | None]:
@@ -166,64 +178,12 @@ def resume_job(config: Config, folder: Path) -> tuple[Config, float | None]:
             f"{folder} was resumed with other options ({_listed(changed)}) and then cut off: give that command"
             " again first."
         )
-    if (folder / "checkpoints" / "last.ckpt").is_file():
+    if has_checkpoint(folder):
         return {**config, "resume": str(folder)}, None
     # It was cut off before its first epoch ended, so nothing is lost.
     for part in _BEFORE_FIRST_CHECKPOINT:
         shutil.rmtree(folder / part, ignore_errors=True)
     return config, None
-
-
-def keep_config(folder: Path, composed: DictConfig) -> None:
-    """Writes `.hydra/` with the config of the run in `folder`, as Hydra does for a single run.
-
-    In a sweep Hydra would write it for every job, also over that of a run with another config, which is refused.
-    """
-    kept = folder / ".hydra"
-    kept.mkdir(exist_ok=True)
-    OmegaConf.save(composed, kept / "config.yaml")
-    OmegaConf.save(HydraConfig.instance().cfg, kept / "hydra.yaml")
-    OmegaConf.save(HydraConfig.get().overrides.task, kept / "overrides.yaml")
-
-
-@contextlib.contextmanager
-def only_writer(config: Config, folder: Path) -> Iterator[None]:
-    """Holds the folder of a single run, where its command has `resume`, and says how an interrupted run goes on.
-
-    Raises `UserError` where another command is writing the run.
-    """
-    if "resume" not in config:
-        yield
-        return
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            yield
-    except Timeout:
-        raise UserError(f"{folder}: another command is writing this run. Wait for its end.") from None
-    except (SystemExit, KeyboardInterrupt):
-        if (folder / "checkpoints" / "last.ckpt").exists():
-            log.info("interrupted: resume=%s goes on where it stopped", folder)
-        else:
-            log.info("interrupted before there was anything to resume")
-        raise
-
-
-@contextlib.contextmanager
-def waiting_writer(folder: Path) -> Iterator[None]:
-    """Holds the folder of a sweep's job; waits where another process does.
-
-    Two jobs of one search may have the same values, and a job of a killed command may still be ending.
-    """
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=_WAIT_S)
-    except Timeout:
-        log.info("waiting for another process, which is writing %s", folder)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -241,20 +201,22 @@ def _listed(different: list[str]) -> str:
 
 
 def _read_config(path: Path) -> Config | None:
-    """A config file; None where it cannot be read, or is not complete."""
+    """A config file with its references; None where it cannot be read, is not complete, or has a resolver."""
     try:
-        text = path.read_text()
-        config = OmegaConf.to_container(OmegaConf.create(text), resolve=True)
-    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException):
+        text = read_text(path)
+        if not text.endswith("\n") or "${" in _REFERENCE.sub("", text):
+            return None
+        config = OmegaConf.to_container(OmegaConf.create(read_yaml(path)), resolve=True)
+    except (OSError, UserError, ValueError, RecursionError, OmegaConfBaseException):
         return None
-    if not isinstance(config, dict) or not config or not text.endswith("\n"):
+    if not isinstance(config, dict) or not config:
         return None
     return {str(key): value for key, value in config.items()}
 
 
 def _finished(folder: Path) -> float | None:
     try:
-        value = json.loads((folder / "report.json").read_text())["metrics"]["val/miou"]
-    except (OSError, ValueError, KeyError, TypeError):
+        value = read_json(folder / "report.json")["metrics"]["val/miou"]
+        return math.nan if value is None else float(value)
+    except (OSError, UserError, ValueError, KeyError, TypeError):
         return None  # a report that was being written when its process died is none
-    return math.nan if value is None else float(value)

@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from segmentation.cli.overrides import as_plain_data, quoted
 from segmentation.cli.sweep import Sweep, job_folder
 from segmentation.config import flat
 from segmentation.errors import UserError
+from segmentation.reading import read_yaml
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -204,8 +203,8 @@ def _shown(distribution: Any) -> str:
 def more_overrides(run: Path, composed: Mapping[str, Any]) -> list[str]:
     """Extra overrides with which `composed` becomes the config of the run folder `run`; none where it has no config."""
     try:
-        kept = yaml.safe_load((run / "config.yaml").read_text())
-    except (OSError, yaml.YAMLError):
+        kept = read_yaml(run / "config.yaml")
+    except (OSError, UserError):
         return []
     if not isinstance(kept, dict):
         return []

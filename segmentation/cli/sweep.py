@@ -39,8 +39,10 @@ from segmentation.cli.overrides import (
     without_leftovers,
     without_training,
 )
-from segmentation.cli.resume import keep_config, resume_job, waiting_writer
+from segmentation.cli.resume import resume_job
+from segmentation.cli.run_folder import keep_config, waiting_writer
 from segmentation.errors import UserError, closest
+from segmentation.writing import no_link, refuse_links, write_text
 
 if TYPE_CHECKING:
     from segmentation.cli.search import Search
@@ -96,6 +98,8 @@ class Sweep:
     def alone(self) -> Iterator[None]:
         """Holds the folder; raises `UserError` where another command is running the sweep."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        # Hydra opens a job's log before the job looks at its folder.
+        refuse_links([*self.folder.iterdir(), *self.folder.glob("*/run.log")])
         try:
             # The system drops the lock of a process that dies, however it dies.
             with FileLock(self.folder / ".lock", timeout=0):
@@ -153,12 +157,13 @@ def _groups(command: Command, loader: ConfigLoader, overrides: Sequence[Override
         if override.value_type not in _LISTS or override.package is not None:
             continue
         group = override.key_or_group
-        known = command.group_options(loader, group) if "." not in group else []
+        found = command.group_options(loader, group) if "." not in group else []
+        known = [name for name in found if not name.startswith("_")]
         if not known:
             continue
         values = groups[override.get_key_element()] = list(override.sweep_string_iterator())
         for value in values:
-            if "/" not in value and value.strip("'\"") not in {*known, "null"}:
+            if value.strip("'\"") not in {*known, "null"}:
                 raise UserError(f"{group}={value} is unknown.{closest(value, known)}")
     return groups
 
@@ -290,12 +295,13 @@ class Ledger:
 
     def open(self) -> None:
         """Starts without entries."""
-        self._path.write_text("")
+        write_text(self._path, "")
 
     def add(self, entry: Entry) -> None:
         """Appends the entry, under a lock: on a network disk, two processes could write into each other's lines."""
-        with FileLock(self._lock), self._path.open("a") as file:
-            file.write(json.dumps(asdict(entry)) + "\n")
+        line = json.dumps(asdict(entry)) + "\n"
+        with FileLock(self._lock), open(self._path, "a", opener=no_link) as file:
+            file.write(line)
 
     def entries(self) -> list[Entry]:
         """The latest entry of each job, in the order in which they ended."""
@@ -474,7 +480,7 @@ class SweepJob:
             message = explain(error) if self.quiet else None
             reason = message or "".join(traceback.format_exception(error)).rstrip()
             if not (folder / "report.json").exists():
-                error_file.write_text(f"{reason}\n")
+                write_text(error_file, f"{reason}\n")
             sys.stderr.write(f"error: {name}: {reason}\n")
             self.ledger.add(Entry(name, "failed", 1 if message is None else 2, reason.splitlines()[-1]))
             return None

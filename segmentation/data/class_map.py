@@ -1,5 +1,6 @@
 """Class names, colours, labels and ignored values, from a classes.yaml or from the options."""
 
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ import yaml
 
 from segmentation.data.files import contents, missing_folder
 from segmentation.errors import UserError, closest
+from segmentation.reading import Loader, read_yaml
 from segmentation.types import Classes, Colour
 
 _KEYS = ("names", "colours", "labels", "ignore")
@@ -39,13 +41,7 @@ def read_class_map(path: Path) -> dict[str, Any]:
             f"There is no {path} ({path.parent} holds {contents(path.parent)}): "
             "write 'names: [sky, road, ...]' into it."
         )
-    try:
-        content = yaml.load(path.read_bytes(), _Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark is not None else ""
-        cause = getattr(error, "problem", None) or "it cannot be read"
-        raise UserError(f"{path}{line}: {cause}: correct the YAML.") from error
+    content = read_yaml(path, _Loader)
     if isinstance(content, dict) and "colors" in content and "colours" not in content:
         content["colours"] = content.pop("colors")
     if not isinstance(content, dict) or not {"names", "labels"} & content.keys():
@@ -163,13 +159,13 @@ def _is_integer(value: Any, high: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= high
 
 
-class _Loader(yaml.SafeLoader):
-    """A safe loader that refuses repeated keys: YAML would keep the last one, and a class would be lost."""
+class _Loader(Loader):
+    """Refuses repeated keys: YAML would keep the last one, and a class would be lost."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [key.value for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
+        keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        for key, count in keys.most_common(1):
+            if count > 1:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"'{key}' is given twice", node.start_mark
                 )

@@ -404,7 +404,9 @@ def _opened_file(path: Path) -> Iterator[Image.Image]:
         empty = path.stat().st_size == 0
         raise unreadable(
             path,
-            "it is empty (0 bytes)" if empty else "it is damaged, or no PNG, JPEG, TIFF, BMP, WebP or GIF",
+            "it is empty (0 bytes)"
+            if empty
+            else "it is damaged or not an image (PNG, JPEG, TIFF, BMP, WebP, GIF)",
         ) from error
     except Exception as error:  # decoders raise many kinds of exceptions; all mean that the file is damaged
         cause = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__

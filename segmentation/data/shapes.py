@@ -15,6 +15,8 @@ from segmentation.errors import UserError
 from segmentation.types import Classes, Sample
 
 NAMES = ("background", "disc", "triangle", "cross")
+_SIZES = (48, 4096)  # shapes are too coarse below, and take gigabytes above
+_MOST = 1_000_000
 PALETTE = ((40, 44, 52), (230, 80, 70), (250, 190, 60), (70, 160, 240))
 
 
@@ -151,16 +153,17 @@ def shapes(
 
     `size` is the side of an image in pixels; `train`, `val` and `test` are numbers of images. `channels` are grey;
     grey and one more band; RGB; RGB and one more band; and so on.
-    Raises `UserError` for a size below 48 pixels, an empty split or a negative seed.
+    Raises `UserError` for a size outside 48..4096 pixels, a split of no or more than a million images, and a negative
+    seed.
     """
-    if size < 48:
-        raise UserError(f"dataset.size={size} is too small to distinguish shapes: give at least 48 pixels.")
+    if not _SIZES[0] <= size <= _SIZES[1]:
+        raise UserError(f"dataset.size={size} is not possible: give {_SIZES[0]} to {_SIZES[1]} pixels.")
     if seed < 0:
         raise UserError(f"dataset.seed={seed} is negative: give 0 or more.")
     lengths = {"train": train, "val": val, "test": test}
     for name, length in lengths.items():
-        if length < 1:
-            raise UserError(f"dataset.{name}={length} makes the split empty: give at least 1.")
+        if not 1 <= length <= _MOST:
+            raise UserError(f"dataset.{name}={length} is not possible: give 1 to {_MOST} images.")
     classes = Classes(("background", "disc"), PALETTE[:2], binary=True) if binary else Classes(NAMES, PALETTE)
     parts = {
         name: Shapes(length, size, (seed, number), channels, 1 if binary else None)

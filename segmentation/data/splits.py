@@ -4,7 +4,8 @@ import csv
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import combinations
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from segmentation.writing import replacing
 
 SPLITS = ("train", "val", "test")
 _COLUMNS = ["name", "split"]
+_LONGEST_NAME = 255  # bytes, on every usual file system
 # File names need not be UTF-8; Python represents the other bytes as surrogates.
 _OTHER_BYTES = "surrogateescape"
 
@@ -114,7 +116,7 @@ def _read_rows(path: Path) -> tuple[np.ndarray, np.ndarray]:
             f"There is no file {path}: give dataset.split=PATH of a split.csv, or null to split by seed."
         )
     # utf-8-sig: spreadsheet programs write a byte order mark at the start.
-    with path.open(newline="", encoding="utf-8-sig", errors=_OTHER_BYTES) as file:
+    with path.open(newline="", encoding="utf-8-sig", errors=_OTHER_BYTES) as file, _refusing(path):
         reader = csv.reader(file)
         rows = (row for row in reader if any(row))  # editors and spreadsheet programs leave blank lines
         header = next(rows, [])
@@ -126,13 +128,23 @@ def _read_rows(path: Path) -> tuple[np.ndarray, np.ndarray]:
         codes = bytearray()
         for row in rows:
             if len(row) != 2 or row[1] not in SPLITS:
-                word = row[1] if len(row) == 2 else ",".join(row)[:60]
+                word = row[1] if len(row) == 2 else ",".join(row)
                 raise UserError(
-                    f"{path}, line {reader.line_num}: '{word}' is not a split.{closest(word, SPLITS)}"
+                    f"{path}, line {reader.line_num}: '{word[:60]}' is not a split.{closest(word, SPLITS)}"
                 )
             names.append(composed(row[0]).encode(errors=_OTHER_BYTES))
+            if len(names[-1]) > _LONGEST_NAME:  # all take as much memory as the longest
+                raise UserError(f"{path}, line {reader.line_num}: '{row[0][:60]}...' is no name of a file.")
             codes.append(SPLITS.index(row[1]))
     return np.array(names, dtype="S"), np.frombuffer(codes, np.uint8)
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except csv.Error as error:
+        raise UserError(f"{path} is no list of names and splits ({error}): correct it.") from error
 
 
 NO_TEST = "There is no test folder: val is used as test."

@@ -19,6 +19,7 @@ from segmentation.errors import UserError, closest
 from segmentation.inference.inputs import Input
 from segmentation.types import IGNORE_COLOUR, IGNORE_INDEX, Classes
 from segmentation.visualization import as_rgb, colourise
+from segmentation.writing import replaced
 
 FULL = 65535
 """The 16-bit value of a probability of 1."""
@@ -99,18 +100,14 @@ def save_probabilities(path: Path, probabilities_HWK: np.ndarray, classes: Class
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` to write to: renamed on success, removed otherwise.
+    """`replaced`, in a folder that is made where it is missing.
 
-    So an interrupted file is never taken for a finished one. Raises `UserError` where the system refuses to write.
+    Raises `UserError` where the system refuses to write.
     """
-    part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with replaced(path) as part:
             yield part
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
     except OSError as error:
         raise unwritten(path, error.strerror or str(error)) from error
 

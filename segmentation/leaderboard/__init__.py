@@ -10,7 +10,7 @@ from segmentation.errors import UserError, closest
 from segmentation.leaderboard.boards import Board, boards
 from segmentation.leaderboard.page import comma_separated, markdown, render
 from segmentation.leaderboard.runs import Run, read_runs
-from segmentation.writing import write_text
+from segmentation.writing import refuse_links, write_text
 
 __all__ = ["leaderboard"]
 
@@ -29,12 +29,12 @@ def leaderboard(config: Mapping[str, Any]) -> float:
     _check_metric(settings.metric, runs)
     made, timing = _with_latencies(boards(runs, settings.metric), settings)
     text = markdown(made, failed, timing)
+    page, table, cells = (settings.target / f"leaderboard.{ending}" for ending in ("html", "md", "csv"))
+    refuse_links([page, table, cells])
     settings.target.mkdir(parents=True, exist_ok=True)
-    write_text(settings.target / "leaderboard.md", text)
-    write_text(settings.target / "leaderboard.csv", comma_separated(made))
-    write_text(
-        settings.target / "leaderboard.html", render(made, failed, timing, settings.folders[0].resolve().name)
-    )
+    write_text(table, text)
+    write_text(cells, comma_separated(made))
+    write_text(page, render(made, failed, timing, settings.folders[0].resolve().name))
     log.info("%s\nIn %s: leaderboard.html, leaderboard.md, leaderboard.csv", text, settings.target)
     best = made[0].rows[0].scores[settings.metric] if made else None
     return best.mean if best else float("nan")
@@ -63,6 +63,7 @@ def _with_latencies(made: list[Board], settings: LeaderboardSettings) -> tuple[l
         _check_latencies(made, settings.benchmarks)
         return made, f"one image through the model, as benchmark.py measured it on {conditions}"
     device = device_name(choose_device("auto"))
+    log.info("timing %d models, for %g s each", sum(len(board.rows) for board in made), settings.latency)
     made = add_latencies(made, partial(timed, seconds=settings.latency))
     return made, f"one image of the training size through the model in float32, measured on {device}"
 

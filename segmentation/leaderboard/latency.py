@@ -12,6 +12,7 @@ from segmentation.config import Budget
 from segmentation.errors import UserError
 from segmentation.leaderboard.boards import Board, Row
 from segmentation.leaderboard.runs import Run
+from segmentation.reading import read_json
 from segmentation.timing import measure
 
 _WARMUP, _MAX_STEPS = 2, 100_000
@@ -100,9 +101,9 @@ def _latency(result: dict[str, Any]) -> float:
 
 def _result(path: Path) -> dict[str, Any]:
     try:
-        result: dict[str, Any] = json.loads(path.read_text())
+        result: dict[str, Any] = read_json(path)
         _key(result["model"], result["input"]["size"]), _latency(result), _conditions(result)
         datetime.fromisoformat(result["environment"]["date"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
+    except (OSError, UserError, ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
         raise UserError(f"{path} is damaged: it is no result of benchmark.py.") from error
     return result

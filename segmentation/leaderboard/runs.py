@@ -1,17 +1,16 @@
 """Find and read the folders of training runs, finished or not."""
 
-import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from segmentation.config import flat
-from segmentation.errors import UserError
+from segmentation.errors import UserError, one_line
+from segmentation.reading import last_line, read_json, read_text, read_yaml
 
 _PATH_OPTIONS = ("root", "classes", "split")
 """Options of a data set that are paths."""
@@ -45,8 +44,8 @@ def read_run(folder: Path, name: str) -> Run:
         return _read(folder, name)
     except _DamagedError as file:
         return Run(name, folder, {}, None, f"{file} is damaged: delete the run, or start it again", "")
-    except (OSError, ValueError, RuntimeError) as error:
-        return Run(name, folder, {}, None, f"cannot be read: {error}", "")
+    except (OSError, UserError, ValueError, RuntimeError) as error:
+        return Run(name, folder, {}, None, one_line(f"cannot be read: {error}"), "")
 
 
 class _DamagedError(Exception):
@@ -76,14 +75,14 @@ class _Report:
 
 
 def _read(folder: Path, name: str) -> Run:
-    config = _parsed(folder, "config.yaml", yaml.safe_load) or {}
-    report = _parsed(folder, "report.json", json.loads)
+    config = _parsed(folder, "config.yaml", read_yaml) or {}
+    report = _parsed(folder, "report.json", read_json)
     runtime = _runtime(folder)
     start = Path(str(runtime.get("cwd") or ""))
     options = _choices(runtime, config) | flat(
         {**config, "dataset": _with_absolute_paths(config.get("dataset"), start)}
     )
-    note = _last_line(folder / "pruned.txt")
+    note = last_line(folder / "pruned.txt")
     if report is None:
         return Run(name, folder, options, None, _reason(folder), note)
     try:
@@ -96,7 +95,7 @@ def _read(folder: Path, name: str) -> Run:
 
 def _runtime(folder: Path) -> dict[str, Any]:
     """Hydra's record of the command: its working directory and the chosen group options."""
-    kept = _parsed(folder, ".hydra/hydra.yaml", yaml.safe_load) or {}
+    kept = _parsed(folder, ".hydra/hydra.yaml", read_yaml) or {}
     hydra = kept.get("hydra")
     runtime = hydra.get("runtime") if isinstance(hydra, dict) else None
     return runtime if isinstance(runtime, dict) else {}
@@ -123,25 +122,20 @@ def _with_absolute_paths(data: Any, start: Path) -> Any:
 
 
 def _reason(folder: Path) -> str:
-    if told := _last_line(folder / "error.txt"):
+    if told := last_line(folder / "error.txt"):
         return told
     history = folder / "metrics.csv"
-    epochs = len(history.read_text(errors="replace").splitlines()) - 1 if history.is_file() else 0
+    epochs = len(read_text(history).splitlines()) - 1 if history.is_file() else 0
     return f"not finished: {max(epochs, 0)} whole epoch(s) so far"
 
 
-def _last_line(path: Path) -> str:
-    lines = path.read_text(errors="replace").split("\n") if path.is_file() else []
-    return next((line for line in reversed(lines) if line.strip()), "")
-
-
-def _parsed(folder: Path, name: str, parse: Any) -> dict[str, Any] | None:
+def _parsed(folder: Path, name: str, read: Callable[[Path], Any]) -> dict[str, Any] | None:
     path = folder / name
-    if not path.is_file():
+    if not path.exists():
         return None
     try:
-        content = parse(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        content = read(path)
+    except (OSError, UserError) as error:
         raise _DamagedError(name) from error
     if not isinstance(content, dict):
         raise _DamagedError(name)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from segmentation.types import Classes
+from segmentation.writing import replacing
 
 RANKING_SCORE = {True: "iou", False: "miou"}
 """The score that ranks images: the foreground's IoU for binary data, else the mean over classes."""
@@ -120,7 +121,7 @@ def _cell(value: float) -> str:
 
 def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     # File names need not be UTF-8: Python keeps their other bytes as surrogates.
-    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with replacing(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
         writer.writerow(header)
         writer.writerows(rows)

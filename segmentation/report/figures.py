@@ -11,6 +11,7 @@ from segmentation.report.colours import CONFUSION_MAP, GREY, MEASURED, line_colo
 from segmentation.report.evaluation import Evaluation
 from segmentation.report.report import number
 from segmentation.report.svg import Axis, Chart, Dot, Line, Point
+from segmentation.writing import replacing
 
 _MAX_POINTS = 160
 """Points of a curve; more cannot be seen."""
@@ -95,8 +96,9 @@ def _draw(path: Path, paint: Any, subject: Any) -> None:
 
     figure = Figure(layout="constrained")
     paint(figure, subject)
-    with warnings.catch_warnings(action="ignore"):  # about letters that the font lacks; they become boxes
-        FigureCanvasAgg(figure).print_png(path)
+    # Warnings are about letters that the font lacks; they become boxes.
+    with warnings.catch_warnings(action="ignore"), replacing(path, "wb") as file:
+        FigureCanvasAgg(figure).print_png(file)
 
 
 def _confusion(figure: Any, evaluation: Evaluation) -> None:

@@ -151,8 +151,6 @@ def test_resume_repeats_the_overrides_in_the_same_folder(tmp_path: Path) -> None
         "hydra.output_subdir=null",
     ]
     assert with_resumed([f"+resume={folder}"]) == with_resumed([f"resume={folder}"])
-    with pytest.raises(UserError, match="already holds a run"):
-        with_resumed([f"hydra.run.dir='{folder}'"])
 
 
 def test_flags_may_stand_anywhere_beside_resume(tmp_path: Path) -> None:
@@ -172,14 +170,97 @@ def test_resume_auto_reads_a_users_own_config_files(tmp_path: Path) -> None:
     assert with_resumed([*flags, "resume=auto", "experiment=own"]) == [*flags, "experiment=own"]
 
 
-@pytest.mark.parametrize("text", ["{a: 1}", "- [1]", "- ]["])
+def strange(folder: Path, *overrides: str) -> Path:
+    """A run folder with these overrides."""
+    (folder / ".hydra").mkdir()
+    (folder / ".hydra" / "overrides.yaml").write_text(json.dumps(overrides))
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints" / "last.ckpt").touch()
+    return folder
+
+
+@pytest.mark.parametrize("text", ["{a: 1}", "- [1]", "- ][", "- &a x\n- *a", "- " * 5000])
 def test_damaged_overrides_are_refused(tmp_path: Path, text: str) -> None:
-    (tmp_path / ".hydra").mkdir()
-    (tmp_path / ".hydra" / "overrides.yaml").write_text(text)
-    (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "last.ckpt").touch()
-    with pytest.raises(UserError, match="damaged"):
+    (strange(tmp_path) / ".hydra" / "overrides.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"overrides\.yaml"):
         with_resumed([f"resume={tmp_path}"])
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "experiment=../../../../proc/self/cwd/stranger/evil",
+        "experiment=/tmp/evil",
+        "experiment=sub/evil",
+        "experiment=[evil]",
+        "backbone=_base",
+        "backbone=[resnet18,resnet34]",
+        "backbone=18",
+        "backbone={resnet18:1}",
+    ],
+)
+def test_a_choice_is_the_name_of_one_of_our_files(override: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"{override.partition('=')[0]}=.* is unknown"):
+        with_resumed([f"resume={strange(tmp_path, override)}"])
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "name=${oc.env:HOME}",
+        r"name=$\{oc.env:HOME\}",
+        "name='${oc.env:HOME}'",
+        "dataset.names=[a,{b:'x${oc.env:HOME}'}]",
+        "name=${oc.env:${name}}",
+        "name=${now:%S}",
+        "+hydra.callbacks.x._target_=os.system",
+        "+hydra={callbacks:{}}",
+        "++Hydra.run.dir=/",
+        "+experiment@hydra.callbacks=x",
+        "experiment@_global_=x",
+        "hydra/launcher=joblib",
+        "+[hydra].a=1",
+        "--config-dir=/tmp",
+        "-m",
+        "seed=1,2",
+        "seed=range(3)",
+        "backbone=glob(*)",
+        "name=" + "[" * 3000,
+        "name",
+        "=",
+        "",
+        "a b=1",
+        "name='\x1b]0;owned\x07",
+    ],
+)
+def test_what_no_run_needs_is_refused(override: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no option of a run") as caught:
+        with_resumed([f"resume={strange(tmp_path, 'seed=1', override)}"])
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 700
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["name=${dataset.name}_x", "+loss.more=[1,{a:null}]", "~loss.smooth", "name='a, b=c'", "experiment=null"],
+)
+def test_what_a_run_may_have_is_repeated(override: str, tmp_path: Path) -> None:
+    assert with_resumed([f"resume={strange(tmp_path, override)}"])[0] == override
+
+
+def test_an_option_that_is_typed_again_need_not_be_plain(tmp_path: Path) -> None:
+    folder = strange(tmp_path, "seed=1", "dataset.root=${oc.env:DATA}/voc")
+    typed = "dataset.root=${oc.env:DATA}/voc"
+    assert with_resumed([f"resume={folder}", typed])[:2] == ["seed=1", typed]
+
+
+def test_a_choice_may_lie_in_a_config_folder_that_is_typed(tmp_path: Path) -> None:
+    own = tmp_path / "mine" / "experiment"
+    own.mkdir(parents=True)
+    (own / "own.yaml").write_text("# @package _global_\nname: own\n")
+    folder = strange(tmp_path, "experiment=own")
+    with pytest.raises(UserError, match="experiment=own is unknown"):
+        with_resumed([f"resume={folder}"])
+    assert "experiment=own" in with_resumed(["--config-dir", str(own.parent), f"resume={folder}"])
 
 
 @pytest.mark.parametrize(

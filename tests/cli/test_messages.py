@@ -1,0 +1,174 @@
+"""Every mistake on a command line is one short line, or a config."""
+
+import random
+import re
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from conftest import CONF
+
+from segmentation.cli.messages import explain
+from segmentation.cli.overrides import Command, as_plain_data, refuse_wrong_choices
+from segmentation.config import read_training_settings
+from segmentation.errors import UserError
+
+
+def outcome(*overrides: str) -> str:
+    """The message for these overrides of train.py; "" where they are a config with the right types."""
+    try:
+        refuse_wrong_choices(overrides, [CONF])
+        command = Command.parse(overrides, "train")
+        read_training_settings(as_plain_data(command.compose(command.overrides)))
+    except SystemExit:
+        return "usage"
+    except Exception as error:
+        message = explain(error)
+        assert message is not None, overrides
+        return message
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("backbone=[[1],[2]]", r"backbone=\[\[1\],\[2\]\] is unknown\.$|Choose|Did you mean"),
+        ("head=[nan,nan]", "head=.* is unknown. Choose from"),
+        ("head=3", "head=3 is unknown. Choose from: deeplabv3"),
+        ("head=true", "head=True is unknown"),
+        ("head=deeplabv3,", "."),
+        ("backbone=resnet19", "Did you mean 'resnet18'"),
+        ("backbone=_base", "backbone=_base is unknown"),
+        ("backbone=../backbone/resnet18", "is unknown. Did you mean 'resnet18'"),
+        ("loss=null", "cannot be null"),
+        ("name=${oc.env:THIS_IS_NOT_SET}", "THIS_IS_NOT_SET"),
+        ("name=${oc.decode:'${'}", "."),
+        ("name=${nothing:1}", "nothing"),
+        ("name=${", "."),
+        ("backbone=" + "x" * 10_000, "is unknown"),
+        ("seed=" + "9" * 5000, "seed"),
+        ("name=\x1b]0;owned\x07", "."),
+        ("seed='\n\x1b[2J'", r"seed=\\n\\x1b\[2J"),
+    ],
+)
+def test_a_mistake_is_one_short_line(override: str, words: str) -> None:
+    message = outcome(override)
+    assert re.search(words, message), message
+    assert message.isprintable() and len(message) < 700
+
+
+def raised(function: Callable[[], object]) -> BaseException:
+    with pytest.raises(BaseException) as caught:
+        function()
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        raised(lambda: np.zeros((10**6, 10**6, 10**6))),
+        MemoryError(),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 1 bytes"),
+    ],
+)
+def test_too_little_memory_is_a_mistake(error: BaseException) -> None:
+    assert (explain(error) or "").endswith("choose smaller images or batches.")
+
+
+def test_our_own_faults_are_none() -> None:
+    assert explain(RuntimeError("a bug")) is None
+    assert explain(UserError("a\nb")) == r"a\nb"
+
+
+KEYS = (
+    *(
+        "backbone",
+        "head",
+        "loss",
+        "dataset",
+        "optimizer.lr",
+        "data.size",
+        "seed",
+        "name",
+        "weights",
+        "trainer",
+    ),
+    *(
+        "experiment",
+        "callbacks.best.monitor",
+        "+new",
+        "++data.workers",
+        "~loss",
+        "~loss.name",
+        "data",
+        "scheduler@x",
+    ),
+    *(
+        "",
+        "hydra.run.dir",
+        "trainer.max_epochs",
+        "loss.class_weights",
+        "augmentation",
+        "output_stride",
+        "sweep",
+    ),
+)
+VALUES = (
+    *(
+        "resnet18",
+        "fcn",
+        "null",
+        "nan",
+        "[1,2]",
+        "[[1],[2]]",
+        "{a:1}",
+        "3",
+        "-1",
+        "1e999",
+        "true",
+        "",
+        "''",
+        "[",
+        "}",
+    ),
+    *(
+        "${seed}",
+        "${nothing}",
+        "${oc.env:NONE}",
+        "${name}",
+        "${",
+        "a,b",
+        "choice(1,2)",
+        "range(3)",
+        "sort(3,1)",
+    ),
+    *(
+        "\x1b[31m",
+        "é",
+        "a\tb",
+        "'a\nb'",
+        "x" * 999,
+        "9" * 5000,
+        "../x",
+        "_base",
+        "???",
+        "interval(0,1)",
+        "glob(*)",
+    ),
+)
+
+
+def test_random_command_lines_are_configs_or_one_line() -> None:
+    dice = random.Random(17)
+    begun, counts = time.monotonic(), {True: 0, False: 0}
+    while time.monotonic() - begun < 8 and sum(counts.values()) < 150:
+        message = outcome(
+            *(
+                f"{dice.choice(KEYS)}{dice.choice(('=', '=', '=', '', '=='))}{dice.choice(VALUES)}"
+                for _ in range(dice.randint(1, 2))
+            )
+        )
+        assert message.isprintable() and len(message) < 700
+        counts[message == ""] += 1
+    assert counts[False]

@@ -78,7 +78,10 @@ def _earlier(folder: Path, run: str, command: Command) -> list[str]:
                 f"{overrides} holds '{one_line(text, 100)}', which is no option of a run with a plain value: it was"
                 " not resumed. If the run is your own, type that option again beside resume."
             )
-    refuse_wrong_choices(kept, command.config_folders)
+    try:
+        refuse_wrong_choices(kept, command.config_folders)
+    except UserError as error:
+        raise UserError(f"{overrides}: {error}") from error
     return kept
 
 

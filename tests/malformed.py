@@ -206,6 +206,11 @@ MALFORMED = [
         ("0 (33.3%), 128 (33.3%), 255 (33.3%)", "dataset.ignore=128", "dataset.threshold"),
     ),
     Malformed(
+        "binary_numbered_objects",
+        _options(lambda root: flat(root, values=(0, *range(1, 250, 5)))),
+        ("values of grey", "dataset.threshold", "dataset=folder"),
+    ),
+    Malformed(
         "binary_shape_in_alpha", _after(flat, _all_files("masks/*", _ALPHA)), ("p0.png", "alpha channel")
     ),
     Malformed(

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from segmentation.data.binary_masks import BinaryMask, find_threshold
 from segmentation.data.dataset import PairDataset, SegmentationDataset
-from segmentation.data.masks import BinaryMask, find_threshold
 from segmentation.data.splits import read_pairs
 from segmentation.errors import UserError
 from segmentation.types import Classes

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import cv2
 import numpy as np
-from PIL import Image, ImageChops
+from PIL import Image
 
 from segmentation.data import image_io
 from segmentation.data.files import Pairs, evenly_spaced, first_of
@@ -22,6 +22,7 @@ _UNKNOWN = (
 # Pixels looked up at once: numpy widens each code to 8 bytes, which is too much for a whole aerial image.
 _STRIP = 2**20
 _SHOWN = 5  # colours in a message
+_CHECKED = 16  # masks whose headers are read
 
 
 class MaskDecoder(Protocol):
@@ -120,6 +121,19 @@ class ColourMask:
             raise UserError(f"{path} holds {self._cure(np.unique(unknown).tolist())}")
         return labels
 
+    def fits_better(self, picture: Image.Image) -> bool:
+        """Whether a palette image shows the colours of classes at other indices than those of the classes.
+
+        Programs that pack RGB masks number the colours as they come.
+        """
+        used = present_values(np.array(picture))
+        parts = picture.getpalette("RGB") or []
+        colours = [tuple(parts[3 * index : 3 * index + 3]) for index in used]
+        known = {*self.classes.palette, *self.ignore}
+        own = dict(enumerate(self.classes.palette))
+        moved = [index for index, colour in zip(used, colours, strict=True) if own.get(index) != colour]
+        return moved not in ([], [IGNORE_INDEX]) and len(set(colours)) == len(used) and known >= set(colours)
+
     def _cure(self, codes: list[int]) -> str:
         colours = [(code & 255, code >> 8 & 255, code >> 16 & 255) for code in codes]
         if len(colours) > 1:
@@ -143,6 +157,7 @@ class ColourMask:
 class LabelMask:
     """Reads grey and palette files as `values`, and RGB(A) files as `colours` if the classes have colours.
 
+    So are palette files whose colours are those of the classes in another order.
     `eight_bits` says that some masks of the data set are grey with 8 bits or more: what the 1 of a file with fewer bits
     means is then unknown, because programs that shrink pictures write 255 so.
     """
@@ -163,6 +178,13 @@ class LabelMask:
         picture = open_picture(path)
         if is_lossy(picture):
             raise UserError(f"{path} is a JPEG, which blurs labels into each other: save the masks as PNG.")
+        if (
+            picture.mode == "P"
+            and self.colours
+            and not self.values.labels
+            and self.colours.fits_better(picture)
+        ):
+            picture = picture.convert("RGBA")
         if picture.mode in {"P", "L", "1", *WIDE_MODES}:
             values = read_integers(picture, path)
             if self.eight_bits and picture.info["bits"] < 8 and values.any():
@@ -171,7 +193,7 @@ class LabelMask:
                     f"{values.max()} is that label or a larger one that was packed. Save all masks with 8 bits."
                 )
             return self.values.indices(values, path)
-        _refuse_shape_in_alpha(picture, path)
+        refuse_shape_in_alpha(picture, path)
         if picture.mode not in ("RGB", "RGBA"):
             raise UserError(f"{path} has mode {picture.mode}: save the mask as grey, palette or RGB PNG.")
         if self.colours is not None:
@@ -187,7 +209,7 @@ class LabelMask:
 
 def any_with_eight_bits(pairs: Pairs) -> bool:
     """Whether one of some masks, spread over the data set, is grey with 8 bits or more: their headers are read."""
-    return any(_has_eight_bits(pairs.mask_path(index)) for index in evenly_spaced(len(pairs), _CHECKED[0]))
+    return any(_has_eight_bits(pairs.mask_path(index)) for index in evenly_spaced(len(pairs), _CHECKED))
 
 
 def _has_eight_bits(path: Path) -> bool:
@@ -203,7 +225,7 @@ def _bits(picture: Image.Image) -> str:
     return "1 bit a pixel" if bits == 1 else f"{bits} bits a pixel"
 
 
-def _refuse_shape_in_alpha(picture: Image.Image, path: Path) -> None:
+def refuse_shape_in_alpha(picture: Image.Image, path: Path) -> None:
     """Raises `UserError` for a picture of one colour whose alpha differs from pixel to pixel."""
     if picture.mode not in ("LA", "RGBA") and not (picture.mode == "P" and "transparency" in picture.info):
         return
@@ -228,182 +250,3 @@ def _colour_table(palette: Sequence[Colour], ignore: Sequence[Colour]) -> np.nda
     for red, green, blue in ignore:
         table[red | green << 8 | blue << 16] = IGNORE_INDEX
     return table
-
-
-_COLOUR_NOISE = 32  # the channels of a grey image differ by less after it was saved as a colour JPEG
-# Masks checked to find the threshold, first 16 and then, if these have no foreground, 512.
-_CHECKED = (16, 512)
-_FEW_LEVELS = 8  # of grey: with so few each has a meaning, more are soft edges
-
-
-@dataclass(frozen=True)
-class BinaryMask:
-    """Values above `threshold` are foreground; pixels with the value `ignore`, if it is given, are ignored.
-
-    `foreground` is the foreground value that `find_threshold` found in some of the masks; each file is compared with
-    it. None if the user chose the threshold. With `soft` there are values between 0 and it.
-    """
-
-    threshold: int
-    ignore: int | None = None
-    foreground: int | None = None
-    soft: bool = False
-
-    def decode(self, path: Path) -> np.ndarray:
-        """uint8 (H, W): 1 foreground, 0 background, 255 ignore.
-
-        Raises `UserError` for coloured masks, for values that contradict the other masks of the data set, for a
-        shape in the alpha channel, and, if there is a value to ignore, for a JPEG and a file with one bit a pixel.
-        """
-        mask = _read_grey(path)
-        if mask.one_bit:  # unambiguous: no threshold needed
-            if self.ignore is not None and mask.values.any():
-                raise UserError(
-                    f"{path} has 1 bit a pixel: it is unknown whether its 1 is foreground or dataset.ignore="
-                    f"{self.ignore}. Save all masks with 8 bits."
-                )
-            return mask.values
-        values = mask.values
-        if mask.lossy and self.ignore is not None:
-            raise UserError(
-                f"{path} is a JPEG, which blurs dataset.ignore={self.ignore}: save the masks as PNG."
-            )
-        if self.foreground is not None and not self._is_usual(values):
-            self._check(present_values(values), path, lossy=mask.lossy)
-        labels = (values > self.threshold).view(np.uint8)
-        if self.ignore is not None:
-            labels[values == self.ignore] = IGNORE_INDEX
-        return labels
-
-    def _is_usual(self, values: np.ndarray) -> bool:
-        # Checked without counting every value, so that correct files take little time.
-        if self.soft:
-            return int(values.max()) > 1 and not (values == 1).any()
-        return np.count_nonzero(values) == np.count_nonzero(values == self.foreground)
-
-    def _check(self, present: list[int], path: Path, *, lossy: bool) -> None:
-        other = [value for value in present if value not in (0, self.foreground, self.ignore)]
-        wrong = other == [1] if self.soft else bool(other)
-        if wrong and (not lossy or self.foreground == 1):
-            raise UserError(
-                f"{path} holds the value {first_of(other)}, but other masks hold 0 and {self.foreground} only: "
-                "correct it, or set dataset.threshold."
-            )
-
-
-def find_threshold(pairs: Pairs, ignore: int | None) -> tuple[BinaryMask, tuple[str, ...]]:
-    """The decoder for masks of background and one other value, decided from masks spread over the data set; notes.
-
-    Raises `UserError` if they have no foreground or several values, and for unreadable masks. More than eight values,
-    and those of JPEGs, are soft edges of masks of 0/255.
-    """
-    for number in _CHECKED:
-        indices = evenly_spaced(len(pairs), number)
-        counts, one_bit, lossy = _count_values(pairs, indices, ignore)
-        if one_bit or counts[1:].any():
-            break
-    else:
-        raise UserError(
-            f"No foreground in {len(indices)} masks of {pairs.masks.folder}: correct them, or set dataset.threshold=0 "
-            "for masks of 0/1 or dataset.threshold=127 for masks of 0/255."
-        )
-    levels = np.flatnonzero(counts).tolist()
-    values = [level for level in levels if level]
-    if not values:
-        return BinaryMask(127, ignore, 255), ()
-    if len(values) == 1:
-        return BinaryMask(values[0] // 2, ignore, values[0]), ()
-    if not lossy and len(levels) <= _FEW_LEVELS:
-        raise UserError(_several_levels(pairs, indices, counts))
-    if values[-1] <= 127:
-        raise UserError(
-            f"The masks in {pairs.masks.folder} go up to {values[-1]}, neither 0/1 nor 0/255: set dataset.threshold, "
-            "or use dataset=folder for several classes."
-        )
-    between = counts[1 : values[-1]].sum() / counts.sum()
-    note = (
-        f"The {len(indices)} masks that were checked hold {len(levels)} values of grey, {between:.1%} of the pixels "
-        f"between 0 and {values[-1]}: those above 127 are foreground (dataset.threshold)."
-    )
-    return BinaryMask(127, ignore, 255, soft=True), () if lossy else (note,)
-
-
-def _count_values(pairs: Pairs, indices: list[int], ignore: int | None) -> tuple[np.ndarray, bool, bool]:
-    """How often the masks hold each value but `ignore`; whether one has foreground of one bit, and one is lossy.
-
-    The values of masks with one bit a pixel are not counted: they go with all others.
-    """
-    counts, one_bit, lossy = np.zeros(256, np.int64), False, False
-    for index in indices:
-        mask = _read_grey(pairs.mask_path(index))
-        lossy |= mask.lossy
-        if mask.one_bit:
-            one_bit |= bool(mask.values.any())
-        else:
-            counts += Image.fromarray(mask.values).histogram()
-    if ignore is not None:
-        counts[ignore] = 0
-    return counts, one_bit, lossy
-
-
-def _several_levels(pairs: Pairs, indices: list[int], counts: np.ndarray) -> str:
-    levels = np.flatnonzero(counts).tolist()
-    shares = ", ".join(f"{level} ({counts[level] / counts.sum():.1%})" for level in levels)
-    rarest = min(filter(None, levels), key=counts.__getitem__)
-    file = next(path for path in map(pairs.mask_path, indices) if (_read_grey(path).values == rarest).any())
-    # 1 is foreground beside 255; in 0, 128, 255 the one between is unknown or another class.
-    odd = levels[-1] if 1 in levels else levels[-2]
-    return (
-        f"The masks in {pairs.masks.folder} hold {len(levels)} values: {shares}; {file.name} holds {rarest}. Set "
-        f"dataset.ignore={odd} if that is unknown, dataset.threshold=VALUE if all above are foreground, or use "
-        "dataset=folder for several classes."
-    )
-
-
-class _Grey(NamedTuple):
-    values: np.ndarray  # uint8 (H, W)
-    lossy: bool
-    one_bit: bool
-
-
-def _read_grey(path: Path) -> _Grey:
-    """The values of a binary mask, 0 and 1 for a file with one bit a pixel."""
-    usual = image_io.read_grey_png(path)
-    if usual is not None:
-        return _Grey(usual, lossy=False, one_bit=False)
-    picture = open_picture(path)
-    if picture.mode == "1":
-        return _Grey(np.array(picture).astype(np.uint8), lossy=False, one_bit=True)
-    return _Grey(grey_values(picture, path), is_lossy(picture), one_bit=False)
-
-
-def grey_values(picture: Image.Image, path: Path) -> np.ndarray:
-    """uint8 (H, W), the values in the file: for a palette of greys the greys, for other palettes the indices.
-
-    Alpha is dropped. Raises `UserError` for coloured images, for values above 255, and for a shape in the alpha
-    channel.
-    """
-    _refuse_shape_in_alpha(picture, path)
-    if picture.mode in WIDE_MODES:
-        values = read_integers(picture, path)
-        if values.max() > 255:
-            raise UserError(f"{path} holds the value {values.max()}: save the mask with 8 bits.")
-        return values.astype(np.uint8)
-    if picture.mode == "P":
-        indices = np.array(picture)
-        colours = np.array(picture.getpalette("RGB")).reshape(-1, 3)
-        used = present_values(indices)
-        if used[-1] >= len(colours) or np.ptp(colours[used], axis=1).any():
-            return indices
-        picture.info.pop("transparency", None)  # Pillow would warn about it
-    elif picture.mode in ("RGB", "RGBA"):
-        red, green, blue = picture.split()[:3]
-        pairs = ((red, green), (green, blue), (red, blue))
-        if max(np.asarray(ImageChops.difference(*pair)).max() for pair in pairs) > _COLOUR_NOISE:
-            raise UserError(
-                f"{path} is coloured, but binary masks are grey: save it as 0/255, "
-                "or use dataset=folder with the colours as classes."
-            )
-    elif picture.mode not in ("L", "LA"):
-        raise UserError(f"{path} has mode {picture.mode}: save the mask as grey PNG or JPEG.")
-    return np.array(picture.convert("L"))

@@ -19,7 +19,7 @@ from segmentation.data.files import (
 from segmentation.data.masks import ColourMask, IndexMask, LabelMask, any_with_eight_bits
 from segmentation.data.splits import shared_names
 from segmentation.errors import UserError
-from segmentation.types import IGNORE_COLOUR, Classes, Colour
+from segmentation.types import IGNORE_COLOUR, Classes, Colour, voc_palette
 
 NAMES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -113,7 +113,8 @@ def _read_list_of_classes(path: Path) -> Classes:
             f"{path} lists no background, so label 0 is unclear: name it in the first line, or delete the file."
         )
     try:
-        palette = () if path.name != "labelmap.txt" else tuple(_colour(row[1]) for row in rows)
+        coloured = path.name == "labelmap.txt"
+        palette = tuple(_colour(row[1]) for row in rows) if coloured else voc_palette(len(names))
         return Classes(names, palette)
     except (UserError, ValueError, IndexError) as error:
         cause = str(error) if isinstance(error, UserError) else "write NAME:R,G,B:: in each line."

@@ -12,7 +12,7 @@ from segmentation.data import create_dataset
 from segmentation.data.checks import check_samples
 from segmentation.data.splits import write_split
 from segmentation.errors import UserError
-from segmentation.types import voc_palette
+from segmentation.types import Classes
 
 COLOURS = {"sky": [10, 20, 30], "road": [40, 50, 60]}
 
@@ -34,7 +34,9 @@ def test_classes_from_a_file(content: str, tmp_path: Path) -> None:
     dataset = create_dataset(**in_file(tmp_path, content, (0, 1, 5)))
     check_samples(dataset)
     assert dataset.classes.names == ("sky", "road")
-    assert dataset.classes.palette == (((1, 2, 3), (3, 2, 1)) if "colours" in content else voc_palette(2))
+    assert dataset.classes.palette == (
+        ((1, 2, 3), (3, 2, 1)) if "colours" in content else Classes(("a", "b")).palette
+    )
     assert np.array_equal(dataset.train[0]["mask"], mask(0, 1, 255))
     assert dataset.names() == {"train": ["p0", "p1"], "val": ["p10", "p11"], "test": ["p20", "p21"]}
 

@@ -164,6 +164,22 @@ def test_a_colour_of_no_class(tmp_path: Path) -> None:
         reader().decode(save(tmp_path / "a.png", colours))
 
 
+def test_packed_colours_are_read_by_their_palette(tmp_path: Path) -> None:
+    labels = mask(3, 0, 1)
+    packed = Image.fromarray(np.array(FOUR.palette, np.uint8)[labels]).quantize(16)
+    packed.save(tmp_path / "a.png")
+    assert not np.array_equal(np.array(packed), labels)
+    assert np.array_equal(reader().decode(tmp_path / "a.png"), labels)
+
+
+@pytest.mark.parametrize("void", [(0, 0, 0), (128, 0, 0), (224, 224, 192), (9, 9, 9)])
+def test_void_of_any_colour_stays_void(void: tuple[int, int, int], tmp_path: Path) -> None:
+    picture = Image.fromarray(mask(1, 2, 255))
+    picture.putpalette([part for colour in [*voc_palette(255), void] for part in colour])
+    picture.save(tmp_path / "a.png")
+    assert np.array_equal(reader().decode(tmp_path / "a.png"), mask(1, 2, 255))
+
+
 def test_unknown_colours_are_told_all_at_once(tmp_path: Path) -> None:
     colours = np.zeros((4, 8, 3), np.uint8)
     colours[0, :7, 0] = range(1, 8)

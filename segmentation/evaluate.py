@@ -37,7 +37,7 @@ from segmentation.inference.outputs import save_mask
 from segmentation.inference.threshold import with_threshold
 from segmentation.inference.tta import describe_tta, tta_views
 from segmentation.library_warnings import library_warnings_hidden
-from segmentation.metrics import EvaluationMetrics, image_means, image_scores, ratios
+from segmentation.metrics import EvaluationMetrics, constant_baseline, image_means, image_scores, ratios
 from segmentation.models import Decision
 from segmentation.report.evaluation import Evaluation, ImageScores, worst_first
 from segmentation.report.gallery import ReadImage
@@ -363,10 +363,9 @@ def _evaluate_and_write(
     evaluation = _evaluate_one(context, settings, predictor, folder, share)
     if share.is_first:
         page = write_evaluation(folder, evaluation, image_with_prediction(predictor, context))
-        metrics, per_class = evaluation.report["metrics"], evaluation.report["per_class"]
-        log.info("\n%s\n\nThe report: %s", table(metrics, per_class, splits=(context.split,)), page)
+        log.info("\n%s\n\nThe report: %s", table(evaluation.report, splits=(context.split,)), page)
         if settings.write_threshold:
-            _write_threshold(context, metrics)
+            _write_threshold(context, evaluation.report["metrics"])
     return evaluation
 
 
@@ -397,10 +396,12 @@ def _evaluate_one(
     seconds = time.perf_counter() - start
     binary = context.classes.binary
     scores = metrics.scores() | image_means([dict(image.scores) for image in images], binary=binary)
+    counts_KK = metrics.confusion.compute()
     model = predictor.trained.model
     report = {
         "metrics": {f"{context.split}/{name}": value for name, value in scores.items()},
         "per_class": metrics.per_class(context.classes.names),
+        "baseline": constant_baseline(counts_KK, context.classes.names, binary=binary),
         "protocol": context.protocol,
         "model": {**model.description, "parameters": sum(weights.numel() for weights in model.parameters())},
         "data": {**context.protocol["dataset"], "images": len(images), "notes": list(context.notes)},
@@ -419,7 +420,7 @@ def _evaluate_one(
         classes=context.classes,
         split=context.split,
         report=report,
-        confusion=metrics.confusion.compute().cpu().numpy(),
+        confusion=counts_KK.cpu().numpy(),
         curves=metrics.curves(),
         images=worst_first(images, binary=binary),
     )

@@ -26,7 +26,7 @@ from segmentation.distributed import process_group
 from segmentation.environment import device_name, versions
 from segmentation.errors import UserError
 from segmentation.library_warnings import library_warnings_hidden
-from segmentation.metrics import per_class
+from segmentation.metrics import constant_baseline, per_class
 from segmentation.reading import read_yaml
 from segmentation.report import table, write_report
 from segmentation.task import SegmentationTask
@@ -81,7 +81,7 @@ def train(config: Config, dataset: SegmentationDataset, folder: Path) -> float:
     report = _report(settings, dataset, task, trainer, history, best)
     write_report(folder, {**report, "seconds": time.perf_counter() - start})
     log_summary(trainer.loggers, config, report["metrics"])
-    log.info("\n%s\n\nThe run folder: %s", table(report["metrics"], report["per_class"]), folder)
+    log.info("\n%s\n\nThe run folder: %s", table(report), folder)
     score: float = report["metrics"]["val/miou"]
     return score
 
@@ -146,10 +146,12 @@ def _report(
         log.warning("metrics.csv has no epoch %d: the report lacks its train and val scores", epoch)
         measured = {"val/miou": math.nan} | _monitored(best)
     seen = {name: value for name, value in measured.items() if name.startswith(("train/", "val/"))}
+    counts_KK = task.test_metrics.confusion.compute()
     tested = {f"test/{name}": value for name, value in task.test_metrics.scores().items()}
     return {
         "metrics": seen | tested,
-        "per_class": per_class(task.test_metrics.confusion.compute(), dataset.classes.names),
+        "per_class": per_class(counts_KK, dataset.classes.names),
+        "baseline": constant_baseline(counts_KK, dataset.classes.names, binary=dataset.classes.binary),
         "protocol": {**best["segmentation"]["protocol"], "checkpoint": f"best.ckpt, epoch {epoch}"},
         "model": {**task.model.description, "parameters": _parameters(task)},
         "data": {**settings.dataset, "images": _lengths(dataset), "notes": list(dataset.notes)},

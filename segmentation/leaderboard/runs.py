@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from segmentation.config import flat
 from segmentation.errors import UserError, one_line
 from segmentation.reading import last_line, read_json, read_text, read_yaml
+from segmentation.report.report import baseline_note, constant_note
 
 _PATH_OPTIONS = ("root", "classes", "split")
 """Options of a data set that are paths."""
@@ -65,6 +66,13 @@ class _Model:
 
 
 @dataclass(frozen=True)
+class _Baseline:
+    everywhere: str
+    metrics: dict[str, float | None]
+    model_predicts_only: str | None
+
+
+@dataclass(frozen=True)
 class _Report:
     """The entries of report.json that a board needs."""
 
@@ -72,6 +80,7 @@ class _Report:
     protocol: _Protocol
     model: _Model
     data: dict[str, Any]
+    baseline: _Baseline | None = None
 
 
 def _read(folder: Path, name: str) -> Run:
@@ -89,6 +98,8 @@ def _read(folder: Path, name: str) -> Run:
         TypeAdapter(_Report).validate_python(report)
     except ValidationError as error:
         raise _DamagedError("report.json") from error
+    if constant := constant_note(report):
+        note = "; ".join(filter(None, [note, f"{constant} {baseline_note(report)}"]))
     report["data"] = _with_absolute_paths(report["data"], start)
     return Run(name, folder, options, report, "", note, (folder / "report.json").stat().st_mtime)
 

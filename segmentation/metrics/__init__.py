@@ -6,6 +6,7 @@ from segmentation.metrics.collections import EvaluationMetrics, TrainingMetrics
 from segmentation.metrics.confusion import (
     ConfusionMatrix,
     MeanLoss,
+    constant_baseline,
     image_counts,
     image_means,
     image_scores,
@@ -33,6 +34,7 @@ __all__ = [
     "average_precision",
     "best_threshold",
     "boundary_iou",
+    "constant_baseline",
     "image_counts",
     "image_means",
     "image_scores",

@@ -7,6 +7,7 @@ Ignored pixels (255) are dropped in `image_counts`.
 import math
 from collections.abc import Sequence
 from statistics import fmean, median
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,6 +61,25 @@ def per_class(counts_KK: Tensor, names: Sequence[str]) -> dict[str, Scores]:
     return {
         name: {column: float(values_K[index]) for column, values_K in table.items()}
         for index, name in enumerate(names)
+    }
+
+
+def constant_baseline(counts_KK: Tensor, names: Sequence[str], *, binary: bool) -> dict[str, Any]:
+    """What a prediction that does not look at the images is worth, as plain data.
+
+    `everywhere` is the class that scores best where every pixel is given it: the foreground of binary data by IoU,
+    else the most frequent class by mIoU. `metrics` has its `scores`. `model_predicts_only` is the one class that the
+    model has predicted, None if it has predicted several.
+    """
+    counts_KK = counts_KK.double().cpu()
+    best = 1 if binary else int(counts_KK.sum(1).argmax())
+    constant_KK = torch.zeros_like(counts_KK)
+    constant_KK[:, best] = counts_KK.sum(1)
+    predicted = counts_KK.sum(0).nonzero().flatten().tolist()
+    return {
+        "everywhere": names[best],
+        "metrics": scores(constant_KK, binary=binary),
+        "model_predicts_only": names[predicted[0]] if len(predicted) == 1 else None,
     }
 
 

@@ -22,8 +22,10 @@ from segmentation.report.gallery import Card, ReadImage, error_colours, gallery
 from segmentation.report.report import (
     HEADLINE_METRICS,
     LOWER_IS_BETTER,
+    baseline_note,
     best,
     cell,
+    constant_note,
     fact,
     facts,
     grid,
@@ -214,7 +216,8 @@ def render(evaluation: Evaluation, cards: Sequence[Card]) -> str:
         split=evaluation.split,
         images=len(evaluation.images),
         chips=chips(evaluation),
-        notes=report["data"]["notes"],
+        notes=[*filter(None, [constant_note(report)]), *report["data"]["notes"]],
+        baseline=baseline_note(report),
         tiles=[
             {"title": title(name), "meaning": meaning(name), **score_cell(scores[name])} for name in headlines
         ],
@@ -256,6 +259,8 @@ def render_comparison(evaluations: Mapping[str, Evaluation], content: Mapping[st
         names=list(evaluations),
         split=first.split,
         chips=chips(first)[:2],
+        notes=_constant_notes(evaluations),
+        baseline=baseline_note(first.report),
         tables=[
             {"title": "Scores", "head": "score", "rows": comparison_rows(content["metrics"], named=True)},
             {
@@ -266,6 +271,10 @@ def render_comparison(evaluations: Mapping[str, Evaluation], content: Mapping[st
         ],
         facts=fact_rows({"shared by all": content["protocol"], **content["checkpoints"]}),
     )
+
+
+def _constant_notes(evaluations: Mapping[str, Evaluation]) -> list[str]:
+    return [f"{name}: {note}" for name, each in evaluations.items() if (note := constant_note(each.report))]
 
 
 CHECKPOINT_ENTRIES = frozenset({"input", "threshold", "threshold_source", "checkpoint", "checkpoint_sha256"})
@@ -303,8 +312,9 @@ def write_comparison(folder: Path, evaluations: Mapping[str, Evaluation]) -> Non
         for name, evaluation in evaluations.items()
     }
     content = {"metrics": table, "per_class_iou": classes, "protocol": shared, "checkpoints": checkpoints}
+    told = [*_constant_notes(evaluations), *filter(None, [baseline_note(first.report)])]
     write_json(folder / "report.json", content)
-    write_text(folder / "report.md", _markdown(content, list(evaluations)))
+    write_text(folder / "report.md", _markdown(content, list(evaluations), told))
     write_text(folder / "report.html", render_comparison(evaluations, content))
 
 
@@ -320,12 +330,13 @@ def scores_by_name(evaluations: Mapping[str, Evaluation]) -> dict[str, dict[str,
     }
 
 
-def _markdown(content: Mapping[str, Any], names: list[str]) -> str:
+def _markdown(content: Mapping[str, Any], names: list[str], told: list[str]) -> str:
     def rows(table: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
         return [[cell(key), *(number(values[name]) for name in names)] for key, values in table.items()]
 
     heads = [cell(name) for name in names]
     lines = ["# Side by side", "", *grid(["metric", *heads], rows(content["metrics"]))]
+    lines += [line for sentence in told for line in ("", cell(sentence))]
     lines += ["", "## IoU by class", "", *grid(["class", *heads], rows(content["per_class_iou"]))]
     lines += ["", "## Protocol", "", *facts(content["protocol"])]
     for name, own in content["checkpoints"].items():

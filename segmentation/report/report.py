@@ -8,7 +8,7 @@ from typing import Any
 from segmentation.writing import write_json, write_text
 
 HEADLINE_METRICS = {
-    True: ("iou", "dice", "precision", "recall", "roc_auc", "pr_auc", "boundary_iou", "pixel_accuracy"),
+    True: ("iou", "miou", "dice", "precision", "recall", "pr_auc", "boundary_iou", "pixel_accuracy"),
     False: (
         "miou",
         "pixel_accuracy",
@@ -88,6 +88,7 @@ def best(metric: str, values: Mapping[str, float]) -> set[str]:
 
 CONSOLE_METRICS = ("miou", "pixel_accuracy", "iou", "dice", "precision", "recall", "loss")
 
+_BASELINE_METRICS = ("iou", "miou", "dice", "pixel_accuracy")
 _COLUMNS = ("iou", "precision", "recall")
 _SECTIONS = ("protocol", "model", "data", "environment")
 
@@ -117,6 +118,8 @@ def markdown(
     names = last if complete else [name for name in CONSOLE_METRICS if name in last]
     rows = [[name, *(number(metrics.get(f"{split}/{name}")) for split in measured)] for name in names]
     lines = ["# Report", "", *grid(["metric", *measured], rows)]
+    for sentence in (constant_note(report), baseline_note(report)):
+        lines += ["", cell(sentence)] if sentence else []
     classes: Mapping[str, Mapping[str, float]] = report["per_class"]
     shown = [key for key in next(iter(classes.values())) if key != "pixels"] if complete else _COLUMNS
     rows = [
@@ -131,13 +134,9 @@ def markdown(
     return "\n".join(lines) + "\n"
 
 
-def table(
-    metrics: Mapping[str, float],
-    per_class: Mapping[str, Mapping[str, float]],
-    *,
-    splits: Sequence[str] = ("val", "test"),
-) -> str:
+def table(report: Mapping[str, Any], *, splits: Sequence[str] = ("val", "test")) -> str:
     """The table of scores that the console shows at the end of a run."""
+    metrics, per_class = report["metrics"], report["per_class"]
     width = max(14, *(len(name) for name in per_class))
     lines = [" ".join([f"{'':{width}}", *(f"{split:>8}" for split in splits)])]
     for name in CONSOLE_METRICS:
@@ -146,7 +145,24 @@ def table(
             lines.append(" ".join([f"{name:{width}}", *(f"{value:>8}" for value in values)]))
     lines += ["", f"{splits[-1] + ', by class':{width}} {'IoU':>8}"]
     lines += [f"{name:{width}} {number(row['iou']):>8}" for name, row in per_class.items()]
-    return "\n".join(lines)
+    told = [sentence for sentence in (baseline_note(report), constant_note(report)) if sentence]
+    return "\n".join([*lines, *([""] if told else []), *told])
+
+
+def baseline_note(report: Mapping[str, Any]) -> str:
+    """What predicting one class everywhere would score on these images; empty for a report that does not know it."""
+    baseline = report.get("baseline")
+    if not baseline:
+        return ""
+    metrics = baseline["metrics"]
+    told = [f"{title(name)} {number(metrics[name])}" for name in _BASELINE_METRICS if name in metrics]
+    return f"Trivial baseline, {baseline['everywhere']} everywhere: {', '.join(told)}."
+
+
+def constant_note(report: Mapping[str, Any]) -> str:
+    """A sentence about a model that predicts one class everywhere; empty for any other."""
+    only = (report.get("baseline") or {}).get("model_predicts_only")
+    return "" if only is None else f"The model predicts only {only}: it gives this class to every pixel."
 
 
 def grid(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

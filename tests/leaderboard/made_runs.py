@@ -41,6 +41,7 @@ def write_run(
     finished: bool = True,
     protocol: dict[str, Any] | None = None,
     data: dict[str, Any] | None = None,
+    baseline: dict[str, Any] | None = None,
     **options: Any,
 ) -> Path:
     """Write a run with these options; its test mIoU is 0.1 below its validation mIoU."""
@@ -64,6 +65,7 @@ def write_run(
             "protocol": {**PROTOCOL, "checkpoint": f"best.ckpt, epoch {seed}", **(protocol or {})},
             "model": {**described(backbone), "parameters": parameters},
             "data": {"name": "shapes", "images": {"train": 3}, "notes": [], **(data or {})},
+            **({"baseline": baseline} if baseline else {}),
         }
         (folder / "report.json").write_text(json.dumps(report))
     return folder

@@ -182,3 +182,20 @@ def test_a_leaderboard_without_finished_runs(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no run"):
         made(f"runs={tmp_path / 'empty'}")
+
+
+@pytest.mark.parametrize("only", [None, "road"])
+def test_a_model_that_predicts_one_class_is_noted(only: str | None, tmp_path: Path) -> None:
+    baseline = {"everywhere": "road", "metrics": {"miou": 0.25}, "model_predicts_only": only}
+    write_run(tmp_path / "one", baseline=baseline)
+    made(f"runs={tmp_path}", "latency=0")
+    for name in ("leaderboard.md", "leaderboard.html"):
+        text = (tmp_path / name).read_text()
+        assert ("predicts only road" in text) == (only is not None)
+        assert ("road everywhere: mIoU 0.2500" in text) == (only is not None)
+
+
+def test_a_baseline_of_wrong_types_is_a_damaged_report(tmp_path: Path) -> None:
+    write_run(tmp_path / "one", baseline={"everywhere": ["x"]})
+    (run,) = read_runs([tmp_path])
+    assert run.report is None and "report.json is damaged" in run.reason

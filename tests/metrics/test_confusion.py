@@ -16,6 +16,7 @@ from torch import Tensor
 from segmentation.metrics import (
     ConfusionMatrix,
     MeanLoss,
+    constant_baseline,
     image_counts,
     image_means,
     image_scores,
@@ -299,3 +300,22 @@ def test_mean_and_median_leave_out_what_is_undefined() -> None:
         },
         nan_ok=True,
     )
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+@pytest.mark.parametrize("seed", range(3))
+def test_no_constant_prediction_beats_the_baseline(classes: int, seed: int) -> None:
+    labels, mask = pixels(seed, classes)
+    names = [f"class {label}" for label in range(classes)]
+    main = "iou" if classes == 2 else "miou"
+    counts_KK = image_counts(labels, mask, classes).sum(0)
+    found = constant_baseline(counts_KK, names, binary=classes == 2)
+    constants = [
+        scores(image_counts(torch.full_like(labels, label), mask, classes).sum(0), binary=classes == 2)
+        for label in range(classes)
+    ]
+    assert found["metrics"] == pytest.approx(constants[names.index(found["everywhere"])], nan_ok=True)
+    assert found["metrics"][main] == max(each[main] for each in constants)
+    assert found["model_predicts_only"] is None
+    only = image_counts(torch.ones_like(labels), mask, classes).sum(0)
+    assert constant_baseline(only, names, binary=classes == 2)["model_predicts_only"] == "class 1"

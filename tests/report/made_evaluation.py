@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from segmentation.data.dataset import SegmentationDataset
-from segmentation.metrics import EvaluationMetrics, image_means, image_scores, ratios
+from segmentation.metrics import EvaluationMetrics, constant_baseline, image_means, image_scores, ratios
 from segmentation.report.evaluation import Evaluation, ImageScores, worst_first
 from segmentation.report.gallery import ReadImage
 from segmentation.report.protocol import evaluation_protocol
@@ -70,6 +70,7 @@ def make_evaluation(
     report = {
         "metrics": {f"test/{name}": value for name, value in values.items()},
         "per_class": metrics.per_class(classes.names),
+        "baseline": constant_baseline(metrics.confusion.compute(), classes.names, binary=classes.binary),
         "protocol": protocol,
         "model": {"backbone": {"name": "none"}},
         "data": {"name": "noise", "notes": list(dataset.notes)},

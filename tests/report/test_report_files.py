@@ -10,8 +10,8 @@ from made_evaluation import Noise, make_evaluation
 from PIL import Image
 
 from segmentation.errors import UserError
-from segmentation.report.html import refuse_different, write_evaluation
-from segmentation.report.report import best, cell, markdown
+from segmentation.report.html import refuse_different, write_comparison, write_evaluation
+from segmentation.report.report import best, cell, markdown, table
 from segmentation.types import Classes, Sample
 
 CLASSES = Classes(("sky", "a|b, c <i>", "$x^", "天空"))
@@ -77,6 +77,33 @@ def test_a_training_report_keeps_its_columns() -> None:
     assert "| sky | 0.5000 | 0.7000 | - | 12 |" in page
     assert "- ignore_index: 255" in page
     assert "threshold" not in page
+
+
+@pytest.mark.parametrize("constant", [False, True])
+def test_a_model_that_predicts_one_class_is_named_beside_the_trivial_baseline(
+    constant: bool, tmp_path: Path
+) -> None:
+    evaluation, read_image = make_evaluation(
+        tmp_path, ["a", "b"], Classes(("background", "crack"), binary=True)
+    )
+    report = evaluation.report
+    report["baseline"].update(
+        metrics={"iou": 0.775, "miou": 0.3875, "dice": 0.8732},
+        model_predicts_only="crack" if constant else None,
+    )
+    (tmp_path / "both").mkdir()
+    write_comparison(tmp_path / "both", {"1_a": evaluation, "2_b": evaluation})
+    told = [
+        write_evaluation(tmp_path, evaluation, read_image).read_text(),
+        (tmp_path / "report.md").read_text(),
+        table(report, splits=("test",)),
+        *((tmp_path / "both" / f"report.{ending}").read_text() for ending in ("md", "html")),
+    ]
+    for text in told:
+        assert "Trivial baseline, crack everywhere: IoU 0.7750, mIoU 0.3875, Dice 0.8732." in text
+        assert ("predicts only crack" in text) == constant
+    headlines = told[0].partition('class="tiles"')[2].partition("</section>")[0]
+    assert headlines.index(">IoU<") < headlines.index(">mIoU<")
 
 
 @pytest.mark.parametrize(

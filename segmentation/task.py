@@ -10,7 +10,7 @@ from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from segmentation.metrics import TrainingMetrics
+from segmentation.metrics import TrainingMetrics, ratios
 from segmentation.models import Decision, Segmenter, resize, shard
 from segmentation.optim import match_memory_format
 from segmentation.types import Batch, Classes
@@ -143,8 +143,11 @@ class SegmentationTask(LightningModule):
                 schedule.scheduler.step(float(self.trainer.callback_metrics[str(schedule.monitor)]))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the scores of the validation split."""
+        """Log the scores of the validation split, and the IoU of each class."""
         self._log_scores("val", self.val_metrics)
+        iou_K = ratios(self.val_metrics.confusion.compute().double())["iou"]
+        for name, value in zip(self.classes.names, iou_K.tolist(), strict=True):
+            self.log(f"val_iou/{name}", value)
         self._validated = True
 
     def on_test_epoch_end(self) -> None:

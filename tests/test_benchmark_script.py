@@ -47,7 +47,7 @@ def test_a_sweep_writes_table_and_figure_and_names_the_failed_job(
     folder, done = sweep
     assert done.returncode == 2, done.stderr
     told, count, listed = done.stderr.splitlines()
-    assert told.startswith("error: job 0 (output_stride=4")
+    assert told.startswith("error: job 1 of 2 (output_stride=4")
     assert count == "1 of 2 jobs failed:"
     assert listed.strip() == told.removeprefix("error: ")
     text = (folder / "table.md").read_text()

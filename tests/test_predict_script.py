@@ -243,6 +243,12 @@ def test_videos_and_pictures_share_a_pattern(checkpoint: Path, shots: Path, tmp_
         predict(config(checkpoint, shots / "b.mp4", output, save=["mask"]))
 
 
+def test_a_gif_of_one_frame_is_a_picture(checkpoint: Path, tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((40, 50), np.uint8)).save(tmp_path / "a.gif")
+    assert predict(config(checkpoint, tmp_path / "a.gif", tmp_path / "out", save=["mask"])) == 1
+    assert files(tmp_path / "out") == {"a.png"}
+
+
 def test_a_folder_gives_its_videos_too(checkpoint: Path, tmp_path: Path) -> None:
     pytest.importorskip("av", reason="needs PyAV, the extra video")
     from made_videos import make_video

@@ -1,4 +1,4 @@
-"""The history of a run: `metrics.csv` with one row per epoch, a console line for each, and `curves.png`."""
+"""The history of a run: `metrics.csv` and `classes.csv` with one row per epoch, a console line, and `curves.png`."""
 
 import csv
 import logging
@@ -19,14 +19,16 @@ log = logging.getLogger(__name__)
 
 _CONSOLE_METRICS = ("train/loss", "val/loss", "val/miou", "train/images_per_second")
 _INTEGERS = ("epoch", "step")
+_CLASSES = "val_iou/"  # what the IoU of a class is logged under
 
 Row = dict[str, float]
 
 
 class History(Logger):
-    """A Lightning logger that collects what is logged for an epoch into one row and rewrites the file.
+    """A Lightning logger that collects what is logged for an epoch into one row and rewrites the files.
 
-    Epochs count from 1. A resumed run keeps the earlier rows.
+    The IoU of each class goes to `classes.csv` beside the file at `path`, everything else to that one. Epochs count
+    from 1. A resumed run keeps the earlier rows.
     """
 
     def __init__(self, path: Path) -> None:
@@ -61,21 +63,32 @@ class History(Logger):
             log.info(_line(row))
 
     def resume_after(self, epoch: int) -> None:
-        """Reads the file's rows up to `epoch`; a resumed run writes the later ones again."""
-        rows = {int(row["epoch"]): row for row in read_history(self.path) if "epoch" in row}
-        self._rows = {number: row for number, row in rows.items() if number <= epoch}
+        """Reads the files' rows up to `epoch`; a resumed run writes the later ones again."""
+        self._rows = {}
+        for row in (*read_history(self.path), *read_history(self._classes)):
+            if (number := int(row.get("epoch", epoch + 1))) <= epoch:
+                self._rows.setdefault(number, {}).update(row)
 
     def row(self, epoch: int) -> Row:
         """The row of `epoch`; empty if it is unknown."""
         return self._rows.get(epoch, {})
 
+    @property
+    def _classes(self) -> Path:
+        return self.path.with_name("classes.csv")
+
     def _write(self) -> None:
         rows = [self._rows[epoch] for epoch in sorted(self._rows)]
-        names = sorted({name for row in rows for name in row} - set(_INTEGERS))
-        with replacing(self.path, newline="") as file:
-            writer = csv.DictWriter(file, [*_INTEGERS, *names])
-            writer.writeheader()
-            writer.writerows(rows)
+        names = dict.fromkeys(name for row in rows for name in row if name not in _INTEGERS)
+        by_class = [name for name in names if name.startswith(_CLASSES)]
+        for path, columns in (
+            (self.path, sorted(names.keys() - set(by_class))),
+            (self._classes, by_class),
+        ):
+            with replacing(path, newline="") as file:
+                writer = csv.DictWriter(file, [*_INTEGERS, *columns], extrasaction="ignore")
+                writer.writeheader()
+                writer.writerows(rows)
 
 
 def read_history(path: Path) -> list[Row]:

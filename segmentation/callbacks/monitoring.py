@@ -1,5 +1,6 @@
 """What is shown of a running training: images per second, the progress bar, TensorBoard's hparams table."""
 
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -80,10 +81,31 @@ class Throughput(Callback):
 
 
 class Progress(TQDMProgressBar):
-    """Lightning's bar, which counts epochs from 1 as the log does and is removed when the epoch ends."""
+    """Lightning's bar, which counts epochs from 1 as the log does and is removed when the epoch ends.
+
+    It shows the time left for the whole run, validations included, at the pace since it began or went on.
+    """
 
     def __init__(self) -> None:
         super().__init__(refresh_rate=10)  # each refresh waits for the device
+        self._begun = 0.0
+        self._first_step = 0
+
+    def on_train_start(self, trainer: Trainer, *args: Any) -> None:
+        """Start the clock."""
+        super().on_train_start(trainer, *args)
+        self._begun, self._first_step = time.perf_counter(), trainer.global_step
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """What is shown behind the bar."""
+        shown = super().get_metrics(trainer, pl_module)
+        shown.pop("v_num", None)
+        done = trainer.global_step - self._first_step
+        left = trainer.estimated_stepping_batches - trainer.global_step
+        if done > 0 and math.isfinite(left):
+            seconds = (time.perf_counter() - self._begun) / done * left
+            shown["left"] = Tqdm.format_interval(seconds)
+        return shown
 
     def init_train_tqdm(self) -> Tqdm:
         """A bar that is removed at the end."""

@@ -69,11 +69,16 @@ class Search:
     def arguments(self) -> list[str]:
         """Overrides for the sweeper: how many trials are missing, and another seed."""
         settings = self._sweep.config.hydra.sweeper
-        overrides = [f"hydra.sweeper.n_trials={max(0, settings.n_trials - self._count('COMPLETE'))}"]
+        overrides = [f"hydra.sweeper.n_trials={self.missing}"]
         if settings.sampler.get("seed") is not None:
             # With the same seed the sampler would repeat its first proposals.
             overrides.append(f"hydra.sweeper.sampler.seed={settings.sampler.seed + len(self._study.trials)}")
         return overrides
+
+    @property
+    def missing(self) -> int:
+        """How many trials are still to be run."""
+        return max(0, self._sweep.config.hydra.sweeper.n_trials - self._count("COMPLETE"))
 
     @property
     def has_values(self) -> bool:

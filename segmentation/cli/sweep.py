@@ -6,12 +6,13 @@ import json
 import logging
 import math
 import re
+import shlex
 import signal
 import sys
 import threading
 import traceback
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -78,6 +79,8 @@ class Sweep:
     swept: dict[str, Override]
     config: DictConfig
     command: Command
+    jobs: int | None = None
+    """How many there are; None where a sweeper of another package decides it."""
 
     def arguments(self, more: Sequence[str] = ()) -> list[str]:
         """The command line with the sweep's folder fixed, and with `more`.
@@ -144,7 +147,17 @@ def plan_sweep(arguments: Sequence[str], config_name: str) -> Sweep | None:
     _refuse_resume(shared)
     name_sweep(config, set(swept), () if "name" in shared else command.config_folders)
     config.hydra.sweep.dir = folder = str(config.hydra.sweep.dir)
-    return Sweep(Path(folder), shared, swept, config, command)
+    basic = config.hydra.runtime.choices["hydra/sweeper"] == "basic"
+    jobs = _count(command, swept.values()) if basic else None
+    return Sweep(Path(folder), shared, swept, config, command, jobs)
+
+
+def _count(command: Command, swept: Iterable[Override]) -> int:
+    """The number of combinations of the swept values."""
+    lines = [str(override.input_line) for override in swept]
+    with command.config_loader() as loader:  # a glob needs it
+        parsed = OverridesParser.create(loader).parse_overrides(lines)
+        return math.prod(sum(1 for _ in override.sweep_string_iterator()) for override in parsed)
 
 
 def _groups(command: Command, loader: ConfigLoader, overrides: Sequence[Override]) -> dict[str, list[str]]:
@@ -359,7 +372,8 @@ def run_sweep(sweep: Sweep, job: Job, gather: Gather | None, config_name: str, *
         sys.argv[1:] = sweep.arguments([*_KEPT_BY_JOB, *(search.arguments if search else ())])
         _silence_launchers()
         folder = sweep.folder.absolute()
-        sweep_job = SweepJob(job, gather, config_name, folder, list(sweep.shared), quiet=quiet)
+        jobs = search.missing if search else sweep.jobs
+        sweep_job = SweepJob(job, gather, config_name, folder, list(sweep.shared), jobs, quiet=quiet)
         sweep_job.ledger.open()
         status = 0
         try:
@@ -371,6 +385,9 @@ def run_sweep(sweep: Sweep, job: Job, gather: Gather | None, config_name: str, *
             status = print_summary(entries, folder) or status
         if search:
             search.print_best()
+        if config_name == "train" and any(entry.outcome not in ("failed", "cut off") for entry in entries):
+            compare = shlex.join(["python", "leaderboard.py", f"runs={sweep.folder}"])
+            print(f"to compare them: {compare}", flush=True)  # noqa: T201
     if status:
         sys.exit(status)
 
@@ -439,6 +456,7 @@ class SweepJob:
         config_name: str,
         folder: Path,
         shared: Sequence[str],
+        jobs: int | None = None,
         *,
         quiet: bool,
     ) -> None:
@@ -449,6 +467,7 @@ class SweepJob:
         self._gather = gather
         self._folder = folder
         self._shared = shared
+        self._jobs = jobs
 
     def __call__(self, composed: DictConfig) -> float | None:
         """The job's value; None where it failed or has no number.
@@ -459,7 +478,8 @@ class SweepJob:
             launch.follow(self._job)
             return None
         about = HydraConfig.get()
-        name = f"job {about.job.num} ({' '.join(own_overrides(about.overrides.task, self._shared))})"
+        of = "" if self._jobs is None else f" of {self._jobs}"
+        name = f"job {about.job.num + 1}{of} ({' '.join(own_overrides(about.overrides.task, self._shared))})"
         # Hydra would print the overrides above an exception that passes through it.
         with short_messages(self.quiet), launch.announcing() as announce:
             value = self._attempt(composed, Path(about.runtime.output_dir), name, announce)

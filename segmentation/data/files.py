@@ -20,7 +20,7 @@ import numpy as np
 from segmentation.data.layouts import recognised
 from segmentation.errors import UserError
 
-ENDINGS = frozenset({"jpg", "jpeg", "png", "bmp", "tif", "tiff", "webp"})
+ENDINGS = frozenset({"bmp", "gif", "jpeg", "jpg", "png", "tif", "tiff", "webp"})
 """The file name endings of masks, and of images with up to four bands."""
 
 IMAGE_ENDINGS = ENDINGS | {"npy"}

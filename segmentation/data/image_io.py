@@ -132,6 +132,15 @@ def read_orientation(path: Path) -> tuple[int, tuple[int, int]]:
         return 1, (0, 0)
 
 
+def is_animated(path: Path) -> bool:
+    """Whether an image file has several frames; False for a file that cannot be opened."""
+    try:
+        with opened(path) as picture:
+            return bool(getattr(picture, "is_animated", False))
+    except Exception:  # the file is damaged, which is reported when it is decoded
+        return False
+
+
 def grey_bits(picture: Image.Image) -> int:
     """Bits of a sample of a grey image that is opened but not decoded: 1, 2, 4 or 8; for all other images 8."""
     if picture.mode != "L":

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from segmentation.data.files import IMAGE_ENDINGS
-from segmentation.data.image_io import fit_bands, is_georeferenced, read_image, read_picture, to_bytes
+from segmentation.data.image_io import fit_bands, is_animated, is_georeferenced, read_image, read_picture, to_bytes
 from segmentation.errors import UserError
 
 VIDEO_ENDINGS = frozenset(
@@ -33,10 +33,10 @@ class Input:
         """The suffix in lower case, without the dot."""
         return self.path.suffix[1:].lower()
 
-    @property
+    @cached_property
     def is_video(self) -> bool:
-        """Whether its ending is that of a video."""
-        return self.ending in VIDEO_ENDINGS
+        """Whether its ending is that of a video; a GIF of one frame is a picture."""
+        return self.ending in VIDEO_ENDINGS and (self.ending != "gif" or is_animated(self.path))
 
     @property
     def is_tiff(self) -> bool:

@@ -35,6 +35,24 @@ def test_an_epoch_is_a_row_and_a_resumed_run_takes_them_up(tmp_path: Path) -> No
     assert resumed.row(3)["train/loss"] == pytest.approx(1 / 3)
 
 
+def test_the_classes_have_a_file_of_their_own(tmp_path: Path) -> None:
+    def log_epoch(history: History, epoch: int, iou: float) -> None:
+        scores = {"val/miou": iou, "val_iou/road": iou, "val_iou/a, b": math.nan}
+        history.log_metrics({**scores, "epoch": epoch}, step=epoch)
+        history.log_metrics({"train/loss": 1.0, "epoch": epoch}, step=epoch)
+
+    first = History(tmp_path / "metrics.csv")
+    for epoch in range(2):
+        log_epoch(first, epoch, 0.1)
+    resumed = History(tmp_path / "metrics.csv")
+    resumed.resume_after(1)
+    log_epoch(resumed, 1, 0.2)
+    rows = read_history(tmp_path / "classes.csv")
+    assert [list(row) for row in rows] == [["epoch", "step", "val_iou/road", "val_iou/a, b"]] * 2
+    assert [row["val_iou/road"] for row in rows] == [0.1, 0.2]
+    assert list(read_history(tmp_path / "metrics.csv")[0]) == ["epoch", "step", "train/loss", "val/miou"]
+
+
 def test_a_new_history_does_not_read_an_old_file(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     log_epochs(History(path), range(5), 0.1)

@@ -186,11 +186,11 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     ("seeds", "status", "failures", "gathered"),
     [
         ("3,4", 0, [], "3 4"),
-        ("1,3", 2, ["job 0 (seed=1): seed 1 is no good"], "3"),
+        ("1,3", 2, ["job 1 of 2 (seed=1): seed 1 is no good"], "3"),
         (
             "2,1,3",
             1,
-            ["job 0 (seed=2): ValueError: a fault of ours", "job 1 (seed=1): seed 1 is no good"],
+            ["job 1 of 3 (seed=2): ValueError: a fault of ours", "job 2 of 3 (seed=1): seed 1 is no good"],
             "3",
         ),
     ],
@@ -209,7 +209,7 @@ def test_a_sweep_goes_on(seeds: str, status: int, failures: list[str], gathered:
         f"{len(failures)} of {count} jobs failed:",
         *(f"  {failure}" for failure in failures),
     ]
-    assert "error: job 0" in lines[0]
+    assert "error: job 1 of" in lines[0]
     assert ("Traceback (most recent call last):" in done.stderr) == (status == 1)
     if status == 2:
         assert len(lines) == 3
@@ -231,7 +231,8 @@ def test_a_job_that_waits_for_another_process_says_so(tmp_path: Path) -> None:
                 lock.release()
     assert process.returncode == 0
     assert said[1] == f"waiting for another process, which is writing {folder}\n"
-    assert said[-1].startswith("2 jobs: 2 ran, in ")
+    assert said[-2].startswith("2 jobs: 2 ran, in ")
+    assert said[-1] == "to compare them: python leaderboard.py runs=outputs/sweeps/s\n"
 
 
 def test_what_was_cut_off_says_how_to_go_on(tmp_path: Path) -> None:

@@ -31,6 +31,15 @@ def test_threshold_is_found(values: tuple[int, int], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("high", [1, 255])
+def test_gif_masks_are_found_beside_their_images(high: int, tmp_path: Path) -> None:
+    options = flat(tmp_path)
+    for path in (tmp_path / "masks").iterdir():
+        save(path.with_suffix(".gif"), mask(0, high))
+        path.unlink()
+    assert np.array_equal(first_mask(options), EXPECTED)
+
+
+@pytest.mark.parametrize("high", [1, 255])
 @pytest.mark.parametrize("kind", ["P", "L", "LA", "I;16", "RGB", "RGBA", "coloured palette"])
 def test_kinds_of_files(kind: str, high: int, tmp_path: Path) -> None:
     options = flat(tmp_path)

@@ -48,6 +48,11 @@ def test_every_kind_of_file_gives_the_same_labels(kind: str, tmp_path: Path) -> 
     assert np.array_equal(decoded, labels)
 
 
+def test_a_gif_holds_indices(tmp_path: Path) -> None:
+    labels = mask(0, 1, 2, 3)
+    assert np.array_equal(reader().decode(palette_png(tmp_path / "a.gif", labels)), labels)
+
+
 def test_one_bit(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png", mask(0, 255), "1")
     assert np.array_equal(reader().decode(path), mask(0, 1))

@@ -1,0 +1,36 @@
+"""The progress bar: epochs from 1, and the time left for the whole run."""
+
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pytorch_lightning.callbacks.progress import progress_bar
+
+from segmentation.callbacks.monitoring import Progress
+
+
+@pytest.mark.parametrize(
+    ("steps", "left"),
+    [((100, 110, 200), "01:30"), ((0, 5, 5), "00:00"), ((0, 1, float("inf")), None), ((7, 7, 9), None)],
+)
+def test_the_time_left_follows_from_the_pace_since_the_run_went_on(
+    steps: tuple[int, int, float], left: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began_at, now, all_steps = steps
+    clock = iter([50.0, 60.0])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(progress_bar, "get_standard_metrics", lambda trainer: {"v_num": "1"})
+    bar, trainer = Progress(), trainer_at(began_at, all_steps)
+    bar._trainer = trainer
+    bar.disable()
+    bar.on_train_start(trainer)
+    trainer.global_step = now
+    shown = bar.get_metrics(trainer, Any)
+    assert shown == {"loss": 0.5} | ({} if left is None else {"left": left})
+
+
+def trainer_at(step: int, steps: float) -> Any:
+    return SimpleNamespace(
+        global_step=step, estimated_stepping_batches=steps, progress_bar_metrics={"loss": 0.5}
+    )

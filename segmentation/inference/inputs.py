@@ -11,7 +11,14 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from segmentation.data.files import IMAGE_ENDINGS
-from segmentation.data.image_io import fit_bands, is_animated, is_georeferenced, read_image, read_picture, to_bytes
+from segmentation.data.image_io import (
+    fit_bands,
+    is_animated,
+    is_georeferenced,
+    read_image,
+    read_picture,
+    to_bytes,
+)
 from segmentation.errors import UserError
 
 VIDEO_ENDINGS = frozenset(

@@ -4,6 +4,7 @@ import logging
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,16 +45,20 @@ def predict(config: Mapping[str, Any]) -> float:
         if file.is_video:
             hint = "" if alone else ", or name the pictures alone: input='FOLDER/**/*.png'"
             _refuse_stills(settings, str(file.path), hint)
-    kinds = settings.kinds
-    predictor = _predictor(settings)
-    targets = plan_outputs(
+    plan = partial(
+        plan_outputs,
         inputs,
-        kinds,
+        settings.kinds,
         settings.folder,
-        binary=predictor.trained.classes.binary,
         tiled=settings.tile is not None,
         existing=settings.existing,
     )
+    if "probability" not in settings.kinds:
+        plan(
+            binary=False
+        )  # refuses before torch is imported; only the ending of probabilities needs the model
+    predictor = _predictor(settings)
+    targets = plan(binary=predictor.trained.classes.binary)
     if len(targets) < len(inputs):
         log.info("%d of %d were done earlier", len(inputs) - len(targets), len(inputs))
     return _run(settings, predictor, targets, alone)

@@ -64,7 +64,12 @@ def test_only_the_command_line_knows_hydra(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "absent"),
-    [(["--help"], ("torch", "hydra", "numpy")), (["--cfg", "job"], ("torch", "pytorch_lightning", "numpy"))],
+    [
+        (["--help"], ("torch", "hydra", "numpy", "pydantic")),
+        (["--cfg", "job"], ("torch", "pytorch_lightning", "numpy")),
+        (["optimizer.lr=abc"], ("torch", "pytorch_lightning", "numpy")),
+        (["seed=abc"], ("torch", "pytorch_lightning")),
+    ],
 )
 def test_asking_does_not_import_the_heavy_packages(arguments: list[str], absent: tuple[str, ...]) -> None:
     code = (

@@ -114,6 +114,15 @@ def test_patterns_mirror_what_they_match(
     assert files(tmp_path / "out") == found
 
 
+def test_existing_files_are_refused_before_the_model_is_loaded(shots: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    missing = tmp_path / "nowhere.ckpt"
+    with pytest.raises(UserError, match="exists already"):
+        predict(config(missing, shots / "a.png", tmp_path))
+    with pytest.raises(UserError, match=r"no checkpoint .*nowhere\.ckpt"):
+        predict(config(missing, shots / "a.png", tmp_path, existing="overwrite"))
+
+
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_the_batch_size_changes_no_more_than_rounding(
     batch_size: int, checkpoint: Path, shots: Path, tmp_path: Path

@@ -34,6 +34,7 @@ CONF = Path(__file__).parents[2] / "conf"
 CHOICES: Mapping[str, Collection[str]] = {"trainer": ("ddp",)}
 """Groups of training that a command with a `checkpoint` has too, and the options that it takes of them."""
 
+_WORDS_TOO = ("trainer.devices",)  # a number in conf/, but other values have a meaning
 _SHOWN = 100  # characters of a value in a message
 _CONFIG_FLAGS = ("config_path", "config_name", "config_dir")
 _FOLDER_FLAGS = ("--config-path", "--config-dir")
@@ -283,7 +284,7 @@ def without_leftovers(composed: "DictConfig", hydra: Any) -> tuple["DictConfig",
     for group in sorted(typed & choices.keys() - {"experiment"}):
         if not isinstance(composed.get(group), DictConfig):
             continue
-        known = _option_keys(folders, group, str(choices[group]))
+        known = _option_values(folders, group, str(choices[group]))
         left = [str(key) for key in composed[group] if key not in known and f"{group}.{key}" not in typed]
         for key in left:
             with open_dict(composed):
@@ -295,12 +296,42 @@ def without_leftovers(composed: "DictConfig", hydra: Any) -> tuple["DictConfig",
     return composed, notes
 
 
-def _option_keys(folders: Sequence[Path], group: str, choice: str) -> set[str]:
-    """The keys of a group's option, those of the files that it inherits from too."""
+def _option_values(folders: Sequence[Path], group: str, choice: str) -> Config:
+    """The content of a group's option, with that of the files that it inherits from."""
     path = next((file for folder in folders if (file := folder / group / f"{choice}.yaml").is_file()), None)
     if path is None:
-        return set()
-    content = yaml.safe_load(path.read_text())
+        return {}
+    content = yaml.safe_load(path.read_text()) or {}
     inherited = [each for each in content.pop("defaults", []) if isinstance(each, str) and each != "_self_"]
     section = content.get(group, {}) if path.read_text().startswith("# @package _global_") else content
-    return set(section).union(*(_option_keys(folders, group, each) for each in inherited))
+    values: Config = {}
+    for each in inherited:
+        values |= _option_values(folders, group, each)
+    return values | section
+
+
+def refuse_words_for_numbers(composed: "DictConfig", hydra: Any) -> None:
+    """Raises `UserError` where an option was typed whose file in `conf/` gives a number, and is no number now.
+
+    The objects that get the options would say so too, but only when torch has been imported. `hydra` is Hydra's own
+    part of the config.
+    """
+    from omegaconf import OmegaConf
+
+    from segmentation.config import flat  # --help must not wait for pydantic
+
+    folders = [Path(source.path) for source in hydra.runtime.config_sources if source.schema == "file"]
+    for key in {override.partition("=")[0].lstrip("+~") for override in hydra.overrides.task}:
+        group, _, option = key.partition(".")
+        if key in _WORDS_TOO or not option or hydra.runtime.choices.get(group) is None:
+            continue
+        default = flat(_option_values(folders, group, str(hydra.runtime.choices[group]))).get(option)
+        value = OmegaConf.select(composed, key)
+        if isinstance(default, int | float) and not isinstance(default, bool) and isinstance(value, str):
+            try:
+                float(value)
+            except ValueError:
+                shown = one_line(value, _SHOWN)
+                raise UserError(
+                    f"{key}={shown} is not right: it should be a number, such as {default}."
+                ) from None

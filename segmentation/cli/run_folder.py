@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from segmentation.cli.overrides import Command, Config, quoted
+from segmentation.cli.overrides import Command, Config, quoted, refuse_words_for_numbers
 from segmentation.errors import UserError
 from segmentation.writing import refuse_links, remove_unfinished, write_text
 
@@ -42,6 +42,7 @@ def placed(command: Command) -> Iterator[list[str]]:
         yield [*command.flags, *command.overrides]
         return
     config = command.compose(command.overrides)
+    refuse_words_for_numbers(config, config.hydra)
     planned = Path(config.hydra.run.dir)
     if "resume" in config and config.resume is None and has_checkpoint(planned):
         raise UserError(

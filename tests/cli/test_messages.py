@@ -10,7 +10,12 @@ import pytest
 from conftest import CONF
 
 from segmentation.cli.messages import explain
-from segmentation.cli.overrides import Command, as_plain_data, refuse_wrong_choices
+from segmentation.cli.overrides import (
+    Command,
+    as_plain_data,
+    refuse_words_for_numbers,
+    refuse_wrong_choices,
+)
 from segmentation.config import read_training_settings
 from segmentation.errors import UserError
 
@@ -20,7 +25,9 @@ def outcome(*overrides: str) -> str:
     try:
         refuse_wrong_choices(overrides, [CONF])
         command = Command.parse(overrides, "train")
-        read_training_settings(as_plain_data(command.compose(command.overrides)))
+        composed = command.compose(command.overrides)
+        refuse_words_for_numbers(composed, composed.hydra)
+        read_training_settings(as_plain_data(composed))
     except SystemExit:
         return "usage"
     except Exception as error:
@@ -35,6 +42,9 @@ def outcome(*overrides: str) -> str:
     [
         ("backbone=[[1],[2]]", r"backbone=\[\[1\],\[2\]\] is unknown\.$|Choose|Did you mean"),
         ("head=[nan,nan]", "head=.* is unknown. Choose from"),
+        ("optimizer.lr=abc", r"optimizer.lr=abc is not right: it should be a number, such as 0\.001"),
+        ("scheduler.warmup_epochs=long", "scheduler.warmup_epochs=long .* such as 0"),  # of its _base
+        ("callbacks.early_stopping.patience=many", "callbacks.early_stopping.patience=many .* such as 20"),
         ("head=3", "head=3 is unknown. Choose from: deeplabv3"),
         ("head=true", "head=True is unknown"),
         ("head=deeplabv3,", "."),
@@ -79,6 +89,19 @@ def test_too_little_memory_is_a_mistake(error: BaseException) -> None:
 def test_our_own_faults_are_none() -> None:
     assert explain(RuntimeError("a bug")) is None
     assert explain(UserError("a\nb")) == r"a\nb"
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "trainer.devices=auto",
+        "optimizer.lr='1e-3'",
+        "callbacks.early_stopping.patience=null",
+        "trainer.max_time=1:0",
+    ],
+)
+def test_what_may_be_a_word_is_accepted(override: str) -> None:
+    assert outcome(override) == ""
 
 
 KEYS = (

@@ -91,6 +91,13 @@ def _explained(error: BaseException) -> str | None:
         return f"{place}: {error.problem}: correct the YAML."
     if isinstance(error, ValueError) and isinstance(error.__cause__, OSError):
         return _explained(error.__cause__)  # of a log file that logging could not open
+    if isinstance(error, RuntimeError) and "determine home directory" in str(error):
+        return "A path begins with ~NAME, but there is no user of that name: write the whole path."
+    if isinstance(error, RuntimeError) and "have a deterministic implementation" in str(error):
+        what = str(error).partition(" ")[0]
+        return (
+            f"trainer.deterministic=true: {what} cannot be so on this device, use trainer.deterministic=warn."
+        )
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}."
     if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)):

@@ -7,6 +7,7 @@ import pytest
 from scripts import run_script
 
 from segmentation.cli.main import help_text
+from segmentation.cli.messages import explain
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,6 +42,21 @@ def test_wrong_options(argument: str, words: str, tmp_path: Path) -> None:
     assert done.stderr.startswith("error: ")
     assert len(done.stderr.splitlines()) == 1
     assert len(done.stderr) < 400
+
+
+@pytest.mark.parametrize(
+    ("words", "cure"),
+    [
+        ("Could not determine home directory.", "write the whole path"),
+        (
+            "some_backward_cuda does not have a deterministic implementation, but",
+            "trainer.deterministic=warn",
+        ),
+    ],
+)
+def test_errors_of_libraries_get_a_cure(words: str, cure: str) -> None:
+    assert cure in str(explain(RuntimeError(words)))
+    assert explain(RuntimeError("anything else")) is None
 
 
 def test_a_malformed_file_of_ones_own(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def main(config: Mapping[str, Any], folder: Path) -> float:
     from segmentation.data import open_dataset
 
     settings = read_training_settings(config)
-    dataset = open_dataset(settings.data.channels, **settings.dataset)
+    dataset = open_dataset(settings.data.channels, settings.data.pixel_range, **settings.dataset)
     # After the data: torch and Lightning take seconds that a wrong path should not cost.
     from segmentation.train import train
 

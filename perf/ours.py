@@ -43,7 +43,7 @@ def configure(root: Path, backbone: str, *overrides: str, size: tuple[int, int],
 def open_settings(config: Config) -> tuple[TrainingSettings, SegmentationDataset]:
     """The validated settings and their data set."""
     settings = read_training_settings(config)
-    return settings, open_dataset(settings.data.channels, **settings.dataset)
+    return settings, open_dataset(settings.data.channels, settings.data.pixel_range, **settings.dataset)
 
 
 def data(config: Config) -> SegmentationData:

@@ -117,6 +117,7 @@ def build_task(settings: TrainingSettings, dataset: SegmentationDataset) -> Segm
             threshold=THRESHOLD,
             protocol=rules,
             dataset=settings.dataset,
+            pixel_range=dataset.pixel_range,
             **inputs,
         ),
         seed=settings.seed,

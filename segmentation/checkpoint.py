@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from segmentation.config import call
+from segmentation.data.pixel_range import PixelRange
 from segmentation.environment import versions
 from segmentation.errors import UserError
 from segmentation.models import Decision, Segmenter, create_segmenter
@@ -37,6 +38,7 @@ class Trained:
     protocol: dict[str, Any]
     dataset: dict[str, Any]
     threshold_source: str = TRAINING_THRESHOLD
+    pixel_range: PixelRange | None = None
 
     @property
     def threshold_is_best(self) -> bool:
@@ -58,13 +60,18 @@ def describe(
     resize: bool,
     protocol: Mapping[str, Any],
     dataset: Mapping[str, Any],
+    pixel_range: PixelRange | None = None,
 ) -> dict[str, Any]:
     """Plain data (strings, numbers, lists, dicts) from which `load` builds the model again."""
     return {
         "model": dict(model.description),
         "classes": classes.to_dict(),
         "threshold": threshold,
-        "input": {"size": list(size), "resize": resize},
+        "input": {
+            "size": list(size),
+            "resize": resize,
+            "pixel_range": pixel_range.to_list() if pixel_range else None,
+        },
         "protocol": dict(protocol),
         "dataset": dict(dataset),
         "versions": versions(),
@@ -116,6 +123,7 @@ def load(path: Path) -> Trained:
             protocol,
             dict(about["dataset"]),
             _source(about.get("threshold_source", TRAINING_THRESHOLD)),
+            _pixel_range(about["input"].get("pixel_range")),
         )
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
@@ -175,6 +183,10 @@ def _source(given: Any) -> str:
     if not isinstance(given, str) or not given.isprintable() or len(given) > _LONGEST_SOURCE:
         raise UserError("Its threshold_source is not a short line of text: ask its maker for another.")
     return given
+
+
+def _pixel_range(given: Any) -> PixelRange | None:
+    return None if given is None else PixelRange.from_list(given)
 
 
 def _size(given: Any) -> tuple[int, int]:

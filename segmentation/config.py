@@ -129,6 +129,7 @@ class DataSettings(ImageSettings):
     resize: bool
     workers: Annotated[int, Field(ge=0)] | Literal["auto"]
     cache: Literal["none", "disk"] = "none"
+    pixel_range: Literal["auto", "full"] | list[Any] = "auto"
 
     @property
     def input(self) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def open_context(path: Path, settings: EvaluationSettings) -> EvaluationContext:
     if settings.write_threshold and not binary:
         raise UserError(f"{path} has several classes and no threshold: leave write_threshold out.")
     options = _dataset_options(path, settings.dataset, trained.dataset)
-    dataset = _open_dataset(path, trained.channels, options, chosen="name" in settings.dataset)
+    dataset = _open_dataset(path, trained, options, chosen="name" in settings.dataset)
     _check_classes(path, trained.classes, dataset.classes)
     protocol = evaluation_protocol(
         dataset,
@@ -132,9 +132,11 @@ def _dataset_options(path: Path, typed: Mapping[str, Any], trained: Mapping[str,
     return {**trained, **fetching, **options}
 
 
-def _open_dataset(path: Path, channels: int, dataset: dict[str, Any], *, chosen: bool) -> SegmentationDataset:
+def _open_dataset(
+    path: Path, trained: checkpoint.Trained, dataset: dict[str, Any], *, chosen: bool
+) -> SegmentationDataset:
     try:
-        return open_dataset(channels, **dataset)
+        return open_dataset(trained.channels, trained.pixel_range, **dataset)
     except UserError as error:
         if chosen:
             raise

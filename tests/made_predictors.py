@@ -45,7 +45,7 @@ def near(
     return Predictor(trained, **{"precision": "32-true", "device": "cpu", **how})
 
 
-def write_checkpoint(path: Path, *, binary: bool = False, resize: bool = True) -> Path:
+def write_checkpoint(path: Path, *, binary: bool = False, resize: bool = True, **about: Any) -> Path:
     """A checkpoint file of a small model that answers differently to different images."""
     torch.manual_seed(0)
     known = classes(binary)
@@ -58,9 +58,8 @@ def write_checkpoint(path: Path, *, binary: bool = False, resize: bool = True) -
         norm.momentum = 1.0
     with torch.no_grad():  # fresh statistics would let the signal fade until all images look the same
         model.train()(torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8))
-    about = describe(
-        model, known, threshold=0.5, size=(64, 64), resize=resize, protocol={}, dataset={"name": "shapes"}
-    )
+    plain = {"threshold": 0.5, "size": (64, 64), "protocol": {}, "dataset": {"name": "shapes"}}
+    described = describe(model, known, resize=resize, **{**plain, **about})
     state = {f"model.{name}": value for name, value in model.state_dict().items()}
-    torch.save({"segmentation": about, "state_dict": state}, path)
+    torch.save({"segmentation": described, "state_dict": state}, path)
     return path

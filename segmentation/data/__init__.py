@@ -7,7 +7,7 @@ from typing import Any
 from segmentation.config import create
 from segmentation.data.binary import binary
 from segmentation.data.checks import check_samples
-from segmentation.data.dataset import SegmentationDataset
+from segmentation.data.dataset import SegmentationDataset, with_pixel_range
 from segmentation.data.folder import folder
 from segmentation.data.shapes import shapes
 from segmentation.data.voc import voc
@@ -31,7 +31,9 @@ def create_dataset(channels: int = 3, /, *, name: str, **options: Any) -> Segmen
     return create("dataset", DATASETS, name, channels, **options)
 
 
-def open_dataset(channels: int = 3, /, *, name: str, **options: Any) -> SegmentationDataset:
-    """`create_dataset`, then `check_samples`, whose notes it gets: every run starts from this."""
-    dataset = create_dataset(channels, name=name, **options)
+def open_dataset(
+    channels: int = 3, pixel_range: Any = "auto", /, *, name: str, **options: Any
+) -> SegmentationDataset:
+    """`create_dataset`, `with_pixel_range`, then `check_samples`, whose notes it gets: every run starts from this."""
+    dataset = with_pixel_range(create_dataset(channels, name=name, **options), pixel_range)
     return replace(dataset, notes=(*dataset.notes, *check_samples(dataset)))

@@ -44,4 +44,6 @@ def binary(
         decoder = BinaryMask(threshold, ignore)
     classes = Classes(("background", "foreground"), binary=True)
     data = {name: PairDataset(pairs, decoder, channels) for name, pairs in parts.items()}
-    return SegmentationDataset(classes, **data, notes=notes, channels=channels)
+    return SegmentationDataset(
+        classes, data["train"], data["val"], data["test"], notes=notes, channels=channels
+    )

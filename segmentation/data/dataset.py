@@ -10,16 +10,19 @@ from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from segmentation.data.files import Pairs
-from segmentation.data.image_io import read_sized
+from segmentation.data.files import Pairs, evenly_spaced
+from segmentation.data.image_io import is_wide, read_sized, read_values
 from segmentation.data.masks import MaskDecoder
+from segmentation.data.pixel_range import PERCENTILES, PixelRange
 from segmentation.errors import UserError
 from segmentation.types import Classes, Sample
+
+_MEASURED = 32  # training images whose pixel values are measured
 
 
 class Samples(Protocol):
@@ -65,7 +68,10 @@ def fingerprint_of(samples: Samples) -> Fingerprint:
 
 @dataclass(frozen=True)
 class SegmentationDataset:
-    """A data set of images with `channels` bands; `notes` are full sentences for the log and the report."""
+    """A data set of images with `channels` bands; `notes` are full sentences for the log and the report.
+
+    `pixel_range` says which values are black and white in images of more than 8 bits.
+    """
 
     classes: Classes
     train: Samples
@@ -73,6 +79,7 @@ class SegmentationDataset:
     test: Samples
     notes: tuple[str, ...] = ()
     channels: int = 3
+    pixel_range: PixelRange | None = None
 
     def splits(self) -> dict[str, Samples]:
         """train, val and test by name."""
@@ -88,13 +95,14 @@ class PairDataset:
     """Samples from pairs of an image file, with `channels` bands, and a mask file; read and checked on access.
 
     With `min_size` (H, W), the size that images are resized to later, JPEGs may be decoded at a reduced size of no less
-    than twice that: see `read_sized`.
+    than twice that: see `read_sized`. `pixel_range` is for images of more than 8 bits.
     """
 
     pairs: Pairs
     decoder: MaskDecoder
     channels: int = 3
     min_size: tuple[int, int] | None = None
+    pixel_range: PixelRange | None = None
 
     @property
     def names(self) -> Sequence[str]:
@@ -113,7 +121,7 @@ class PairDataset:
                     continue
                 state.extend((status.st_size, status.st_mtime_ns))
         folders = f"{self.pairs.images.folder.resolve()}\0{self.pairs.masks.folder.resolve()}"
-        how = f"{self.decoder!r} {self.channels} {self.min_size}"
+        how = f"{self.decoder!r} {self.channels} {self.min_size} {self.pixel_range}"
         return Fingerprint(f"{folders}\0{files.hexdigest()}\0{how}", hashlib.sha256(state).hexdigest())
 
     def __len__(self) -> int:
@@ -122,7 +130,7 @@ class PairDataset:
     def __getitem__(self, index: int) -> Sample:
         """Raises `UserError` for unreadable files, for labels outside the classes and for different sizes."""
         image_path, mask_path = self.pairs.image_path(index), self.pairs.mask_path(index)
-        image, (height, width) = read_sized(image_path, self.channels, self.min_size)
+        image, (height, width) = read_sized(image_path, self.channels, self.min_size, self.pixel_range)
         mask = self.mask(index)
         mask_height, mask_width = mask.shape
         if (height, width) != (mask_height, mask_width):
@@ -137,6 +145,36 @@ class PairDataset:
     def mask(self, index: int) -> np.ndarray:
         """The mask alone, uint8 (H, W). Raises `UserError` as `decoder.decode` does."""
         return self.decoder.decode(self.pairs.mask_path(index))
+
+
+def with_pixel_range(dataset: SegmentationDataset, choice: Any) -> SegmentationDataset:
+    """The data set with the pixel range of `data.pixel_range`, for samples that are read from files.
+
+    "auto" measures the percentiles of up to `_MEASURED` evenly spaced training images, where they have more than 8
+    bits. Raises `UserError` where `PixelRange` does.
+    """
+    if not isinstance(dataset.train, PairDataset) or choice in ("full", None):
+        return dataset
+    notes: tuple[str, ...] = ()
+    if choice == "auto":
+        images = [dataset.train.pairs.image_path(i) for i in evenly_spaced(len(dataset.train), _MEASURED)]
+        wide = [path for path in images if is_wide(path)]
+        if not wide:
+            return dataset
+        found = PixelRange.measured(read_values(path, dataset.channels) for path in wide)
+        notes = (
+            f"Images of more than 8 bits: 0..255 of the model is {found} in them, the {PERCENTILES[0]} and "
+            f"{PERCENTILES[1]} % percentiles of each band in {len(wide)} training images (data.pixel_range).",
+        )
+    else:
+        found = choice if isinstance(choice, PixelRange) else PixelRange.from_list(choice)
+    train, val, test = (
+        replace(samples, pixel_range=found) if isinstance(samples, PairDataset) else samples
+        for samples in dataset.splits().values()
+    )
+    return replace(
+        dataset, train=train, val=val, test=test, notes=(*dataset.notes, *notes), pixel_range=found
+    )
 
 
 def read_ahead(

@@ -50,4 +50,6 @@ def folder(
         any_with_eight_bits(parts["train"]),
     )
     data = {split: PairDataset(pairs, decoder, channels) for split, pairs in parts.items()}
-    return SegmentationDataset(class_map.classes, **data, notes=notes, channels=channels)
+    return SegmentationDataset(
+        class_map.classes, data["train"], data["val"], data["test"], notes=notes, channels=channels
+    )

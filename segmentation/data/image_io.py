@@ -9,7 +9,7 @@ and numpy reads .npy files.
 import logging
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, PngImagePlugin, TiffImagePlugin
 
+from segmentation.data.pixel_range import PixelRange, to_bytes
 from segmentation.errors import UserError
 
 MAX_PIXELS = 2**30
@@ -58,45 +59,83 @@ class UnreadableError(UserError):
     """A file that Pillow cannot read, or not with all of its bands."""
 
 
-def read_image(path: Path, channels: int = 3) -> np.ndarray:
+def read_image(path: Path, channels: int = 3, pixel_range: PixelRange | None = None) -> np.ndarray:
     """The image as uint8 (H, W, `channels`), rotated by its EXIF orientation.
 
     For three channels, grey, palette and CMYK images are converted to RGB. For one, all images are converted to grey
     by their luminance (ITU-R 601). In both cases alpha is dropped, not blended. For any other number the file must
-    have that many bands, whose order is kept: grey with alpha, RGBA, TIFF, and .npy arrays (H, W, bands). 16-bit
-    values are scaled from 0..65535 to 0..255.
+    have that many bands, whose order is kept: grey with alpha, RGBA, TIFF, and .npy arrays (H, W, bands). Pixels of
+    more than 8 bits, signed or floating-point ones become 0..255 by `pixel_range`; without it 16 bits are scaled from
+    0..65535, and the others are refused.
 
     Raises `UserError` for a file that is missing, damaged, not an image or larger than `MAX_PIXELS`, and for another
-    number of bands, floating-point pixels or integers with more than 16 bits.
+    number of bands.
     """
-    return read_sized(path, channels)[0]
+    return read_sized(path, channels, pixel_range=pixel_range)[0]
 
 
-def read_sized(path: Path, channels: int = 3, min_size: tuple[int, int] | None = None) -> Sized:
+def read_sized(
+    path: Path,
+    channels: int = 3,
+    min_size: tuple[int, int] | None = None,
+    pixel_range: PixelRange | None = None,
+) -> Sized:
     """The image as from `read_image`, and its full size (H, W) after rotation by EXIF.
 
     With `min_size` (H, W) a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, but at no less than twice `min_size`.
     """
-    image = _read_pixels(path, channels, min_size)
-    return image if isinstance(image, tuple) else (image, (image.shape[0], image.shape[1]))
+    values_HWC, size = _read(path, channels, min_size)
+    return fit_bands(to_bytes(values_HWC, pixel_range, str(path)), channels, str(path)), size
 
 
-def _read_pixels(path: Path, channels: int, min_size: tuple[int, int] | None) -> np.ndarray | Sized:
+def read_values(path: Path, channels: int = 3) -> np.ndarray:
+    """The pixels (H, W, bands) as `read_image` reads them, before they become 0..255 and `channels` bands.
+
+    Raises `UserError` where `read_image` does because of the file.
+    """
+    return _read(path, channels, None)[0]
+
+
+def is_wide(path: Path) -> bool:
+    """Whether a file's pixels have more than 8 bits, a sign or a decimal point; only the header is read.
+
+    False for a file that cannot be opened, which is reported when it is decoded.
+    """
+    try:
+        if path.suffix.lower() == ".npy":
+            return np.lib.format.open_memmap(path, mode="r").dtype != np.uint8
+        if tags := _tiff_tags(path):
+            unsigned = max(tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,))) == 1
+            return max(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))) > 8 or not unsigned
+        with opened(path) as picture:
+            return picture.mode in WIDE_MODES or _has_wide_colours(picture)
+    except Exception:
+        return False
+
+
+def _read(path: Path, channels: int, min_size: tuple[int, int] | None) -> Sized:
     if path.suffix.lower() == ".npy":
-        return fit_bands(read_array(path), channels, str(path))
+        return _with_size(read_array(path))
+    alpha = channels not in (1, 3)
     try:
         with _opened_file(path) as picture:
             decoded = _decode_jpeg(picture, min_size) if channels == 3 else None
             if decoded is not None:
                 return decoded
+            if picture.format == "PNG" and _has_wide_colours(picture):
+                return _with_size(_read_wide_png(picture, alpha=alpha))
             if _misses_bands(picture):
                 raise unreadable(path, "Pillow cannot read all of its bands")
             _load(picture)
     except UnreadableError:
         if not is_tiff(path):
             raise
-        return fit_bands(read_tiff(path, alpha=channels not in (1, 3)), channels, str(path))
-    return read_picture(picture, channels, str(path))
+        return _with_size(read_tiff(path, alpha=alpha))
+    return _with_size(picture_values(picture, channels, str(path)))
+
+
+def _with_size(values_HWC: np.ndarray) -> Sized:
+    return values_HWC, (values_HWC.shape[0], values_HWC.shape[1])
 
 
 def open_picture(path: Path) -> Image.Image:
@@ -166,21 +205,16 @@ def read_grey_png(path: Path) -> np.ndarray | None:
         return None
 
 
-def read_picture(picture: Image.Image, channels: int, name: str) -> np.ndarray:
-    """The pixels of a decoded and rotated image, by the rules of `read_image`; messages refer to it as `name`."""
-    if picture.mode == "F":
-        raise UserError(
-            f"{name} holds floating-point pixels, whose range is unknown: save it with 8 or 16 bits."
-        )
-    if picture.mode == "I":  # Pillow's for signed 16 bits, too
-        raise UserError(
-            f"{name} holds signed or 32-bit pixels, whose range is unknown: save it with 8 or 16 bits, unsigned."
-        )
-    if picture.mode in WIDE_MODES:
-        # Pillow's own conversion clips everything above 255.
-        return fit_bands(to_bytes(read_integers(picture, name))[:, :, None], channels, name)
+def picture_values(picture: Image.Image, channels: int, name: str) -> np.ndarray:
+    """The pixels (H, W, bands) of a decoded and rotated image; messages refer to it as `name`.
+
+    Grey of more than 8 bits is as in the file. Other images are uint8 and, for one and three `channels`, converted to
+    grey and RGB.
+    """
+    if picture.mode in WIDE_MODES | {"F"}:
+        return np.array(picture)[:, :, None]
     if channels not in (1, 3):
-        return fit_bands(_bands(picture, name), channels, name)
+        return _bands(picture, name)
     if picture.mode == "P":
         picture = picture.convert(
             "RGBA"
@@ -233,13 +267,6 @@ def present_values(values: np.ndarray) -> list[int]:
     return [int(value) for value in np.unique(values)]
 
 
-def to_bytes(values: np.ndarray) -> np.ndarray:
-    """uint8 values unchanged; uint16 values scaled from 0..65535 to 0..255 and rounded."""
-    if values.dtype == np.uint8:
-        return values
-    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
-
-
 def is_tiff(path: Path) -> bool:
     """Whether a file is a TIFF, by its first bytes; False if there is no such file."""
     if not path.is_file():
@@ -249,20 +276,31 @@ def is_tiff(path: Path) -> bool:
 
 
 def is_georeferenced(path: Path) -> bool:
-    """Whether a TIFF says where on Earth its pixels lie; False for a file that cannot be opened."""
+    """Whether a TIFF says where on Earth its pixels lie; False for a file that cannot be read."""
+    return any(tag in _tiff_tags(path) for tag in _TIFF_PLACE)
+
+
+def _tiff_tags(path: Path) -> Mapping[int, Any]:
+    """The tags of a TIFF's first image, also of one that Pillow cannot decode; none of a file that cannot be read."""
     try:
-        with opened(path) as picture:
-            tags = getattr(picture, "tag_v2", {})
-            return any(tag in tags for tag in _TIFF_PLACE)
+        with silent_pillow(), path.open("rb") as file:
+            header = file.read(8)
+            if header[:4] not in _TIFF_MAGIC:
+                return {}
+            header += file.read(8) if header[2:3] == b"+" or header[3:4] == b"+" else b""  # BigTIFF
+            tags = TiffImagePlugin.ImageFileDirectory_v2(header)
+            file.seek(tags.next)
+            tags.load(file)
+            return dict(tags)
     except Exception:  # decoding it will report the error
-        return False
+        return {}
 
 
 def read_array(path: Path) -> np.ndarray:
-    """A .npy file of uint8 or uint16, (H, W, bands) or (H, W), as uint8 (H, W, bands).
+    """The numbers in a .npy file, (H, W, bands) or (H, W), as (H, W, bands).
 
-    Raises `UserError` for a file that is missing, damaged or of another shape or type. Pickled objects, which could
-    run code, are not loaded.
+    Raises `UserError` for a file that is missing, damaged or of another shape, or holds no real numbers. Pickled
+    objects, which could run code, are not loaded.
     """
     try:
         # Memory-mapped, so that a wrong header cannot claim more memory than the size of the file.
@@ -274,22 +312,25 @@ def read_array(path: Path) -> np.ndarray:
         values = values[:, :, None]
     if values.ndim != 3 or 0 in values.shape:
         raise UserError(f"{path} has the shape {values.shape}: save it as (height, width, bands).")
+    if values.dtype.kind not in "uif":
+        raise UserError(
+            f"{path} holds {values.dtype.name} values: save it as whole or floating-point numbers."
+        )
     _check_size(path, values.shape[1], values.shape[0])
-    return _checked_bytes(np.array(values), path)
+    return np.array(values)
 
 
 def read_tiff(path: Path, *, alpha: bool) -> np.ndarray:
-    """The bands of a TIFF that Pillow cannot read, in the order of the file, as uint8 (H, W, bands).
+    """The bands of a TIFF that Pillow cannot read, in the order of the file, (H, W, bands) with its own type.
 
-    Without `alpha`, bands marked as alpha are left out. OpenCV reads RGB with one more band; other TIFFs need
+    Without `alpha`, bands marked as alpha are left out. OpenCV reads RGB, also with one more band; other TIFFs need
     rasterio (the extra `geo`).
-    Raises `UserError` if rasterio is missing, for a damaged file, for pixels that are not unsigned integers of 8 or
-    16 bits, and for palette or CMYK values.
+    Raises `UserError` if rasterio is missing, for a damaged file, and for palette or CMYK values.
     """
-    if _is_rgb_and_one(path):
+    if bands := _opencv_bands(path):
         values = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-        if values is not None and values.shape[2:] == (4,):
-            return _checked_bytes(cv2.cvtColor(values, cv2.COLOR_BGRA2RGBA), path)
+        if values is not None and values.shape[2:] == (bands,):
+            return _rgb(values)
     rasterio = _import_rasterio(path)
     try:
         # Only TIFF, and no other files in its folder: other formats may refer to further files and addresses.
@@ -303,10 +344,10 @@ def read_tiff(path: Path, *, alpha: bool) -> np.ndarray:
                 raise UserError(f"{path} holds {meanings[0]} values: save it with the bands themselves.")
             _check_size(path, file.width, file.height)
             wanted = [band for band, meaning in enumerate(meanings, 1) if alpha or meaning != "alpha"]
-            bands = file.read(wanted)
+            bands_CHW = file.read(wanted)
     except rasterio.errors.RasterioError as error:
         raise unreadable(path, "it is damaged") from error
-    return _checked_bytes(np.ascontiguousarray(bands.transpose(1, 2, 0)), path)
+    return np.ascontiguousarray(bands_CHW.transpose(1, 2, 0))
 
 
 def unreadable(name: Path | str, cause: str) -> UnreadableError:
@@ -498,25 +539,55 @@ def _turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def _misses_bands(picture: Image.Image) -> bool:
-    """Whether Pillow would leave out bands, or mix them up as it does with 16-bit bands stored one after the other."""
+    """Whether Pillow would leave out bands, or half of the bits of coloured ones."""
     if not isinstance(picture, TiffImagePlugin.TiffImageFile):
         return False
-    tags = picture.tag_v2
-    samples = tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1)
-    bits = tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))
-    apart = tags.get(TiffImagePlugin.PLANAR_CONFIGURATION, 1) == _TIFF_PLANAR
-    return bool(samples > len(picture.getbands()) or (samples > 1 and apart and max(bits) > 8))
+    samples = picture.tag_v2.get(TiffImagePlugin.SAMPLESPERPIXEL, 1)
+    return bool(samples > len(picture.getbands()) or _has_wide_colours(picture))
 
 
-def _is_rgb_and_one(path: Path) -> bool:
-    # RGB and a band with unspecified meaning, such as near infrared: OpenCV reads all four.
+def _has_wide_colours(picture: Image.Image) -> bool:
+    """Whether an opened image has several bands of more than 8 bits, of which Pillow decodes the upper 8."""
+    if isinstance(picture, TiffImagePlugin.TiffImageFile):
+        tags = picture.tag_v2
+        samples = tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1)
+        return bool(samples > 1 and max(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))) > 8)
+    # The raw mode of Pillow's PNG decoder: RGB;16B, RGBA;16B, LA;16B.
+    tile = getattr(picture, "tile", None)
+    raw = (tile[0].args if isinstance(tile[0].args, str) else tile[0].args[0]) if tile else ""
+    return picture.format == "PNG" and picture.mode != "I;16" and str(raw).endswith(";16B")
+
+
+def _read_wide_png(picture: Image.Image, *, alpha: bool) -> np.ndarray:
+    """uint16 (H, W, bands) of an opened PNG with 16-bit colours; damage raises an exception of Pillow or OpenCV."""
+    data, mode = _bytes_of(picture), picture.mode
+    orientation = picture.getexif().get(_EXIF_ORIENTATION, 1) if "exif" in picture.info else 1
+    picture.verify()  # the checksums, some of which OpenCV does not check
+    values = _imdecode(data, cv2.IMREAD_UNCHANGED)
+    if values is None:
+        raise OSError("its pixels are damaged")
+    values = _rgb(values)
+    if mode == "LA":  # OpenCV repeats the grey
+        values = values[:, :, [0, -1]]
+    return _turn(values if alpha or mode == "RGB" else values[:, :, :-1], orientation)
+
+
+def _opencv_bands(path: Path) -> int:
+    """The number of bands of a TIFF that OpenCV reads as they are: RGB, also with near infrared; 0 for others."""
     try:
         with opened(path) as picture:
             assert isinstance(picture, TiffImagePlugin.TiffImageFile)
-            extra = picture.tag_v2.get(TiffImagePlugin.EXTRASAMPLES)
-            return picture.mode == "RGB" and extra == (0,)
+            tags = picture.tag_v2
+            apart = tags.get(TiffImagePlugin.PLANAR_CONFIGURATION, 1) == _TIFF_PLANAR
+            extra = tags.get(TiffImagePlugin.EXTRASAMPLES, ())
+            return 3 + len(extra) if picture.mode == "RGB" and extra in ((), (0,)) and not apart else 0
     except Exception:  # reading it with rasterio will report the error
-        return False
+        return 0
+
+
+def _rgb(values: np.ndarray) -> np.ndarray:
+    """OpenCV's order of bands -> RGB, with a fourth one where there is one."""
+    return cv2.cvtColor(values, cv2.COLOR_BGR2RGB if values.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
 
 
 def _import_rasterio(path: Path) -> Any:
@@ -535,14 +606,6 @@ def _check_size(path: Path, width: int, height: int) -> None:
             f"{path} has {width}x{height} pixels, more than {MAX_PIXELS}: cut it into tiles,"
             " or give predict.py a TIFF and tile=1024."
         )
-
-
-def _checked_bytes(values: np.ndarray, path: Path) -> np.ndarray:
-    if values.dtype.kind != "u" or values.dtype.itemsize > 2:
-        raise UserError(
-            f"{path} holds {values.dtype.name} pixels, whose range is unknown: save it with 8 or 16 bits, unsigned."
-        )
-    return to_bytes(values)
 
 
 def _bands(picture: Image.Image, name: str) -> np.ndarray:

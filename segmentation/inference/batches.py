@@ -57,7 +57,7 @@ class Files:
         """Predict images one by one by tiles, from memory."""
         for source, paths in targets.items():
             with terminable(), self._failing():
-                pixels_HWC = as_pixels(source.path, self.predictor.trained.channels)
+                pixels_HWC = self._pixels(source)
                 _save(self._saves(paths, self.predictor.predict_tiles(pixels_HWC, tiling)))
             self.done(1)
 
@@ -96,9 +96,13 @@ class Files:
         for source in targets:
             pixels_HWC = None
             with self._failing(1):
-                pixels_HWC = as_pixels(source.path, self.predictor.trained.channels)
+                pixels_HWC = self._pixels(source)
             if pixels_HWC is not None:
                 yield source, pixels_HWC
+
+    def _pixels(self, source: Input) -> np.ndarray:
+        trained = self.predictor.trained
+        return as_pixels(source.path, trained.channels, trained.pixel_range)
 
     def _answer(self, targets: Planned, group: Group) -> list[Save]:
         saves: list[Save] = []

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags
 
-from segmentation.data.image_io import fit_bands, opened, to_bytes, unreadable
+from segmentation.data.image_io import fit_bands, opened, unreadable
+from segmentation.data.pixel_range import PixelRange, to_bytes
 from segmentation.errors import UserError
 from segmentation.inference.outputs import (
     FULL,
@@ -37,6 +38,7 @@ class Raster:
     path: Path
     file: Any
     channels: int
+    pixel_range: PixelRange | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -53,7 +55,8 @@ class Raster:
         wanted = [band for band, name in enumerate(meanings, 1) if not colours or name != "alpha"]
         with _damage(self.path):
             bands_CHW = self.file.read(wanted, window=window(rows, columns))
-        return fit_bands(to_bytes(bands_CHW.transpose(1, 2, 0)), self.channels, str(self.path))
+        pixels_HWC = to_bytes(bands_CHW.transpose(1, 2, 0), self.pixel_range, str(self.path))
+        return fit_bands(pixels_HWC, self.channels, str(self.path))
 
     def holds(self, rows: slice, columns: slice) -> np.ndarray:
         """bool (H, W): where the file has valid data."""
@@ -63,11 +66,11 @@ class Raster:
 
 
 @contextmanager
-def open_raster(path: Path, channels: int) -> Iterator[Raster]:
+def open_raster(path: Path, channels: int, pixel_range: PixelRange | None) -> Iterator[Raster]:
     """Opens a TIFF with rasterio, which keeps little of it in memory.
 
-    Raises `UserError` where rasterio (the extra `geo`) is missing, for a damaged file, pixels other
-    than unsigned integers of 8 or 16 bits, CMYK and palettes, and an image with an EXIF rotation.
+    Raises `UserError` where rasterio (the extra `geo`) is missing, for a damaged file, complex
+    numbers, CMYK and palettes, and an image with an EXIF rotation.
     """
     rasterio = import_rasterio()
     _refuse_turned(path)
@@ -79,9 +82,9 @@ def open_raster(path: Path, channels: int) -> Iterator[Raster]:
             meanings, kinds = {meaning.name for meaning in file.colorinterp}, set(file.dtypes)
             if meanings & _NO_LIGHT:
                 raise UserError(f"{path} holds {min(meanings)} values: save it in colours.")
-            if not kinds <= {"uint8", "uint16"}:
-                raise UserError(f"{path} holds {min(kinds)} pixels: save it with 8 or 16 bits, unsigned.")
-            yield Raster(path, file, channels)
+            if any(kind.startswith("complex") for kind in kinds):
+                raise UserError(f"{path} holds complex numbers: save it with real ones.")
+            yield Raster(path, file, channels, pixel_range)
 
 
 def without_georeference_warning() -> AbstractContextManager[object]:
@@ -143,7 +146,7 @@ def predict_raster(
     Raises `UserError` where rasterio is missing, for a file that it cannot read, and where the disk has no room.
     """
     trained = predictor.trained
-    with open_raster(source, trained.channels) as raster, ExitStack() as files:
+    with open_raster(source, trained.channels, trained.pixel_range) as raster, ExitStack() as files:
         sinks = [
             files.enter_context(_SINKS[kind](path, raster, trained.classes, alpha))
             for kind, path in targets.items()

@@ -11,14 +11,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from segmentation.data.files import IMAGE_ENDINGS
-from segmentation.data.image_io import (
-    fit_bands,
-    is_animated,
-    is_georeferenced,
-    read_image,
-    read_picture,
-    to_bytes,
-)
+from segmentation.data.image_io import fit_bands, is_animated, is_georeferenced, picture_values, read_image
+from segmentation.data.pixel_range import PixelRange, to_bytes
 from segmentation.errors import UserError
 
 VIDEO_ENDINGS = frozenset(
@@ -128,23 +122,22 @@ def _ending(name: str) -> str:
 Picture = str | os.PathLike[str] | Image.Image | np.ndarray
 
 
-def as_pixels(picture: Picture, channels: int) -> np.ndarray:
+def as_pixels(picture: Picture, channels: int, pixel_range: PixelRange | None = None) -> np.ndarray:
     """uint8 (H, W, `channels`), by the rules of `read_image` for every kind of input.
 
-    Arrays are uint8, or uint16 that is scaled as in files, (H, W) or (H, W, C).
+    Arrays are numbers, (H, W) or (H, W, C); all but uint8 are scaled as in files.
     Raises `UserError` for a file that `read_image` refuses and for other values or bands.
     """
     if isinstance(picture, str | os.PathLike):
-        return read_image(Path(picture).expanduser(), channels)
+        return read_image(Path(picture).expanduser(), channels, pixel_range)
     if isinstance(picture, Image.Image):
-        return read_picture(ImageOps.exif_transpose(picture), channels, "The image")
+        values_HWC = picture_values(ImageOps.exif_transpose(picture), channels, "The image")
+        return fit_bands(to_bytes(values_HWC, pixel_range, "The image"), channels, "The image")
     if not isinstance(picture, np.ndarray):
         raise UserError(f"{type(picture).__name__} is no picture: give a path, a Pillow image or an array.")
-    if picture.dtype not in (np.uint8, np.uint16) or picture.ndim not in (2, 3) or 0 in picture.shape:
-        raise UserError(
-            f"The array is {picture.dtype} {picture.shape}: give uint8 or uint16, (H, W) or (H, W, C)."
-        )
-    pixels_HWC = to_bytes(picture[:, :, None] if picture.ndim == 2 else picture)
-    if channels in (1, 3) and pixels_HWC.shape[2] in (2, 4):
-        pixels_HWC = pixels_HWC[:, :, :-1]  # alpha: an array cannot say what else a last band would be
-    return fit_bands(pixels_HWC, channels, "The array")
+    if picture.dtype.kind not in "uif" or picture.ndim not in (2, 3) or 0 in picture.shape:
+        raise UserError(f"The array is {picture.dtype} {picture.shape}: give numbers, (H, W) or (H, W, C).")
+    values_HWC = picture[:, :, None] if picture.ndim == 2 else picture
+    if channels in (1, 3) and values_HWC.shape[2] in (2, 4):
+        values_HWC = values_HWC[:, :, :-1]  # alpha: an array cannot say what else a last band would be
+    return fit_bands(to_bytes(values_HWC, pixel_range, "The array"), channels, "The array")

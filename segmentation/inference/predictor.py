@@ -73,7 +73,7 @@ class Predictor:
         """
         asked = self if tta is None else self._with(tta)
         tiling = asked.tiling(tile=tile, overlap=overlap, batch_size=batch_size)
-        pixels_HWC = as_pixels(picture, self.trained.channels)
+        pixels_HWC = as_pixels(picture, self.trained.channels, self.trained.pixel_range)
         return (
             asked.predict_all([pixels_HWC])[0] if tiling is None else asked.predict_tiles(pixels_HWC, tiling)
         )

@@ -18,9 +18,12 @@ def protocol(
 ) -> dict[str, Any]:
     """The protocol of a training run's scores, as plain data."""
     binary = dataset.classes.binary
+    given = f"resized to {size[0]}x{size[1]}, {RESIZED_BY}" if resize else "the image's own size"
+    if dataset.pixel_range is not None:
+        given += f"; values of more than 8 bits from {dataset.pixel_range}"
     return {
         "scored_at": SCORED_AT,
-        "input": f"resized to {size[0]}x{size[1]}, {RESIZED_BY}" if resize else "the image's own size",
+        "input": given,
         "counts": "one confusion matrix over all pixels of the split",
         "miou": "mean over the classes that occur in truth or prediction; the others do not count",
         "binary_scores": "of the foreground" if binary else None,

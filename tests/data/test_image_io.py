@@ -95,7 +95,7 @@ def test_sixteen_bits_round_to_the_nearest(tmp_path: Path) -> None:
 
 
 def test_integers_beyond_sixteen_bits(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"a\.tif holds signed or 32-bit pixels, whose range is unknown"):
+    with pytest.raises(UserError, match=r"a\.tif holds int32 pixels, whose range is unknown"):
         read_image(save(tmp_path / "a.tif", np.array([[0, 200]], np.int32)))
 
 

@@ -96,7 +96,7 @@ def test_arrays_of_grey_alpha_and_16_bits_are_taken_as_files_are() -> None:
         (np.zeros((0, 4, 3), np.uint8), "uint8"),
         (np.zeros((1, 4, 4, 3), np.uint8), "uint8"),
         ("nowhere.png", "nowhere.png"),
-        (Image.new("F", (4, 4)), "floating-point"),
+        (Image.new("F", (4, 4)), "float32 pixels"),
         (None, "NoneType"),
     ],
 )

@@ -1,0 +1,125 @@
+"""Values of image bands -> 0..255: which value is black and which is white, for images with more than 8 bits."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from segmentation.errors import UserError
+
+PERCENTILES = (0.5, 99.5)
+"""A measured range leaves out this share of the values at either end, because a few glints would darken the rest."""
+
+_VALUES_PER_IMAGE = 2**16
+
+
+@dataclass(frozen=True)
+class PixelRange:
+    """The values of each band that become 0 and 255; those between are spread evenly, those outside are clipped.
+
+    Values of 8 bits are not changed by it: somebody has chosen their range already. One band's range holds for all.
+    Raises `UserError` where a `low` is not below its `high` or a number is not finite.
+    """
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.low or len(self.low) != len(self.high):
+            raise UserError("A pixel range needs a lowest and a highest value for each band.")
+        for low, high in zip(self.low, self.high, strict=True):
+            if not (np.isfinite([low, high]).all() and low < high):
+                raise UserError(
+                    f"The pixel range {low:g}..{high:g} is empty: give the lower value first, both finite."
+                )
+
+    def to_bytes(self, values_HWC: np.ndarray, name: str) -> np.ndarray:
+        """Numbers of any type (H, W, C) -> uint8; nan becomes 0. `name` is the image's, for messages.
+
+        Raises `UserError` for another number of bands.
+        """
+        bands = values_HWC.shape[2]
+        if len(self.low) not in (1, bands):
+            raise UserError(
+                f"{name} holds {bands} bands, but the range of pixel values is known for {len(self.low)}: "
+                "give images with the bands of the training."
+            )
+        low, high = (np.array(side, np.float32) for side in (self.low, self.high))
+        scaled_HWC = values_HWC.astype(np.float32)
+        scaled_HWC -= low
+        scaled_HWC *= 255 / (high - low)
+        scaled_HWC += 0.5
+        return np.nan_to_num(scaled_HWC, copy=False).clip(0, 255).astype(np.uint8)
+
+    def __str__(self) -> str:
+        """`1..1890, 3..2011`: the values of each band."""
+        return ", ".join(f"{low:g}..{high:g}" for low, high in zip(self.low, self.high, strict=True))
+
+    def to_list(self) -> list[list[float]]:
+        """`[[low, high], ...]` of each band, for a checkpoint."""
+        return [[low, high] for low, high in zip(self.low, self.high, strict=True)]
+
+    @classmethod
+    def from_list(cls, pairs: Any) -> "PixelRange":
+        """The inverse of `to_list`; also takes one `[low, high]` for all bands.
+
+        Raises `UserError` for anything else, and where the constructor does.
+        """
+        try:
+            table = np.array(pairs, dtype=float).reshape(-1, 2)
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"data.pixel_range={pairs}: give auto, full, [LOW,HIGH], or such a pair for each band."
+            ) from error
+        return cls(tuple(table[:, 0].tolist()), tuple(table[:, 1].tolist()))
+
+    @classmethod
+    def measured(cls, images: Iterable[np.ndarray]) -> "PixelRange":
+        """The `PERCENTILES` of each band over images (H, W, C), of evenly spaced pixels; nan and infinity are left out.
+
+        Raises `UserError` where images have different numbers of bands or a band has no two different values.
+        """
+        drawn = []
+        for values_HWC in images:
+            flat_PC = values_HWC.reshape(-1, values_HWC.shape[2])
+            drawn.append(flat_PC[:: max(1, len(flat_PC) // _VALUES_PER_IMAGE)].astype(np.float64))
+        if len({values_PC.shape[1] for values_PC in drawn}) != 1:
+            raise UserError("The training images have different numbers of bands: give them the same.")
+        columns = np.concatenate(drawn).T
+        ranges = [_spread(band[np.isfinite(band)], number) for number, band in enumerate(columns, 1)]
+        return cls(*zip(*ranges, strict=True))
+
+
+PixelRangeChoice = Literal["auto", "full"] | Sequence[Any]
+"""`data.pixel_range`: measured, the whole range of unsigned 16 bits, or given."""
+
+
+def _spread(values: np.ndarray, number: int) -> tuple[float, float]:
+    if not len(values) or values.min() == values.max():
+        raise UserError(
+            f"Band {number} holds one value only in the training images that were checked: leave it out, "
+            "or give data.pixel_range."
+        )
+    low, high = np.percentile(values, PERCENTILES).tolist()
+    # A band that is nearly everywhere the same, such as a rare signal, keeps its whole range.
+    return (low, high) if low < high else (float(values.min()), float(values.max()))
+
+
+def to_bytes(
+    values_HWC: np.ndarray, pixel_range: PixelRange | None = None, name: str = "The image"
+) -> np.ndarray:
+    """Pixels of any type (H, W, C) -> uint8 (H, W, C): by their range, or unsigned 16 bits from 0..65535 where None.
+
+    Raises `UserError` for other types without a range, and for another number of bands than the range has.
+    """
+    if values_HWC.dtype == np.uint8:
+        return values_HWC
+    if pixel_range is not None:
+        return pixel_range.to_bytes(values_HWC, name)
+    if (values_HWC.dtype.kind, values_HWC.dtype.itemsize) != ("u", 2):
+        raise UserError(
+            f"{name} holds {values_HWC.dtype.name} pixels, whose range is unknown: save it with 8 or 16 bits, "
+            "unsigned, or train with data.pixel_range=auto."
+        )
+    return ((values_HWC.astype(np.uint32) + 128) // 257).astype(np.uint8)

@@ -67,11 +67,8 @@ def describe(
         "model": dict(model.description),
         "classes": classes.to_dict(),
         "threshold": threshold,
-        "input": {
-            "size": list(size),
-            "resize": resize,
-            "pixel_range": pixel_range.to_list() if pixel_range else None,
-        },
+        "input": {"size": list(size), "resize": resize}
+        | ({"pixel_range": pixel_range.to_list()} if pixel_range else {}),
         "protocol": dict(protocol),
         "dataset": dict(dataset),
         "versions": versions(),

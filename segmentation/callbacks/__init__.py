@@ -7,10 +7,11 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field
 from pytorch_lightning import Callback
-from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging, LearningRateMonitor
+from pytorch_lightning.callbacks import EMAWeightAveraging, LearningRateMonitor
 
 from segmentation.callbacks.checkpoint import RunCheckpoint
 from segmentation.callbacks.first_step import FirstStep
+from segmentation.callbacks.early_stopping import EarlyStopping
 from segmentation.callbacks.freeze import FreezeBackbone
 from segmentation.callbacks.history import History, TrainingCurves
 from segmentation.callbacks.monitoring import Progress, Throughput, log_summary
@@ -20,11 +21,12 @@ from segmentation.callbacks.pruning import Pruning
 from segmentation.config import call
 from segmentation.errors import UserError, closest
 from segmentation.metrics import scores
+from segmentation.report.report import lower_is_better
 
 __all__ = ["FirstStep", "History", "Preemption", "build_callbacks", "log_summary"]
 
 Options = dict[str, Any]
-Mode = Literal["min", "max"]
+Mode = Literal["auto", "min", "max"]
 
 
 def build_callbacks(
@@ -58,7 +60,7 @@ def _callbacks(
         Preemption(folder / "checkpoints" / "last.ckpt"),
         *call("callbacks.early_stopping", _early_stopping, metrics=metrics, **early_stopping),
         *call("callbacks.best", _checkpoints, folder=folder / "checkpoints", metrics=metrics, **best),
-        *call("callbacks.pruning", _pruning, folder=folder, best=best, **pruning),
+        *call("callbacks.pruning", _pruning, folder=folder, monitor=best["monitor"], **pruning),
         *call("callbacks.grid", _grid, folder=folder, **grid),
     ]
     if freeze_backbone_epochs:
@@ -77,41 +79,35 @@ def _callbacks(
 def _early_stopping(
     *, metrics: list[str], monitor: str, mode: Mode, patience: int | None, min_delta: float
 ) -> list[Callback]:
-    _check_metric("callbacks.early_stopping.monitor", monitor, metrics)
+    _check_metric("callbacks.early_stopping", monitor, mode, metrics)
     if patience is None:
         return []
     if patience < 1 or min_delta < 0:
         raise UserError(
             "callbacks.early_stopping: give a patience of 1 or more, or null, and a min_delta of 0 or more."
         )
-    # Check after validations only: a resumed run may end an epoch without one.
-    return [
-        EarlyStopping(
-            monitor, min_delta=min_delta, patience=patience, mode=mode, check_on_train_epoch_end=False
-        )
-    ]
+    return [EarlyStopping(monitor, patience=patience, min_delta=min_delta)]
 
 
 def _checkpoints(*, folder: Path, metrics: list[str], monitor: str, mode: Mode) -> list[Callback]:
-    _check_metric("callbacks.best.monitor", monitor, metrics)
+    _check_metric("callbacks.best", monitor, mode, metrics)
     return [
-        RunCheckpoint(folder, "best", monitor=monitor, mode=mode, save_on_train_epoch_end=False),
-        RunCheckpoint(folder, "best_loss", monitor="val/loss", mode="min", save_on_train_epoch_end=False),
-        # At the very end of an epoch, so that a resumed run starts with the next one.
-        RunCheckpoint(folder, "last", save_on_train_epoch_end=True),
+        RunCheckpoint(folder, "best", monitor=monitor),
+        RunCheckpoint(folder, "best_loss", monitor="val/loss"),
+        RunCheckpoint(folder, "last"),
     ]
 
 
 def _pruning(
     *,
     folder: Path,
-    best: Options,
+    monitor: str,
     least_runs: Annotated[int, Field(ge=1)] | None,
     warmup_epochs: Annotated[int, Field(ge=0)],
 ) -> list[Callback]:
     if least_runs is None:
         return []
-    return [Pruning(folder, **best, least_runs=least_runs, warmup_epochs=warmup_epochs)]
+    return [Pruning(folder, monitor=monitor, least_runs=least_runs, warmup_epochs=warmup_epochs)]
 
 
 def _grid(*, folder: Path, images: int, every_n_epochs: int) -> list[Callback]:
@@ -120,6 +116,9 @@ def _grid(*, folder: Path, images: int, every_n_epochs: int) -> list[Callback]:
     return [PredictionGrid(folder, images=images, every_n_epochs=every_n_epochs)] if images else []
 
 
-def _check_metric(option: str, name: str, metrics: list[str]) -> None:
-    if name not in metrics:
-        raise UserError(f"{option}={name} is not measured.{closest(name, metrics)}")
+def _check_metric(section: str, monitor: str, mode: Mode, metrics: list[str]) -> None:
+    if monitor not in metrics:
+        raise UserError(f"{section}.monitor={monitor} is not measured.{closest(monitor, metrics)}")
+    follows = "min" if lower_is_better(monitor) else "max"
+    if mode not in ("auto", follows):
+        raise UserError(f"{section}.mode={mode} is wrong for {monitor}: leave it out, the metric decides.")

@@ -11,6 +11,7 @@ from segmentation.callbacks.history import read_history
 from segmentation.errors import UserError
 from segmentation.reading import read_yaml
 from segmentation.writing import write_text
+from segmentation.report.report import lower_is_better
 
 log = logging.getLogger(__name__)
 
@@ -25,10 +26,10 @@ class Pruning(Callback):
     A pruned run is tested and reported like any other; `pruned.txt` in its folder gives the reason.
     """
 
-    def __init__(self, folder: Path, *, monitor: str, mode: str, least_runs: int, warmup_epochs: int) -> None:
+    def __init__(self, folder: Path, *, monitor: str, least_runs: int, warmup_epochs: int) -> None:
         self._folder = folder
         self._monitor = monitor
-        self._best = max if mode == "max" else min
+        self._best = min if lower_is_better(monitor) else max
         self._least_runs = least_runs
         self._warmup_epochs = warmup_epochs
         self._own: list[float] = []
@@ -48,6 +49,11 @@ class Pruning(Callback):
             message = f"pruned after epoch {epoch} of {trainer.max_epochs}: {reason}"
             write_text(self._folder / "pruned.txt", f"{message}\n")
             log.info(message)
+
+    @property
+    def state_key(self) -> str:
+        """Scores of another metric are not continued."""
+        return self._generate_state_key(monitor=self._monitor)
 
     def state_dict(self) -> dict[str, Any]:
         """The scores so far, for a resumed run."""

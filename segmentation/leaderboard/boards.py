@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from segmentation.leaderboard.runs import Run
-from segmentation.report.report import LOWER_IS_BETTER
+from segmentation.report.report import lower_is_better
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
@@ -87,9 +87,6 @@ def same_images(runs: Sequence[Run], metric: str) -> bool:
     return len({images(run, metric) for run in runs if run.score(metric) is not None}) <= 1
 
 
-_LOWER = LOWER_IS_BETTER | {"loss"}
-
-
 @dataclass(frozen=True)
 class Spread:
     """The mean over runs, and the sample standard deviation of several."""
@@ -162,11 +159,6 @@ def boards(runs: Sequence[Run], metric: str) -> list[Board]:
         for way, group in zip(ways, groups.values(), strict=True)
     ]
     return sorted(made, key=lambda board: -sum(len(row.runs) for row in board.rows))
-
-
-def lower_is_better(metric: str) -> bool:
-    """Whether lower values of the metric are better."""
-    return metric.rpartition("/")[2] in _LOWER
 
 
 def _board(runs: Sequence[Run], metric: str, way: Mapping[str, Any], apart: Mapping[str, Any]) -> Board:

@@ -7,10 +7,10 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from segmentation.leaderboard.boards import Board, Row, Spread, lower_is_better, pareto_front
+from segmentation.leaderboard.boards import Board, Row, Spread, pareto_front
 from segmentation.leaderboard.runs import Run
 from segmentation.report.html import fact_rows, render_page
-from segmentation.report.report import cell, fact, facts, grid, number
+from segmentation.report.report import cell, fact, facts, grid, lower_is_better, number
 from segmentation.report.svg import WIDE, Axis, Chart, Dot, Line, draw
 
 

@@ -21,7 +21,6 @@ from segmentation.report.figures import charts, draw_figures
 from segmentation.report.gallery import Card, ReadImage, error_colours, gallery
 from segmentation.report.report import (
     HEADLINE_METRICS,
-    LOWER_IS_BETTER,
     baseline_note,
     best,
     cell,
@@ -179,7 +178,7 @@ def comparison_rows(table: Mapping[str, Mapping[str, float]], *, named: bool) ->
     for name, values in table.items():
         metric = name if named else "iou"
         winners = best(metric, values)
-        bars = not named or (name in ("miou", "iou") and name not in LOWER_IS_BETTER)
+        bars = not named or name in ("miou", "iou")
         rows.append(
             {
                 "title": title(name) if named else name,

@@ -56,7 +56,12 @@ SCORES = {
 }
 """Title and meaning of each score."""
 
-LOWER_IS_BETTER = frozenset({"calibration_error", "brier"})
+_LOWER_IS_BETTER = frozenset({"loss", "brier", "calibration_error"})
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether lower values are better, by the name alone, with or without its split: `val/loss`, `brier`."""
+    return metric.rpartition("/")[2] in _LOWER_IS_BETTER
 
 
 def title(name: str) -> str:
@@ -82,7 +87,7 @@ def best(metric: str, values: Mapping[str, float]) -> set[str]:
     defined = [value for value in values.values() if value == value]
     if metric.startswith(("best_threshold", "classes")) or len(set(defined)) < 2:
         return set()
-    target = min(defined) if metric in LOWER_IS_BETTER else max(defined)
+    target = min(defined) if lower_is_better(metric) else max(defined)
     return {name for name, value in values.items() if value == target}
 
 

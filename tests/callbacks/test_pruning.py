@@ -5,36 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
-from pytorch_lightning import LightningModule, Trainer
-from torch import Tensor
-from torch.utils.data import DataLoader
+from made_validations import trained
 
 from segmentation.callbacks.pruning import Pruning
-
-
-class Scripted(LightningModule):
-    """Validates to the scores that it is given, an epoch each."""
-
-    def __init__(self, scores: list[float]) -> None:
-        super().__init__()
-        self.scores = scores
-        self.weight = torch.nn.Parameter(torch.zeros(1))
-
-    def training_step(self, batch: Tensor, index: int) -> Tensor:
-        return (self.weight * batch).sum()
-
-    def validation_step(self, batch: Tensor, index: int) -> None:
-        self.log("val/miou", self.scores[self.current_epoch], batch_size=1)
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.1)
-
-    def train_dataloader(self) -> DataLoader[Tensor]:
-        return DataLoader([torch.zeros(1)])  # type: ignore[arg-type]
-
-    val_dataloader = train_dataloader
 
 
 def describe(folder: Path, data: str = "shapes", epochs: int = 4) -> None:
@@ -47,27 +21,17 @@ def other(folder: Path, scores: list[float], **about: Any) -> None:
     describe(folder, **about)
     with (folder / "metrics.csv").open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["epoch", "step", "val/miou"])
-        writer.writerows((epoch, epoch, score) for epoch, score in enumerate(scores, start=1))
+        writer.writerow(["epoch", "step", "val/miou", "val/loss"])
+        writer.writerows((epoch, epoch, score, score) for epoch, score in enumerate(scores, start=1))
 
 
 def epochs_of(
-    folder: Path, scores: list[float], *, mode: str = "max", least_runs: int = 3, warmup: int = 1
+    folder: Path, scores: list[float], *, monitor: str = "val/miou", least_runs: int = 3, warmup: int = 1
 ) -> int:
     folder.mkdir()
     describe(folder)
-    pruning = Pruning(folder, monitor="val/miou", mode=mode, least_runs=least_runs, warmup_epochs=warmup)
-    trainer = Trainer(
-        max_epochs=len(scores),
-        callbacks=[pruning],
-        num_sanity_val_steps=0,
-        **dict.fromkeys(
-            ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
-        ),
-        accelerator="cpu",
-    )
-    trainer.fit(Scripted(scores))
-    return trainer.current_epoch
+    pruning = Pruning(folder, monitor=monitor, least_runs=least_runs, warmup_epochs=warmup)
+    return trained([{monitor: score} for score in scores], pruning).current_epoch
 
 
 @pytest.mark.parametrize(
@@ -79,7 +43,7 @@ def epochs_of(
         ([0.1, 0.2, 0.3, 0.4], {"warmup": 2}, 3),
         ([0.1, 0.2, 0.3, 0.4], {"warmup": 3}, 4),  # at its end there is nothing to spare
         ([0.1, 0.2, 0.3, 0.4], {"least_runs": 4}, 4),
-        ([0.9, 0.9, 0.9, 0.9], {"mode": "min"}, 2),
+        ([0.9, 0.9, 0.9, 0.9], {"monitor": "val/loss"}, 2),
         ([float("nan"), float("nan"), 0.3, 0.4], {}, 3),
     ],
 )
@@ -101,13 +65,11 @@ def test_the_median_rule(
     told = tmp_path / "run" / "pruned.txt"
     assert told.exists() == (epochs < 4)
     if told.exists():
-        assert told.read_text().startswith(f"pruned after epoch {epochs} of 4: val/miou ")
+        assert told.read_text().startswith(f"pruned after epoch {epochs} of 4: val/")
 
 
 def test_what_was_reached_is_remembered(tmp_path: Path) -> None:
-    first, second = (
-        Pruning(tmp_path, monitor="val/miou", mode="max", least_runs=1, warmup_epochs=0) for _ in range(2)
-    )
+    first, second = (Pruning(tmp_path, monitor="val/miou", least_runs=1, warmup_epochs=0) for _ in range(2))
     first._own = [0.5, 0.25]
     second.load_state_dict(first.state_dict())
     assert second.state_dict() == {"scores": [0.5, 0.25]}

@@ -61,6 +61,7 @@ def describe(
     protocol: Mapping[str, Any],
     dataset: Mapping[str, Any],
     pixel_range: PixelRange | None = None,
+    one_vs_rest: bool = False,
 ) -> dict[str, Any]:
     """Plain data (strings, numbers, lists, dicts) from which `load` builds the model again."""
     return {
@@ -69,6 +70,7 @@ def describe(
         "threshold": threshold,
         "input": {"size": list(size), "resize": resize}
         | ({"pixel_range": pixel_range.to_list()} if pixel_range else {}),
+        "one_vs_rest": one_vs_rest,
         "protocol": dict(protocol),
         "dataset": dict(dataset),
         "versions": versions(),
@@ -114,7 +116,11 @@ def load(path: Path) -> Trained:
         return Trained(
             model.eval(),
             classes,
-            Decision(classes.binary, _threshold(about["threshold"])),
+            Decision(
+                classes.binary,
+                _threshold(about["threshold"]),
+                one_vs_rest=about.get("one_vs_rest", False) is True,  # earlier versions: always a softmax
+            ),
             _size(about["input"]["size"]),
             bool(about["input"]["resize"]),
             protocol,

@@ -22,7 +22,8 @@ Weights = Sequence[float] | None
 class Loss(nn.Module):
     """`function` with its options and one weight per class; None gives all classes the same weight.
 
-    Without weights, a region loss of binary data is that of the foreground alone, as is usual.
+    Without weights, a region loss of binary data is that of the foreground alone, as is usual. `one_vs_rest` says that
+    logits are trained as sigmoids also for several classes, where others train a softmax.
 
     Raises `UserError` unless there is one weight per class, none is negative and one is above 0.
     """
@@ -30,6 +31,7 @@ class Loss(nn.Module):
     function: Callable[..., Tensor]
     class_weights: Tensor
     region = False
+    one_vs_rest = False
 
     def __init__(self, binary: bool, classes: int, class_weights: Weights, **options: float | None) -> None:
         super().__init__()
@@ -78,6 +80,7 @@ class BCE(_WithLabelSmoothing):
     """`functional.bce`."""
 
     function = staticmethod(functional.bce)
+    one_vs_rest = True
 
 
 class CrossEntropy(_WithLabelSmoothing):
@@ -90,6 +93,7 @@ class Focal(Loss):
     """`functional.focal`."""
 
     function = staticmethod(functional.focal)
+    one_vs_rest = True
 
     def __init__(
         self,

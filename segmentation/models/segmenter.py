@@ -158,16 +158,19 @@ class Decision:
     """From logits to probabilities and labels: the only place where binary and multiclass differ.
 
     Binary is one logit: sigmoid, foreground where the probability is at least `threshold` (0..1).
-    Multiclass is one logit per class: softmax, the most probable class.
+    Multiclass is one logit per class: softmax, or with `one_vs_rest` a sigmoid each, as the loss has trained them;
+    the most probable class.
     """
 
-    def __init__(self, binary: bool, threshold: float = 0.5) -> None:
+    def __init__(self, binary: bool, threshold: float = 0.5, *, one_vs_rest: bool = False) -> None:
         self.binary = binary
         self.threshold = threshold
+        self.one_vs_rest = one_vs_rest
 
     def probabilities(self, logits_BKHW: Tensor) -> Tensor:
-        """(B, K, H, W) in 0..1: of the foreground (K = 1), or of each class; these sum to one."""
-        return logits_BKHW.sigmoid() if self.binary else logits_BKHW.softmax(dim=1)
+        """(B, K, H, W) in 0..1: of the foreground (K = 1), or of each class; those of a softmax sum to one."""
+        sigmoid = self.binary or self.one_vs_rest
+        return logits_BKHW.sigmoid() if sigmoid else logits_BKHW.softmax(dim=1)
 
     def labels(self, logits_BKHW: Tensor) -> Tensor:
         """(B, H, W) uint8 class indices."""

@@ -20,7 +20,7 @@ from segmentation.data.datamodule import SegmentationData
 from segmentation.data.dataset import SegmentationDataset
 from segmentation.distributed import plugins, strategy_options
 from segmentation.environment import choose_precision
-from segmentation.errors import UserError
+from segmentation.errors import UserError, closest
 from segmentation.losses import create_loss
 from segmentation.models import (
     Segmenter,
@@ -31,7 +31,7 @@ from segmentation.models import (
     read_weights_file,
 )
 from segmentation.models.compile import compile_parts
-from segmentation.optim import create_optimizer, create_schedulers
+from segmentation.optim import create_optimizer, create_scheduler
 from segmentation.report import protocol
 from segmentation.task import SegmentationTask
 from segmentation.types import Classes
@@ -43,6 +43,26 @@ _AT_LEAST_ONE = (
     *("max_epochs", "limit_train_batches", "limit_val_batches", "limit_test_batches"),
     *("check_val_every_n_epoch", "accumulate_grad_batches", "log_every_n_steps"),
 )
+
+_ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
+
+_NOT_HERE = {
+    "fast_dev_run": "take trainer=debug, which also tries the checkpoints and the report",
+    "barebones": "a run needs its checkpoints and scores",
+    "enable_checkpointing": "a run needs its checkpoints",
+    "enable_model_summary": "benchmark.py tells what a model consists of",
+    "num_sanity_val_steps": "take trainer=debug to see whether everything runs",
+    "limit_predict_batches": "predict.py takes input=",
+    "precision": "write precision= alone",
+    "logger": "choose logger=OPTION",
+    "callbacks": "conf/callbacks has them",
+    "default_root_dir": "write hydra.run.dir=",
+    "plugins": "there are none to choose",
+    "use_distributed_sampler": "the processes always share the images",
+    "enable_autolog_hparams": "config.yaml has the options",
+    "model_registry": "checkpoints stay in the run folder",
+}
+"""Lightning's arguments that a run sets itself or has no use for, and what to do instead."""
 
 log = logging.getLogger(__name__)
 
@@ -102,12 +122,13 @@ def build_task(settings: TrainingSettings, dataset: SegmentationDataset) -> Segm
     optimizer, optimizer_options = _named("optimizer", settings.optimizer)
     scheduler, scheduler_options = _named("scheduler", settings.scheduler)
     rules = protocol(dataset, threshold=THRESHOLD, **inputs)
+    criterion = create_loss(loss, binary=classes.binary, classes=len(classes), **loss_options)
     return SegmentationTask(
         model,
-        loss=create_loss(loss, binary=classes.binary, classes=len(classes), **loss_options),
+        loss=criterion,
         classes=classes,
         optimizer=partial(create_optimizer, optimizer, **optimizer_options),
-        schedulers=partial(create_schedulers, scheduler, **scheduler_options),
+        scheduler=partial(create_scheduler, scheduler, **scheduler_options),
         aux_weight=split_head(settings.head)[0].aux_weight,
         threshold=THRESHOLD,
         describe=partial(
@@ -115,6 +136,7 @@ def build_task(settings: TrainingSettings, dataset: SegmentationDataset) -> Segm
             model,
             classes,
             threshold=THRESHOLD,
+            one_vs_rest=getattr(criterion, "one_vs_rest", False),
             protocol=rules,
             dataset=settings.dataset,
             pixel_range=dataset.pixel_range,
@@ -136,9 +158,7 @@ def build_trainer(settings: TrainingSettings, folder: Path, classes: Classes, hi
         options["benchmark"] = False  # it may choose another algorithm each time
     device = _device(options.get("accelerator"))
     options = checked("trainer", Trainer, strategy_options(options, settings.callbacks, device))
-    for option in _AT_LEAST_ONE:
-        if not options.get(option) or options[option] < 0:
-            raise UserError(f"trainer.{option}={options.get(option)}: give a number above 0.")
+    _check_trainer_options(options)
     callbacks = build_callbacks(
         settings.callbacks, folder, binary=classes.binary, progress_bar=options["enable_progress_bar"]
     )
@@ -168,6 +188,23 @@ def build_trainer(settings: TrainingSettings, folder: Path, classes: Classes, hi
             f" {trainer.world_size} processes, which share each batch: increase it, or use fewer trainer.devices."
         )
     return trainer
+
+
+def _check_trainer_options(options: Section) -> None:
+    """Raises `UserError` for what Lightning would take and then do nothing, or end in a traceback."""
+    accelerator = options.get("accelerator")
+    if accelerator not in _ACCELERATORS:
+        raise UserError(
+            f"trainer.accelerator={accelerator} is unknown.{closest(str(accelerator), _ACCELERATORS)}"
+        )
+    for option, instead in _NOT_HERE.items():
+        if option in options:
+            raise UserError(f"trainer.{option} cannot be set: {instead}.")
+    for option in _AT_LEAST_ONE:
+        if not options.get(option) or options[option] < 0:
+            raise UserError(f"trainer.{option}={options.get(option)}: give a number above 0.")
+    if options.get("val_check_interval") == 0:
+        raise UserError("trainer.val_check_interval=0: give a share of an epoch, or a number of batches.")
 
 
 def _device(accelerator: Any) -> torch.device:

@@ -1,6 +1,6 @@
 """The LightningModule: training, validation and test of a `Segmenter`."""
 
-import sys
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,23 +8,22 @@ import numpy as np
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from segmentation.metrics import TrainingMetrics, ratios
 from segmentation.models import Decision, Segmenter, resize, shard
-from segmentation.optim import match_memory_format
-from segmentation.types import Batch, Classes
+from segmentation.optim import Curve, Plateau, match_memory_format
+from segmentation.types import Batch, Classes, is_ignored
 
 OptimizerFactory = Callable[[nn.Module], torch.optim.Optimizer]
-SchedulersFactory = Callable[..., list[dict[str, Any]]]
+SchedulerFactory = Callable[..., Curve]
 
 
 class SegmentationTask(LightningModule):
     """Trains and evaluates a `Segmenter`.
 
     `loss` maps (logits (B, K, H, W), mask (B, H, W), process group or None) to a scalar; the auxiliary head, where
-    there is one, adds `aux_weight` times its own. `optimizer` gets the model, `schedulers` the optimizer with
-    `total_steps` and `epochs`: both are called late, because only the trainer knows the length of the run.
+    there is one, adds `aux_weight` times its own. `optimizer` gets the model, `scheduler` the optimizer with
+    `total_steps`, `steps_per_epoch` and `epochs`: both are called late, because only the trainer knows them.
     `describe` returns the plain data that make a checkpoint self-contained.
 
     Logs `{split}/loss` and the scores of `metrics.scores` for train, val and test, from counts over the
@@ -44,7 +43,7 @@ class SegmentationTask(LightningModule):
         loss: nn.Module,
         classes: Classes,
         optimizer: OptimizerFactory,
-        schedulers: SchedulersFactory,
+        scheduler: SchedulerFactory,
         aux_weight: float = 0.4,
         threshold: float = 0.5,
         describe: Callable[[], dict[str, Any]] = dict,
@@ -59,11 +58,12 @@ class SegmentationTask(LightningModule):
         self.val_metrics = TrainingMetrics(len(classes), binary=classes.binary)
         self.test_metrics = TrainingMetrics(len(classes), binary=classes.binary)
         self.optimizer = optimizer
-        self.schedulers = schedulers
+        self.scheduler = scheduler
         self._aux_weight = aux_weight
         self._describe = describe
         self._seed = seed
         self._validated = False
+        self._images = torch.zeros(())  # whose gradients have been added, as far as they are valid
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
         """Raw pixels 0..255 -> logits (B, K, H, W) at the input's size."""
@@ -86,12 +86,34 @@ class SegmentationTask(LightningModule):
         if auxiliary_BKHW is not None:
             loss = loss + self._aux_weight * self.loss(auxiliary_BKHW, mask_BHW, group)
         self.log("loss", loss.detach(), prog_bar=True, logger=False)
-        return loss
+        return self._weighted(loss, mask_BHW, batch_index)
+
+    def _weighted(self, loss: Tensor, mask_BHW: Tensor, batch_index: int) -> Tensor:
+        """The loss by which batches whose gradients are added count as one: each by its valid pixels.
+
+        Lightning divides by the number of batches that should be added, but an epoch may end before.
+        """
+        batches = self.trainer.accumulate_grad_batches
+        if batches == 1:
+            return loss
+        images = (~is_ignored(mask_BHW)).sum() / mask_BHW[0].numel()
+        if (group := torch.distributed.group.WORLD) is not None:
+            torch.distributed.all_reduce(images, group=group)
+        self._images = images + (self._images if batch_index % batches else 0)
+        return loss * images * batches
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Turn the sum of added gradients into their mean, before it is clipped."""
+        if self.trainer.accumulate_grad_batches > 1:
+            for parameter in self.model.parameters():
+                if parameter.grad is not None:
+                    parameter.grad /= self._images.clamp_min(1e-6)
 
     def on_train_start(self) -> None:
-        """Adapt a resumed optimizer state to this run's memory format and device."""
+        """Adapt a resumed optimizer to this run's memory format, and to its learning rate at the step reached."""
         for optimizer in self.trainer.optimizers:
             match_memory_format(optimizer)
+        self._curve().go_to(self.trainer.global_step)
 
     def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
         """Seed the random numbers of this step."""
@@ -136,11 +158,15 @@ class SegmentationTask(LightningModule):
         self._step_plateau()
 
     def _step_plateau(self) -> None:
-        # Lightning would step it after the checkpoint is written, and a resumed run would miss this epoch.
+        # Before the checkpoint is written, or a resumed run would miss this epoch.
         validated, self._validated = self._validated, False
-        for schedule in self.trainer.lr_scheduler_configs:
-            if isinstance(schedule.scheduler, ReduceLROnPlateau) and validated:
-                schedule.scheduler.step(float(self.trainer.callback_metrics[str(schedule.monitor)]))
+        if validated and isinstance(curve := self._curve(), Plateau):
+            curve.end_epoch(float(self.trainer.callback_metrics["val/loss"]))
+
+    def _curve(self) -> Curve:
+        curve = self.trainer.lr_scheduler_configs[0].scheduler
+        assert isinstance(curve, Curve)
+        return curve
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of the validation split, and the IoU of each class."""
@@ -159,21 +185,26 @@ class SegmentationTask(LightningModule):
             self.log(f"{split}/{name}", value, prog_bar=name == "miou")
 
     def configure_optimizers(self) -> Any:
-        """The optimizer, and schedules over the run's real number of optimizer steps."""
-        optimizer = self.optimizer(self.model)
-        schedules = self.schedulers(
+        """The optimizer, and its schedule over the run's real number of optimizer steps."""
+        optimizer, trainer = self.optimizer(self.model), self.trainer
+        trainer.fit_loop.setup_data()  # before it the number of batches is not known
+        curve = self.scheduler(
             optimizer,
-            total_steps=self.trainer.estimated_stepping_batches,
-            epochs=self.trainer.max_epochs,
+            total_steps=trainer.estimated_stepping_batches,
+            steps_per_epoch=math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches),
+            epochs=trainer.max_epochs,
         )
-        for schedule in schedules:
-            if "monitor" in schedule:  # stepped by `_step_plateau`
-                schedule["frequency"] = sys.maxsize
-        return [optimizer], schedules
+        return [optimizer], [{"scheduler": curve, "interval": "step"}]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what is needed to use the model without this run's config, and the counts of the current epoch."""
+        """Add what is needed to use the model without this run's config, the scores, and the counts of the epoch."""
         checkpoint["segmentation"] = self._describe()
+        # Of the latest validation, the one that chose a best.ckpt: metrics.csv has the last one of each epoch.
+        checkpoint["val_scores"] = {
+            name: float(value)
+            for name, value in self.trainer.callback_metrics.items()
+            if name.startswith("val/")
+        }
         reduce = self.trainer.strategy.reduce
         checkpoint["train_tally"] = {
             name: reduce(count.clone(), reduce_op="sum").cpu()

@@ -1,5 +1,6 @@
 """A training run from config to report: `train.py` calls `train`."""
 
+import errno
 import logging
 import math
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 import yaml
 from pytorch_lightning import Trainer, seed_everything
+from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
@@ -63,7 +65,7 @@ def train(config: Config, dataset: SegmentationDataset, folder: Path) -> float:
         )
     _announce(dataset, task, trainer)
     # Lightning will ask for them too, but after it has opened a TensorBoard file.
-    task.schedulers(task.optimizer(task.model), total_steps=1, epochs=trainer.max_epochs)
+    task.scheduler(task.optimizer(task.model), total_steps=1, steps_per_epoch=1, epochs=trainer.max_epochs)
     first_step = FirstStep(partial(_begin, config, dataset, folder, stale))
     trainer.callbacks.append(first_step)  # type: ignore[attr-defined]
     with process_group(trainer):
@@ -71,11 +73,14 @@ def train(config: Config, dataset: SegmentationDataset, folder: Path) -> float:
             with preemption.listening(trainer):
                 trainer.fit(task, datamodule=data, ckpt_path=last, weights_only=True)
                 first_step.begin(trainer)  # of a run that had been trained to its end, and had none
+                _log_limit(trainer)
                 best = _test_best(trainer, task, data, folder / "checkpoints" / "best.ckpt")
         except (KeyboardInterrupt, SystemExit):
             sys.exit(preemption.status)
-        except MisconfigurationException as error:
-            raise UserError(f"trainer: {str(error).splitlines()[0]}") from error
+        except Exception as error:
+            if (message := _explained(error, trainer, folder)) is None:
+                raise
+            raise UserError(message) from error
     if not trainer.is_global_zero:
         return math.nan
     report = _report(settings, dataset, task, trainer, history, best)
@@ -94,6 +99,27 @@ def _begin(config: Config, dataset: SegmentationDataset, folder: Path, stale: Co
     write_split(folder / "split.csv", dataset)
 
 
+def _explained(error: Exception, trainer: Trainer, folder: Path) -> str | None:
+    """What the user can do about an error of Lightning or of the machine; None for any other."""
+    last = folder / "checkpoints" / "last.ckpt"
+    go_on = f"then go on with resume={folder}" if last.exists() else "then start anew"
+    if isinstance(error, MisconfigurationException):
+        return f"trainer: {str(error).splitlines()[0]}"
+    if isinstance(error, ValueError) and "val_check_interval" in str(error):
+        return (
+            f"trainer.val_check_interval={trainer.val_check_interval}: an epoch has {trainer.num_training_batches}"
+            " batches. Give at most that, or a share of it such as 0.5."
+        )
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"The disk of {folder} is full. Make room, {go_on}."
+    if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
+        return (
+            "The system has ended a loader process, mostly for want of memory. Take fewer data.workers or a smaller"
+            f" data.batch_size, {go_on}."
+        )
+    return None
+
+
 def _announce(dataset: SegmentationDataset, task: SegmentationTask, trainer: Trainer) -> None:
     images = ", ".join(f"{count} {split}" for split, count in _lengths(dataset).items())
     log.info("data: %d classes, images: %s", len(dataset.classes), images)
@@ -101,6 +127,18 @@ def _announce(dataset: SegmentationDataset, task: SegmentationTask, trainer: Tra
         log.info("note: %s", note)
     device = trainer.strategy.root_device.type
     log.info("model: %.1f M parameters, %s on %s", _parameters(task) / 1e6, trainer.precision, device)
+
+
+def _log_limit(trainer: Trainer) -> None:
+    """Says which of the trainer's limits ended the training; early stopping and pruning speak for themselves."""
+    timers = [hook for hook in trainer.callbacks if isinstance(hook, Timer)]  # type: ignore[attr-defined]
+    if 0 < trainer.max_steps <= trainer.global_step:
+        limit = f"trainer.max_steps={trainer.max_steps}"
+    elif any((timer.time_remaining() or 0) < 0 for timer in timers):
+        limit = "trainer.max_time"
+    else:
+        return
+    log.info("ended in epoch %d of %s by %s", trainer.current_epoch, trainer.max_epochs, limit)
 
 
 def _test_best(
@@ -136,15 +174,15 @@ def _report(
     history: History,
     best: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The run's report: the test's scores, and those of the best checkpoint's epoch.
+    """The run's report: the test's scores, those of the validation that chose the checkpoint, and its epoch's training.
 
-    Where a resumed run has lost metrics.csv, the latter are not known but for the score that chose the checkpoint.
+    A resumed run that has lost metrics.csv does not know the latter.
     """
     epoch = best["epoch"] + 1
-    measured = history.row(epoch)
-    if not measured:
-        log.warning("metrics.csv has no epoch %d: the report lacks its train and val scores", epoch)
-        measured = {"val/miou": math.nan} | _monitored(best)
+    measured = {**history.row(epoch), **best.get("val_scores", {})}
+    measured.setdefault("val/miou", math.nan)
+    if "train/loss" not in measured:
+        log.warning("metrics.csv has no epoch %d: the report lacks its training scores", epoch)
     seen = {name: value for name, value in measured.items() if name.startswith(("train/", "val/"))}
     counts_KK = task.test_metrics.confusion.compute()
     tested = {f"test/{name}": value for name, value in task.test_metrics.scores().items()}
@@ -161,15 +199,6 @@ def _report(
             "precision": trainer.precision,
             **versions(),
         },
-    }
-
-
-def _monitored(best: Mapping[str, Any]) -> dict[str, float]:
-    """The score by which this checkpoint was chosen, by its name."""
-    return {
-        state["monitor"]: float(state["current_score"])
-        for state in best.get("callbacks", {}).values()
-        if Path(state.get("best_model_path", "")).name == "best.ckpt"
     }
 
 

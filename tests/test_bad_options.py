@@ -26,7 +26,8 @@ def build_all(folder: Path, *overrides: str) -> None:
     build.build_data(settings, dataset)
     build.build_trainer(settings, folder, dataset.classes, History(folder / "metrics.csv"))
     optimizer = task.optimizer(task.model)
-    task.schedulers(optimizer, total_steps=60, epochs=settings.trainer["max_epochs"])
+    epochs = settings.trainer["max_epochs"]
+    task.scheduler(optimizer, total_steps=2 * epochs, steps_per_epoch=2, epochs=epochs)
 
 
 def test_good_options_pass(tmp_path: Path, compiled: list[Any]) -> None:
@@ -89,11 +90,32 @@ def test_deterministic_runs_choose_no_algorithms_by_their_speed(tmp_path: Path) 
         ("trainer.max_epochs=0", ["trainer.max_epochs=0"]),
         ("trainer.max_epochs=many", ["trainer.max_epochs=many"]),
         ("trainer.limit_val_batches=0", ["trainer.limit_val_batches=0"]),
+        ("+trainer.val_check_interval=0", ["trainer.val_check_interval=0"]),
+        ("+trainer.val_check_interval=1.5", ["trainer", "val_check_interval"]),
+        ("+trainer.overfit_batches=-1", ["trainer", "overfit_batches"]),
+        ("+trainer.gradient_clip_algorithm=x", ["trainer", "gradient_clip_algorithm"]),
+        ("+trainer.profiler=x", ["trainer", "profiler"]),
+        ("+trainer.fast_dev_run=true", ["trainer.fast_dev_run", "trainer=debug"]),
+        ("+trainer.barebones=true", ["trainer.barebones"]),
+        ("+trainer.enable_checkpointing=false", ["trainer.enable_checkpointing"]),
+        ("+trainer.enable_model_summary=true", ["trainer.enable_model_summary", "benchmark.py"]),
+        ("+trainer.num_sanity_val_steps=2", ["trainer.num_sanity_val_steps"]),
+        ("+trainer.limit_predict_batches=2", ["trainer.limit_predict_batches"]),
+        ("+trainer.precision=16", ["trainer.precision", "precision="]),
+        ("+trainer.logger=false", ["trainer.logger", "logger=OPTION"]),
+        ("+trainer.default_root_dir=x", ["trainer.default_root_dir", "hydra.run.dir"]),
         ("trainer.limit_train_batches=-3", ["trainer", "limit_train_batches"]),
         ("trainer.accelerator=abacus", ["trainer", "abacus"]),
+        ("trainer.accelerator=tpu", ["trainer"]),
+        ("trainer.accelerator=mps", ["trainer"]),
+        ("trainer.accelerator=3", ["trainer.accelerator=3"]),
+        ("trainer.accelerator=null", ["trainer.accelerator=None"]),
+        ("trainer.accelerator=[cpu]", ["trainer.accelerator"]),
         ("trainer.gradient_clip_val=tight", ["trainer", "tight"]),
         ("callbacks.best.monitor=val/mio", ["val/mio", "val/miou"]),
         ("callbacks.best.mode=up", ["callbacks.best.mode=up"]),
+        ("callbacks.best.mode=min", ["callbacks.best.mode=min", "val/miou"]),
+        ("callbacks.early_stopping.mode=max", ["callbacks.early_stopping.mode=max", "val/loss"]),
         ("callbacks.early_stopping.patience=0", ["patience"]),
         ("callbacks.early_stopping.monitor=loss", ["early_stopping.monitor=loss", "val/loss"]),
         ("callbacks.grid.images=-1", ["callbacks.grid"]),

@@ -14,9 +14,11 @@ import pytest
 import torch
 from conftest import composed
 
+from segmentation import build
 from segmentation.callbacks.checkpoint import AtomicCheckpointIO
 from segmentation.callbacks.monitoring import Throughput
 from segmentation.checkpoint import read
+from segmentation.config import read_training_settings
 from segmentation.data import open_dataset
 from segmentation.data.dataset import Samples
 from segmentation.errors import UserError
@@ -134,6 +136,7 @@ def handlers() -> Iterator[None]:
 # The reading at which the signal comes, and the signal.
 MOMENTS = {
     "in the first epoch": ({"train": 3}, signal.SIGINT),
+    "within an accumulation": ({"train": 11}, signal.SIGTERM),
     "at the second epoch's end": ({"train": 18}, signal.SIGTERM),
     "in the second validation": ({"val": 5}, signal.SIGUSR1),
     "in the test": ({"test": 1}, signal.SIGTERM),
@@ -147,6 +150,7 @@ MOMENTS = {
         ("averages", "at the second epoch's end"),
         ("averages", "in the second validation"),
         ("plain", "in the first epoch"),
+        ("patience", "within an accumulation"),
         ("patience", "at the second epoch's end"),
         ("patience", "in the test"),
         ("steps", "at the second epoch's end"),
@@ -231,6 +235,37 @@ def test_more_epochs_on_resume_stretch_the_schedule(tmp_path: Path) -> None:
     assert last["global_step"] == 10
     assert all(group["lr"] < 1e-9 for group in last["optimizer_states"][0]["param_groups"])
     assert [row["epoch"] for row in rows(folder)] == ["1", "2"]
+
+
+# What the run began with, and what is typed beside resume=.
+TYPED = [
+    ("scheduler=constant", ["optimizer.lr=0.02", "optimizer.weight_decay=0.3", "optimizer.betas=[0.8,0.9]"]),
+    ("scheduler=onecycle", ["scheduler=constant", "optimizer.backbone_lr_factor=0.1"]),
+    ("scheduler=constant", ["scheduler.warmup_epochs=2"]),
+    ("scheduler=cosine", ["scheduler=poly", "scheduler.power=2"]),
+    ("scheduler=plateau", ["scheduler=cosine"]),
+    ("scheduler=cosine", ["scheduler=plateau", "scheduler.factor=0.5", "scheduler.patience=0"]),
+    ("optimizer=adamw", ["optimizer=sgd", "optimizer.momentum=0.5", "optimizer.nesterov=true"]),
+    ("optimizer=sgd", ["optimizer=adam"]),
+]
+
+
+@pytest.mark.parametrize(("began", "typed"), TYPED, ids=lambda part: str(part))
+def test_options_typed_beside_resume_hold(began: str, typed: list[str], tmp_path: Path) -> None:
+    folder, few = tmp_path / "run", ["dataset.train=4", "dataset.val=1"]
+    start(folder, *few, began, "trainer.max_epochs=1")
+    typed = [*few, began, *typed, "trainer.max_epochs=2"]
+    start(folder, *typed, f"resume='{folder}'")
+    last = read(folder / "checkpoints" / "last.ckpt")
+
+    settings = read_training_settings(composed(*SMALL, *typed))
+    task = build.build_task(settings, open_dataset(**settings.dataset))
+    optimizer = task.optimizer(task.model)
+    task.scheduler(optimizer, total_steps=4, steps_per_epoch=2, epochs=2).go_to(4)
+    assert last["global_step"] == 4
+    (state,) = last["optimizer_states"]
+    assert state["param_groups"] == optimizer.state_dict()["param_groups"]
+    assert all(len(memory) > 0 for memory in state["state"].values())
 
 
 def test_a_resume_without_its_history_ends_in_a_report(tmp_path: Path) -> None:

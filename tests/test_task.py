@@ -18,7 +18,7 @@ from segmentation.data.shapes import Shapes
 from segmentation.losses import create_loss
 from segmentation.metrics import scores
 from segmentation.models import create_segmenter
-from segmentation.optim import create_optimizer, create_schedulers
+from segmentation.optim import create_optimizer, create_scheduler
 from segmentation.task import SegmentationTask
 from segmentation.types import IGNORE_INDEX, Classes, Sample
 
@@ -64,7 +64,7 @@ def make_task(
         loss=create_loss(loss, binary=classes.binary, classes=len(classes)),
         classes=classes,
         optimizer=partial(create_optimizer, "adamw", lr=1e-3),
-        schedulers=partial(create_schedulers, scheduler),
+        scheduler=partial(create_scheduler, scheduler),
     )
 
 
@@ -113,7 +113,7 @@ def test_four_images_are_learned_by_heart(binary: bool, tmp_path: Path) -> None:
     classes = Classes(("background", "square"), binary=True) if binary else Classes(("a", "b", "c", "d"))
     four = quarters(len(classes))
     task = make_task(classes, backbone="resnet18", head="lraspp", output_stride=16)
-    task.schedulers = partial(create_schedulers, "onecycle", warmup_share=0.3)
+    task.scheduler = partial(create_scheduler, "onecycle", warmup_share=0.3)
     data = make_data(Listed(four * 10), Listed(four), batch_size=4, classes=classes)
     trainer = make_trainer(tmp_path, 5)
     trainer.fit(task, datamodule=data)

@@ -10,8 +10,8 @@ from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import EMAWeightAveraging, LearningRateMonitor
 
 from segmentation.callbacks.checkpoint import RunCheckpoint
-from segmentation.callbacks.first_step import FirstStep
 from segmentation.callbacks.early_stopping import EarlyStopping
+from segmentation.callbacks.first_step import FirstStep
 from segmentation.callbacks.freeze import FreezeBackbone
 from segmentation.callbacks.history import History, TrainingCurves
 from segmentation.callbacks.monitoring import Progress, Throughput, log_summary

@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,14 +21,17 @@ log = logging.getLogger(__name__)
 # Ctrl-C, preemption, and Slurm's --signal=USR1@SECONDS.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _STOPPED = "stopped"
+_AGAIN_S = 3.0
+"""A signal other than Ctrl-C counts as sent again after so long: process managers send it twice to be sure."""
 
 
 class Preemption(Callback):
     """Writes the checkpoint `path` and ends the training after the step in which a signal arrives.
 
     A resumed run continues with the next batch; an interrupted validation starts again. Rank zero decides for all
-    processes, because each receives the signal at another moment. A second Ctrl-C ends the run at once, and so does
-    any signal before the first step or after the last one, where nothing can be lost.
+    processes, because each receives the signal at another moment. The step may never end: a second Ctrl-C ends the run
+    at once, and so does another signal that is sent again, or any one before the first step or after the last one,
+    where nothing can be lost.
     `status` is the exit status that a shell expects after the signal; that of Ctrl-C if there was none.
     A training that early stopping had ended before it was interrupted continues when resumed, unless
     `stays_stopped`.
@@ -36,6 +40,7 @@ class Preemption(Callback):
     def __init__(self, path: Path) -> None:
         self.stays_stopped = False
         self._caught = 0
+        self._since = 0.0
         self._path = path
         self._process = os.getpid()
         self._earlier: dict[int, Any] = {}
@@ -78,12 +83,12 @@ class Preemption(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Ends Lightning's loop after this step, in all processes or in none."""
-        if self._earlier and self._agreed(trainer):
+        if self._may_end(trainer):
             trainer._signal_connector.received_sigterm = True
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Ends a validation too, which may take longer than the time that is left."""
-        if self._earlier and self._agreed(trainer):
+        if self._may_end(trainer):
             self._validating = True
             raise SIGTERMException
 
@@ -113,6 +118,8 @@ class Preemption(Callback):
         """Keeps a run that had stopped early from training one more epoch, after it was killed during its test."""
         if trainer.strategy.broadcast(self.stays_stopped):
             trainer.should_stop = self.has_stopped(checkpoint)
+            if trainer.should_stop:
+                log.info("the training had ended early: only the test is left")
 
     @staticmethod
     def has_stopped(checkpoint: Mapping[str, Any]) -> bool:
@@ -129,12 +136,20 @@ class Preemption(Callback):
     def _note(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
             return  # a loader process: this one still needs its batch
-        repeated = number == self._caught == signal.SIGINT
-        announced, self._caught = bool(self._caught), number
+        waited = time.monotonic() - self._since
+        repeated = number == self._caught and (number == signal.SIGINT or waited > _AGAIN_S)
+        announced = bool(self._caught)
+        if number != self._caught:
+            self._caught, self._since = number, time.monotonic()
         if repeated or not self._stepping:
             raise SystemExit(self.status)
         if not announced:
             log.info("stopping after this step")
+
+    def _may_end(self, trainer: Trainer) -> bool:
+        # A checkpoint holds no gradients: those that are still being added would be lost.
+        adding = trainer.fit_loop._should_accumulate()
+        return bool(self._earlier) and not adding and self._agreed(trainer)
 
     def _agreed(self, trainer: Trainer) -> bool:
         if trainer.world_size == 1:

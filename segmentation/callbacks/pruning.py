@@ -10,8 +10,8 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from segmentation.callbacks.history import read_history
 from segmentation.errors import UserError
 from segmentation.reading import read_yaml
-from segmentation.writing import write_text
 from segmentation.report.report import lower_is_better
+from segmentation.writing import write_text
 
 log = logging.getLogger(__name__)
 

@@ -4,11 +4,13 @@ Ignored pixels (255) come from the mask decoders (`masks`), from augmentation (p
 from samples that only fill up a batch (`TransformedDataset` below). Losses and metrics leave them out.
 """
 
+import shutil
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import cv2
@@ -36,7 +38,11 @@ from segmentation.data.samplers import (
     ShuffledSampler,
 )
 from segmentation.environment import cores
+from segmentation.errors import UserError
 from segmentation.types import IGNORE_INDEX, Batch, Sample
+
+_PREFETCHED = 3
+"""Batches of a loader process that may wait in shared memory: torch's two, and the one that the training reads."""
 
 
 def collate_training(samples: list[Sample]) -> Batch:
@@ -161,6 +167,7 @@ class SegmentationData(LightningDataModule):
         self._batch_size = settings.batch_size
         self._evaluation_batch_size = settings.batch_size if settings.resize else 1
         self._workers = count_workers(settings.workers)
+        _check_shared_memory(self._workers, settings)
         self._seed = seed
         self._seen = 0
 
@@ -180,9 +187,14 @@ class SegmentationData(LightningDataModule):
         return seen
 
     def train_dataloader(self) -> Loader:
-        """Batches in random order, augmented, with masks (B, H, W)."""
+        """Batches in random order, augmented, with masks (B, H, W).
+
+        With the trainer's `overfit_batches` the first ones of the split, the same and augmented alike in every epoch.
+        """
         data = self._transformed("train", self.training)
-        shares = self._shares(ShuffledSampler(len(data), self._seed), self._batch_size, self._pop_seen)
+        same = self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
+        order = SequentialSampler(len(data)) if same else ShuffledSampler(len(data), self._seed)
+        shares = self._shares(order, self._batch_size, self._pop_seen)
         return self._loader(data, shares, collate_training)
 
     def val_dataloader(self) -> Loader:
@@ -272,6 +284,21 @@ def count_workers(workers: int | Literal["auto"]) -> int:
     if workers != "auto":
         return workers
     return min(cores() - 1, 8) if torch.cuda.is_available() else 0
+
+
+def _check_shared_memory(workers: int, settings: DataSettings, folder: Path = Path("/dev/shm")) -> None:
+    """Raises `UserError` where loader processes have too little shared memory for their batches: they would hang."""
+    if workers == 0 or not folder.is_dir():
+        return
+    height, width = settings.size
+    batch = settings.batch_size * (settings.channels + 1) * height * width
+    free = shutil.disk_usage(folder).free
+    if free < workers * _PREFETCHED * batch:
+        raise UserError(
+            f"{folder} has {free / 1e6:.0f} MB free; {workers} loader processes need"
+            f" {workers * _PREFETCHED * batch / 1e6:.0f} for their batches. Give more (docker run --shm-size=1g), or"
+            f" take data.workers={free // (_PREFETCHED * batch)}."
+        )
 
 
 def _quiet_worker(worker: int) -> None:

@@ -1,6 +1,14 @@
 """Optimizers over parameter groups, and learning-rate schedules."""
 
 from segmentation.optim.optimizers import OPTIMIZERS, create_optimizer, match_memory_format
-from segmentation.optim.schedulers import SCHEDULERS, create_schedulers
+from segmentation.optim.schedulers import SCHEDULERS, Curve, Plateau, create_scheduler
 
-__all__ = ["OPTIMIZERS", "SCHEDULERS", "create_optimizer", "create_schedulers", "match_memory_format"]
+__all__ = [
+    "OPTIMIZERS",
+    "SCHEDULERS",
+    "Curve",
+    "Plateau",
+    "create_optimizer",
+    "create_scheduler",
+    "match_memory_format",
+]

@@ -3,6 +3,7 @@
 They are fused where possible: one pass over the memory per step instead of several, which halves its time on a CPU too.
 """
 
+import logging
 import math
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,8 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from segmentation.config import create
 from segmentation.errors import UserError
+
+log = logging.getLogger(__name__)
 
 
 def check(option: str, value: object, valid: bool, rule: str) -> None:
@@ -74,12 +77,27 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"adam": adam, "adamw": adamw,
 def create_optimizer(name: str, model: nn.Module, **options: Any) -> Optimizer:
     """The optimizer called `name` over `parameter_groups` of the model; `defaults["lr"]` is the head's rate.
 
+    It takes from a state what it remembers of gradients, and keeps its own options.
+
     Raises `UserError` for an unknown name or option and for an invalid value.
     """
     optimizer = create("optimizer", OPTIMIZERS, name, model, **options)
     # With this flag the fused step would unscale fp16 gradients itself, too late for gradient clipping.
     optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+    optimizer.register_load_state_dict_pre_hook(_with_own_options)
     return optimizer
+
+
+def _with_own_options(optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
+    """The state with the options of this optimizer, and without the memory of another kind of optimizer."""
+    own, saved = optimizer.state_dict()["param_groups"], state_dict["param_groups"]
+    same_sizes = [len(group["params"]) for group in own] == [len(group["params"]) for group in saved]
+    # Adam and AdamW remember the same, SGD something else.
+    if not same_sizes or any((name in own[0]) != (name in saved[0]) for name in ("betas", "momentum")):
+        log.info("the resumed run had another optimizer: its memory of gradients is dropped")
+        return {"state": {}, "param_groups": own}
+    groups = [{**options, "params": group["params"]} for options, group in zip(own, saved, strict=True)]
+    return {"state": state_dict["state"], "param_groups": groups}
 
 
 def match_memory_format(optimizer: Optimizer) -> None:
@@ -87,8 +105,6 @@ def match_memory_format(optimizer: Optimizer) -> None:
 
     A fused step reads memory in its physical order: a state in another format would silently belong to other weights.
     """
-    for group in optimizer.param_groups:
-        group["fused"] = optimizer.defaults["fused"]
     for parameter, state in optimizer.state.items():
         for name, value in state.items():
             if value is not None and value.shape == parameter.shape and value.stride() != parameter.stride():

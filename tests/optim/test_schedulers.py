@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim import SGD, Optimizer, lr_scheduler
 
 from segmentation.errors import UserError
-from segmentation.optim import SCHEDULERS, create_schedulers
+from segmentation.optim import SCHEDULERS, Curve, Plateau, create_scheduler
 
 LR = 0.1
 RATIO = 0.25
@@ -34,19 +34,25 @@ def optimizer_with_backbone() -> Optimizer:
     return SGD([{"params": [head], "lr": LR}, {"params": [backbone], "lr": RATIO * LR}], lr=LR)
 
 
-def build(name: str, optimizer: Optimizer, *, epochs: int = EPOCHS, **options: Any) -> list[dict[str, Any]]:
-    return create_schedulers(
-        name, optimizer, total_steps=epochs * STEPS_PER_EPOCH, epochs=epochs, **(MINIMAL[name] | options)
+def build(
+    name: str, optimizer: Optimizer, *, epochs: int = EPOCHS, max_steps: int | None = None, **options: Any
+) -> Curve:
+    return create_scheduler(
+        name,
+        optimizer,
+        total_steps=max_steps or epochs * STEPS_PER_EPOCH,
+        steps_per_epoch=STEPS_PER_EPOCH,
+        epochs=epochs,
+        **(MINIMAL[name] | options),
     )
 
 
-def walk(optimizer: Optimizer, schedulers: list[Any], steps: int) -> list[list[float]]:
+def walk(optimizer: Optimizer, scheduler: Any, steps: int) -> list[list[float]]:
     """The rates of all groups before each step, and after the last."""
     rates = [[group["lr"] for group in optimizer.param_groups]]
     for _ in range(steps):
         optimizer.step()
-        for scheduler in schedulers:
-            scheduler.step()
+        scheduler.step()
         rates.append([group["lr"] for group in optimizer.param_groups])
     return rates
 
@@ -54,8 +60,7 @@ def walk(optimizer: Optimizer, schedulers: list[Any], steps: int) -> list[list[f
 def curve(name: str, steps: int = STEPS, **options: Any) -> list[float]:
     """The head's rates; checks that the ratio to the backbone's rate stays the same."""
     optimizer = optimizer_with_backbone()
-    entries = build(name, optimizer, **options)
-    rates = walk(optimizer, [entry["scheduler"] for entry in entries if entry["interval"] == "step"], steps)
+    rates = walk(optimizer, build(name, optimizer, **options), steps)
     assert [backbone for _, backbone in rates] == pytest.approx([RATIO * head for head, _ in rates])
     return [head for head, _ in rates]
 
@@ -101,7 +106,7 @@ PYTORCH_SCHEDULERS: dict[str, tuple[str, dict[str, Any], Callable[[Optimizer], A
 def test_the_curve_is_that_of_pytorch(twin: str) -> None:
     name, options, theirs = PYTORCH_SCHEDULERS[twin]
     optimizer = optimizer_with_backbone()
-    expected = walk(optimizer, [theirs(optimizer)], STEPS)
+    expected = walk(optimizer, theirs(optimizer), STEPS)
     # PyTorch's cosine and polynomial are recursive and lose a little on the way.
     assert curve(name, **options) == pytest.approx([head for head, _ in expected], rel=1e-6, abs=1e-9)
 
@@ -129,6 +134,23 @@ def test_a_warm_up_multiplies_by_a_line_from_a_hundredth_to_one(name: str) -> No
     assert warmed == pytest.approx([rate * share for rate, share in zip(plain, line, strict=True)])
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "points"),
+    [
+        ("constant", {"warmup_epochs": 2}, {0: LR / 100, 10: LR * 0.505, 20: LR}),
+        ("multistep", {"milestones": [2, 5]}, {19: LR, 20: LR / 10, 25: LR / 10}),
+        ("multistep", {"milestones": [5]}, {25: LR}),
+        ("cyclic", {}, {0: LR, 10: 0.55, 20: 1.0}),
+        ("cosine", {}, {0: LR, 25: 0}),
+    ],
+)
+def test_epochs_stay_epochs_where_steps_end_the_run_earlier(
+    name: str, options: dict[str, Any], points: dict[int, float]
+) -> None:
+    rates = curve(name, steps=25, max_steps=25, **options)
+    assert {step: rates[step] for step in points} == pytest.approx(points)
+
+
 @pytest.mark.parametrize("name", sorted(set(SCHEDULERS) - {"constant", "plateau"}))
 def test_steps_beyond_the_end_keep_the_last_rate(name: str) -> None:
     rates = curve(name, steps=STEPS + 7)
@@ -137,69 +159,97 @@ def test_steps_beyond_the_end_keep_the_last_rate(name: str) -> None:
 
 def test_a_plateau_lowers_every_group_until_its_least_rate() -> None:
     optimizer = optimizer_with_backbone()
-    (entry,) = build("plateau", optimizer, factor=0.5, patience=1, min_lr=0.04)
-    assert (entry["interval"], entry["monitor"]) == ("epoch", "val/loss")
+    plateau = build("plateau", optimizer, factor=0.5, patience=1, min_lr=0.04)
+    assert isinstance(plateau, Plateau)
     rates = []
     for loss in [1.0, 0.5, 0.5, 0.5, 0.4, 0.4, 0.4, 0.4, 0.4]:
-        entry["scheduler"].step(loss)
+        plateau.end_epoch(loss)
         rates.append([group["lr"] for group in optimizer.param_groups])
     heads = [LR, LR, LR, LR / 2, LR / 2, LR / 2, 0.04, 0.04, 0.04]
     assert rates == [pytest.approx([head, RATIO * head]) for head in heads]
 
 
+def test_a_plateau_is_that_of_pytorch() -> None:
+    own, other = optimizer_with_backbone(), optimizer_with_backbone()
+    plateau = build("plateau", own, factor=0.7, patience=2)
+    theirs = lr_scheduler.ReduceLROnPlateau(other, factor=0.7, patience=2)
+    assert isinstance(plateau, Plateau)
+    losses = (1 + torch.rand(60)).cumprod(0).reciprocal()[torch.randint(0, 9, (60,))].tolist()
+    for loss in [*losses[:30], math.nan, *losses[30:]]:
+        plateau.end_epoch(loss)
+        theirs.step(loss)
+        assert [group["lr"] for group in own.param_groups] == pytest.approx(
+            [group["lr"] for group in other.param_groups]
+        )
+    assert plateau.height < 0.7**4
+
+
 def test_a_plateau_during_the_warm_up_lasts() -> None:
     optimizer = optimizer_with_backbone()
-    plateau, warmup = (
-        entry["scheduler"] for entry in build("plateau", optimizer, patience=0, warmup_epochs=1)
-    )
-    walk(optimizer, [warmup], 5)
+    plateau = build("plateau", optimizer, patience=0, warmup_epochs=1)
+    assert isinstance(plateau, Plateau)
+    walk(optimizer, plateau, 5)
     for loss in (1.0, 1.0):
-        plateau.step(loss)
-    rates = walk(optimizer, [warmup], 20)
+        plateau.end_epoch(loss)
+    rates = walk(optimizer, plateau, 20)
     assert rates[-1] == pytest.approx([LR / 10, RATIO * LR / 10])
 
 
+# What is typed beside resume=: another length, rate, schedule or warm-up.
+@pytest.mark.parametrize("earlier", SCHEDULERS)
 @pytest.mark.parametrize("name", SCHEDULERS)
-@pytest.mark.parametrize("epochs", [EPOCHS, 2 * EPOCHS])
-def test_a_resumed_run_goes_on_along_the_curve_of_its_length(name: str, epochs: int) -> None:
+@pytest.mark.parametrize(("epochs", "warmup_epochs", "rate"), [(EPOCHS, 3, 1), (2 * EPOCHS, 1, 0.5)])
+def test_a_resumed_run_goes_on_along_the_curve_of_its_own_options(
+    earlier: str, name: str, epochs: int, warmup_epochs: float, rate: float
+) -> None:
     done = 25
     first = optimizer_with_backbone()
-    before = [entry["scheduler"] for entry in build(name, first, warmup_epochs=3)]
-    walk(first, [scheduler for scheduler in before if not is_plateau(scheduler)], done)
+    before = build(earlier, first, warmup_epochs=3)
+    walk(first, before, done)
 
     second = optimizer_with_backbone()
-    after = [entry["scheduler"] for entry in build(name, second, warmup_epochs=3, epochs=epochs)]
-    second.load_state_dict(copy.deepcopy(first.state_dict()))
-    for scheduler, state in zip(after, before, strict=True):
-        scheduler.load_state_dict(copy.deepcopy(state.state_dict()))
-    rates = walk(second, [scheduler for scheduler in after if not is_plateau(scheduler)], 20)
+    for group in second.param_groups:
+        group["lr"] *= rate
+    after = build(name, second, warmup_epochs=warmup_epochs, epochs=epochs)
+    after.load_state_dict(copy.deepcopy(before.state_dict()))
+    after.go_to(done)
+    rates = walk(second, after, 20)
 
-    whole = curve(name, warmup_epochs=3, epochs=epochs, steps=epochs * STEPS_PER_EPOCH)
-    assert [head for head, _ in rates] == pytest.approx(whole[done : done + 21])
+    whole = curve(name, warmup_epochs=warmup_epochs, epochs=epochs, steps=epochs * STEPS_PER_EPOCH)
+    expected = [rate * head for head in whole[done : done + 21]]
+    assert [head for head, _ in rates] == pytest.approx(expected)
+
+
+def test_a_resumed_plateau_keeps_what_it_reached_and_takes_the_options_of_now() -> None:
+    before = build("plateau", optimizer_with_backbone(), factor=0.5, patience=0)
+    assert isinstance(before, Plateau)
+    for loss in (1.0, 1.0):
+        before.end_epoch(loss)
+    optimizer = optimizer_with_backbone()
+    after = build("plateau", optimizer, factor=0.1, patience=1)
+    assert isinstance(after, Plateau)
+    after.load_state_dict(copy.deepcopy(before.state_dict()))
+    heads = []
+    for loss in (1.0, 1.0, 0.5):
+        after.end_epoch(loss)
+        after.go_to(7)
+        heads.append(optimizer.param_groups[0]["lr"])
+    assert heads == pytest.approx([LR / 2, LR / 20, LR / 20])
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_a_state_is_plain_data(name: str, tmp_path: Any) -> None:
-    states = [
-        entry["scheduler"].state_dict() for entry in build(name, optimizer_with_backbone(), warmup_epochs=1)
-    ]
-    torch.save(states, tmp_path / "state.pt")
-    assert len(torch.load(tmp_path / "state.pt", weights_only=True)) == len(states)
+    state = build(name, optimizer_with_backbone(), warmup_epochs=1).state_dict()
+    torch.save(state, tmp_path / "state.pt")
+    assert torch.load(tmp_path / "state.pt", weights_only=True).keys() == state.keys()
 
 
-def is_plateau(scheduler: object) -> bool:
-    return isinstance(scheduler, lr_scheduler.ReduceLROnPlateau)
-
-
-@pytest.mark.parametrize("name", SCHEDULERS)
-@pytest.mark.parametrize(("total_steps", "epochs"), [(math.inf, -1), (math.inf, None), (100, -1), (0, 0)])
+@pytest.mark.parametrize("name", ["cosine", "poly", "onecycle"])
+@pytest.mark.parametrize(("total_steps", "epochs"), [(math.inf, -1), (math.inf, None), (0, 0)])
 def test_a_run_of_unknown_length_is_an_error(name: str, total_steps: float, epochs: int | None) -> None:
-    arguments = {"total_steps": total_steps, "epochs": epochs, **MINIMAL[name]}
-    if name in ("constant", "plateau"):
-        create_schedulers(name, optimizer_with_backbone(), **arguments)
-        arguments["warmup_epochs"] = 1
+    length: Any = {"total_steps": total_steps, "steps_per_epoch": STEPS_PER_EPOCH, "epochs": epochs}
     with pytest.raises(UserError, match=r"Set trainer\.max_epochs"):
-        create_schedulers(name, optimizer_with_backbone(), **arguments)
+        create_scheduler(name, optimizer_with_backbone(), **length, **MINIMAL[name])
 
 
 @pytest.mark.parametrize(
@@ -241,17 +291,18 @@ def test_a_run_of_unknown_length_is_an_error(name: str, total_steps: float, epoc
 )
 def test_a_wrong_option_is_named(name: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError) as caught:
-        create_schedulers(name, optimizer_with_backbone(), total_steps=STEPS, epochs=EPOCHS, **options)
+        length = {"total_steps": STEPS, "steps_per_epoch": STEPS_PER_EPOCH, "epochs": EPOCHS}
+        create_scheduler(name, optimizer_with_backbone(), **length, **options)
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
 
 
 def test_the_default_milestone_is_at_two_thirds() -> None:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    (schedule,) = create_schedulers("multistep", optimizer, total_steps=30, epochs=6)
+    schedule = create_scheduler("multistep", optimizer, total_steps=30, steps_per_epoch=5, epochs=6)
     rates = []
     for _ in range(30):
         rates.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
-        schedule["scheduler"].step()
+        schedule.step()
     assert rates == pytest.approx([1.0] * 20 + [0.1] * 10)

@@ -1,0 +1,155 @@
+"""A training run in this process: what its report describes, how it ends, and the trainer's debugging flags."""
+
+import errno
+import json
+import logging
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import composed
+
+from segmentation.callbacks.checkpoint import AtomicCheckpointIO
+from segmentation.checkpoint import load, read
+from segmentation.data import open_dataset
+from segmentation.data.shapes import Shapes
+from segmentation.errors import UserError
+from segmentation.metrics import ConfusionMatrix, image_counts, scores
+from segmentation.task import SegmentationTask
+from segmentation.train import train
+from segmentation.types import Batch
+
+SMALL = [
+    "backbone=mobilenetv3_small",
+    "head=fcn",
+    "dataset.size=48",
+    "dataset.train=8",
+    "dataset.val=3",
+    "dataset.test=2",
+    "data.size=[48,48]",
+    "data.batch_size=2",
+    "data.workers=0",
+    "precision=32-true",
+    "trainer.max_epochs=2",
+    "callbacks.grid.images=0",
+    "logger=none",
+]
+
+
+def run(folder: Path, *overrides: str) -> dict[str, Any]:
+    """The report."""
+    folder.mkdir(exist_ok=True)
+    config = composed(*SMALL, *overrides)
+    train(config, open_dataset(**config["dataset"]), folder)
+    report: dict[str, Any] = json.loads((folder / "report.json").read_text())
+    return report
+
+
+def test_the_report_describes_the_validation_that_chose_the_checkpoint(tmp_path: Path) -> None:
+    rough = ["optimizer.lr=0.1", "scheduler=constant", "trainer.max_epochs=1"]
+    report = run(tmp_path, "+trainer.val_check_interval=0.25", *rough)
+    best = tmp_path / "checkpoints" / "best.ckpt"
+    assert read(best)["global_step"] < 4, "the epoch's last validation is the best: the test proves nothing"
+    trained = load(best)
+    counts = ConfusionMatrix(len(trained.classes))
+    val = open_dataset(**composed(*SMALL)["dataset"]).val
+    for sample in map(val.__getitem__, range(len(val))):
+        with torch.no_grad():
+            logits_BKHW = trained.model(torch.from_numpy(sample["image"]).permute(2, 0, 1)[None])
+        mask_BHW = torch.from_numpy(sample["mask"])[None]
+        counts.update(image_counts(trained.decision.labels(logits_BKHW), mask_BHW, len(trained.classes)))
+    expected = scores(counts.compute(), binary=False)["miou"]
+    assert report["metrics"]["val/miou"] == pytest.approx(expected, abs=1e-6)
+    assert {"train/loss", "val/loss", "test/miou"} <= report["metrics"].keys()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["trainer.max_steps=4"], "ended in epoch 1 of 2 by trainer.max_steps=4"),
+        (["trainer.max_time=00:00:00:01", "trainer.max_epochs=99"], "ended in epoch "),
+        (
+            [
+                "callbacks.early_stopping.min_delta=9",
+                "callbacks.early_stopping.patience=1",
+                "trainer.max_epochs=4",
+            ],
+            "early stopping in epoch 2",
+        ),
+        ([], ""),
+    ],
+)
+def test_a_run_that_ends_early_says_why(
+    options: list[str], words: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "segmentation"):
+        run(tmp_path, *options)
+    said = [line for line in caplog.messages if line.startswith(("ended", "early stopping"))]
+    assert len(said) == bool(words)
+    assert all(line.startswith(words) for line in said)
+
+
+def test_overfitting_sees_the_same_images_in_every_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[str | float]] = []
+    step = SegmentationTask.training_step
+
+    def noted(task: SegmentationTask, batch: Batch, index: int) -> torch.Tensor:
+        seen.append([*batch["name"], float(batch["image"].float().mean())])
+        return step(task, batch, index)
+
+    monkeypatch.setattr(SegmentationTask, "training_step", noted)
+    run(tmp_path, "+trainer.overfit_batches=2", "augmentation=standard")
+    assert len(seen) == 4
+    assert seen[:2] == seen[2:]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [["+trainer.detect_anomaly=true"], ["+trainer.inference_mode=false"], ["+trainer.min_epochs=1"]],
+)
+def test_flags_for_debugging_work(flags: list[str], tmp_path: Path) -> None:
+    assert run(tmp_path, "trainer.max_epochs=1", *flags)["metrics"]["test/miou"] >= 0
+
+
+def test_an_interval_beyond_the_epoch_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^trainer\.val_check_interval=5: an epoch has 4 batches\. [^\n]*$"):
+        run(tmp_path, "+trainer.val_check_interval=5")
+
+
+def test_a_killed_loader_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own, get = os.getpid(), Shapes.__getitem__
+
+    def killing(shapes: Shapes, index: int) -> Any:
+        if os.getpid() != own:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return get(shapes, index)
+
+    monkeypatch.setattr(Shapes, "__getitem__", killing)
+    with pytest.raises(UserError, match=r"^The system has ended a loader process[^\n]* start anew\.$"):
+        run(tmp_path, "data.workers=1")
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_last_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, calls = torch.save, []
+
+    def filling(contents: Any, file: Any) -> None:
+        calls.append(file)
+        if len(calls) > 3:  # best, best_loss and last of the first epoch
+            file.write(b"x")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        save(contents, file)
+
+    monkeypatch.setattr(AtomicCheckpointIO.save_checkpoint.__globals__["torch"], "save", filling)
+    with pytest.raises(
+        UserError, match=r"^The disk of .* is full\. Make room, then go on with resume=[^\n]*$"
+    ):
+        run(tmp_path)
+    monkeypatch.undo()
+    assert read(tmp_path / "checkpoints" / "last.ckpt")["epoch"] == 0

@@ -96,15 +96,16 @@ def _labels(
     content: Mapping[str, Any], names: tuple[str, ...], where: str
 ) -> tuple[tuple[str, ...], tuple[tuple[int, int], ...]]:
     """The names, which the labels give where nothing else does, and the pairs of a value and its class."""
-    labels: Any = content["names"] if _are_labels(content.get("names")) else content.get("labels")
-    if labels is None:
-        return names, ()
-    if not _are_labels(labels) or not all(_is_integer(value, 2**16 - 1) for value in labels):
-        raise UserError(
-            f"{where}: labels={labels} is no mapping of 0..65535 to names: write {{1: sky, 2: road}}."
-        )
-    if labels is not content.get("labels") and content.get("labels") is not None:
+    given, from_names = content.get("labels"), _as_labels(content.get("names"))
+    if given is not None and from_names is not None:
         raise UserError(f"{where}: names already holds the labels: leave out 'labels'.")
+    if given is None and from_names is None:
+        return names, ()
+    labels = _as_labels(given) if from_names is None else from_names
+    if labels is None:
+        raise UserError(
+            f"{where}: labels={given} is no mapping of 0..65535 to names: write {{1: sky, 2: road}}."
+        )
     ordered = sorted(labels.items())
     names = names or tuple(dict.fromkeys(name for _, name in ordered))
     for _, name in ordered:
@@ -118,19 +119,22 @@ def _labels(
     return names, tuple((value, names.index(name)) for value, name in ordered)
 
 
-def _are_labels(value: Any) -> bool:
-    """Whether this is a mapping of numbers to names, which other tools call names."""
-    return (
-        isinstance(value, Mapping)
-        and all(isinstance(key, int) and not isinstance(key, bool) for key in value)
-        and all(isinstance(name, str) and name.strip() for name in value.values())
-    )
+def _as_labels(value: Any) -> dict[int, str] | None:
+    """A mapping of values to names, which other tools call names; JSON quotes the values. None for anything else."""
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) and name for name in value.values()):
+        return None
+    numbers = {_unquoted(key): name for key, name in value.items()}
+    return numbers if all(_is_integer(key, 2**16 - 1) for key in numbers) else None
+
+
+def _unquoted(key: Any) -> Any:
+    return int(key) if isinstance(key, str) and key.isdecimal() and len(key) <= 5 else key
 
 
 def _names_and_palette(content: Mapping[str, Any], where: str) -> tuple[tuple[str, ...], tuple[Colour, ...]]:
     names: Any = content.get("names")
     colours: Any = content.get("colours")
-    if names is None or _are_labels(names):
+    if names is None or _as_labels(names) is not None:
         names = []
     if isinstance(names, Mapping):
         if colours is not None:

@@ -81,8 +81,8 @@ class IndexMask:
                 f"labels: {{1: {names[0]}, 2: {names[1]}, ...}}; else add the class, or add the label to ignore."
             )
         return (
-            f"but the {count} classes are 0..{count - 1}: "
-            "correct the mask, add the class, or add the label to ignore."
+            f"but the {count} classes are 0..{count - 1}: correct the mask, add the class, add the label to ignore, "
+            "or write labels: {VALUE: NAME, ...}."
         )
 
 

@@ -46,6 +46,7 @@ def test_classes_from_a_file(content: str, tmp_path: Path) -> None:
     [
         ("labels: {3: road, 1: sky}", ("sky", "road")),
         ("names: {1: sky, 3: road}", ("sky", "road")),
+        ("names: {'1': sky, '3': road}", ("sky", "road")),
         ("names: [road, sky]\nlabels: {1: sky, 3: road}", ("road", "sky")),
         ("names: {sky: [0, 0, 9], road: [9, 0, 0]}\nlabels: {1: sky, 3: road}\nignore: [0]", ("sky", "road")),
         ("labels: {1: sky, 3: road}\ncolors: [[0, 0, 9], [9, 0, 0]]", ("sky", "road")),

@@ -140,6 +140,7 @@ def build_task(settings: TrainingSettings, dataset: SegmentationDataset) -> Segm
             protocol=rules,
             dataset=settings.dataset,
             pixel_range=dataset.pixel_range,
+            training={"loss": loss, "max_epochs": settings.trainer.get("max_epochs")},
             **inputs,
         ),
         seed=settings.seed,

@@ -1,7 +1,7 @@
 """Checkpoints: self-contained and inert. They hold weights and plain data, and loading one runs none of its code."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from segmentation.config import call
 from segmentation.data.pixel_range import PixelRange
 from segmentation.environment import versions
-from segmentation.errors import UserError
+from segmentation.errors import UserError, one_line
 from segmentation.models import Decision, Segmenter, create_segmenter
 from segmentation.types import Classes
 from segmentation.writing import replacing
@@ -27,7 +27,8 @@ _PREFIX = "model."  # where the LightningModule keeps the segmenter
 class Trained:
     """A model ready to use, with everything that its training recorded about it.
 
-    `threshold_source` says where the threshold of binary data in `decision` comes from.
+    `threshold_source` says where the threshold of binary data in `decision` comes from; `training` has the epoch, the
+    epochs that were planned and the loss, as far as the checkpoint knows them.
     """
 
     model: Segmenter
@@ -39,6 +40,7 @@ class Trained:
     dataset: dict[str, Any]
     threshold_source: str = TRAINING_THRESHOLD
     pixel_range: PixelRange | None = None
+    training: dict[str, Any] = field(default_factory=dict)
 
     @property
     def threshold_is_best(self) -> bool:
@@ -62,6 +64,7 @@ def describe(
     dataset: Mapping[str, Any],
     pixel_range: PixelRange | None = None,
     one_vs_rest: bool = False,
+    training: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Plain data (strings, numbers, lists, dicts) from which `load` builds the model again."""
     return {
@@ -73,6 +76,7 @@ def describe(
         "one_vs_rest": one_vs_rest,
         "protocol": dict(protocol),
         "dataset": dict(dataset),
+        "training": dict(training or {}),
         "versions": versions(),
     }
 
@@ -127,6 +131,7 @@ def load(path: Path) -> Trained:
             dict(about["dataset"]),
             _source(about.get("threshold_source", TRAINING_THRESHOLD)),
             _pixel_range(about["input"].get("pixel_range")),
+            _training(contents),
         )
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
@@ -190,6 +195,15 @@ def _source(given: Any) -> str:
 
 def _pixel_range(given: Any) -> PixelRange | None:
     return None if given is None else PixelRange.from_list(given)
+
+
+def _training(contents: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known of the training; earlier checkpoints know its epoch alone."""
+    about = contents["segmentation"].get("training", {})
+    found = {"epoch": int(contents["epoch"]) + 1} if "epoch" in contents else {}
+    if "max_epochs" in about:
+        found["max_epochs"] = int(about["max_epochs"])
+    return found | ({"loss": one_line(str(about["loss"]))} if isinstance(about.get("loss"), str) else {})
 
 
 def _size(given: Any) -> tuple[int, int]:

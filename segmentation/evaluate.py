@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import re
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -405,7 +406,11 @@ def _evaluate_one(
         "per_class": metrics.per_class(context.classes.names),
         "baseline": constant_baseline(counts_KK, context.classes.names, binary=binary),
         "protocol": context.protocol,
-        "model": {**model.description, "parameters": sum(weights.numel() for weights in model.parameters())},
+        "model": {
+            **model.description,
+            "parameters": sum(weights.numel() for weights in model.parameters()),
+            "training": predictor.trained.training,
+        },
         "data": {**context.protocol["dataset"], "images": len(images), "notes": list(context.notes)},
         "environment": {
             "device": device_name(predictor.device),
@@ -413,6 +418,7 @@ def _evaluate_one(
             "processes": share.processes,
             "precision": predictor.precision,
             "compiled": settings.compile,  # which `seconds` holds, too
+            "command": shlex.join(["python", *sys.argv]),
             **versions(),
         },
         "seconds": seconds,

@@ -13,7 +13,7 @@ from segmentation.callbacks.checkpoint import RunCheckpoint
 from segmentation.callbacks.early_stopping import EarlyStopping
 from segmentation.callbacks.first_step import FirstStep
 from segmentation.callbacks.freeze import FreezeBackbone
-from segmentation.callbacks.history import History, TrainingCurves
+from segmentation.callbacks.history import History, TrainingCurves, draw_curves
 from segmentation.callbacks.monitoring import Progress, Throughput, log_summary
 from segmentation.callbacks.prediction_grid import PredictionGrid
 from segmentation.callbacks.preemption import Preemption
@@ -23,7 +23,7 @@ from segmentation.errors import UserError, closest
 from segmentation.metrics import scores
 from segmentation.report.report import lower_is_better
 
-__all__ = ["FirstStep", "History", "Preemption", "build_callbacks", "log_summary"]
+__all__ = ["FirstStep", "History", "Preemption", "build_callbacks", "draw_curves", "log_summary"]
 
 Options = dict[str, Any]
 Mode = Literal["auto", "min", "max"]

@@ -135,8 +135,11 @@ class TrainingCurves(Callback):
             draw_curves(self._folder / "metrics.csv", self._folder / "curves.png")
 
 
-def draw_curves(history: Path, picture: Path) -> None:
-    """Draws a history file as a PNG, one panel per quantity; nothing if no epoch was finished."""
+def draw_curves(history: Path, picture: Path, best: int | None = None) -> None:
+    """Draws a history file as a PNG, one panel per quantity; nothing if no epoch was finished.
+
+    `best` is the epoch of best.ckpt, which is marked.
+    """
     rows = read_history(history)
     if not rows:
         return
@@ -151,7 +154,9 @@ def draw_curves(history: Path, picture: Path) -> None:
             points = [(row["epoch"], row[f"{split}/{name}"]) for row in rows if f"{split}/{name}" in row]
             if points:
                 axes.plot(*zip(*points, strict=True), color=colour, label=split, marker=".", markersize=4)
-        axes.set(title=title, xlabel="epoch")
+        axes.set(title=title, xlabel="epoch", xlim=(0.5, rows[-1]["epoch"] + 0.5))
+        if best is not None:
+            axes.axvline(best, color="#999999", linestyle=":", label=f"best.ckpt, epoch {best}")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if name != "loss":
             axes.set_ylim(0, 1)

@@ -45,12 +45,12 @@ DARK = {
 """The same for readers whose system prefers dark pages."""
 
 BINARY_ERRORS: dict[str, Colour] = {
-    "right": (46, 184, 114),
-    "false alarm": (229, 72, 77),
-    "miss": (62, 142, 247),
+    "right": (235, 235, 235),
+    "false alarm": (230, 140, 0),
+    "miss": (0, 114, 210),
 }
 MULTICLASS_ERRORS: dict[str, Colour] = {"wrong": (233, 61, 130)}
-"""Colours of the error pictures, by kind of error."""
+"""Colours of the error pictures, by kind of error; orange and blue differ for colour-blind people, too."""
 
 MEASURED = "#3478c6"
 """A line that belongs to no class."""

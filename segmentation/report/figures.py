@@ -1,5 +1,6 @@
 """The charts of an evaluation (ROC, precision-recall, reliability), and its PNG figures."""
 
+import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,23 +23,27 @@ _MAX_CLASSES = 20
 
 def charts(evaluation: Evaluation) -> list[Chart]:
     """ROC, precision-recall and reliability over all valid pixels. An undefined curve has no line."""
+    used = " Dot: the threshold that was used." if evaluation.classes.binary else ""
     return [
         Chart(
             "roc",
             "ROC",
-            "Recall against false positive rate, as the threshold falls; the diagonal is chance.",
+            f"Recall against false positive rate, as the threshold falls; the diagonal is chance.{used}",
             Axis("false positive rate"),
             Axis("recall"),
             lines=_curves(evaluation, "roc", "false_positive_rate", "true_positive_rate"),
+            dots=_operating_point(evaluation, "false_positive_rate", "recall"),
             diagonal=True,
         ),
         Chart(
             "pr",
             "Precision and recall",
-            "Share of right pixels among those found; the area under the line is the average precision.",
+            "Share of right pixels among those found; the area under the line is the average precision."
+            + (f" Dashed: chance, the share of the foreground.{used}" if used else ""),
             Axis("recall"),
             Axis("precision"),
-            lines=_curves(evaluation, "pr", "recall", "precision"),
+            lines=[*_curves(evaluation, "pr", "recall", "precision"), *_chance(evaluation)],
+            dots=_operating_point(evaluation, "recall", "precision"),
         ),
         _reliability(evaluation),
     ]
@@ -51,8 +56,36 @@ def _curves(evaluation: Evaluation, kind: str, x: str, y: str) -> list[Line]:
         if curve[x]:
             name = evaluation.classes.names[label]
             area = number(evaluation.report["per_class"][name][f"{kind}_auc"])
-            lines.append(Line(_thinned(curve[x], curve[y]), colour, f"{name} {area}", label))
+            lines.append(Line(_thinned(curve[x], curve[y]), colour, f"{name} {area}", label, name))
     return lines
+
+
+def _operating_point(evaluation: Evaluation, x: str, y: str) -> list[Dot]:
+    """Where the labels of binary data lie; none for several classes, or if it is undefined."""
+    if not evaluation.classes.binary:
+        return []
+    (background, false_alarms), (misses, found) = evaluation.confusion.tolist()
+    values = {
+        "false_positive_rate": _ratio(false_alarms, false_alarms + background),
+        "recall": _ratio(found, found + misses),
+        "precision": _ratio(found, found + false_alarms),
+    }
+    if math.isnan(values[x] + values[y]):
+        return []
+    threshold = evaluation.report["protocol"]["threshold"]
+    return [Dot(values[x], values[y], f"threshold {threshold}", radius=4.5)]
+
+
+def _chance(evaluation: Evaluation) -> list[Line]:
+    """The precision of guessing in binary data: the foreground's share of the pixels."""
+    share = _ratio(evaluation.confusion[1].sum(), evaluation.confusion.sum())
+    if not evaluation.classes.binary or math.isnan(share):
+        return []
+    return [Line([(0, share), (1, share)], GREY, f"chance {number(share)}", dashed=True)]
+
+
+def _ratio(part: int, whole: int) -> float:
+    return float(part / whole) if whole else math.nan
 
 
 def _thinned(x: Sequence[float], y: Sequence[float]) -> list[Point]:
@@ -127,9 +160,11 @@ def _chart(figure: Any, chart: Chart) -> None:
     if chart.diagonal:
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
     for line in chart.lines:
-        axes.plot(
-            *zip(*line.points, strict=True), color=line.colour, linewidth=1.4, label=plain_text(line.label)
-        )
+        style = "--" if line.dashed else "-"
+        label = plain_text(line.label)
+        axes.plot(*zip(*line.points, strict=True), style, color=line.colour, linewidth=1.4, label=label)
+    for dot in chart.dots:
+        axes.plot(dot.x, dot.y, "o", color=MEASURED, markersize=1.5 * dot.radius)
     axes.set(
         title=chart.title, xlabel=chart.x.label, ylabel=chart.y.label, xlim=(-0.01, 1.01), ylim=(-0.01, 1.01)
     )

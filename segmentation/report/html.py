@@ -48,7 +48,7 @@ def render_page(template: str, *, script: str, folder: Path = _TEMPLATES, **valu
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    code = (folder / script).read_text(encoding="utf-8")
+    code = "".join(path.read_text(encoding="utf-8") for path in (_TEMPLATES / "sort.js", folder / script))
     environment = Environment(
         loader=FileSystemLoader([folder, _TEMPLATES]),
         autoescape=True,
@@ -72,11 +72,12 @@ _MAX_CLASSES = 40
 _MAX_MISTAKES = 10
 
 
-def score_cell(score: float, *, bar: bool = True) -> Cell:
-    """The table cell of a score, with a bar; an undefined score is a dash without one."""
+def score_cell(score: float, *, bar: bool = True, lower_is_better: bool = False) -> Cell:
+    """The table cell of a score, with a bar that is full at the best value; an undefined one is a dash."""
     defined = not math.isnan(score)
-    share = min(1.0, max(0.0, score)) if defined else 0.0
-    return {"text": number(score), "value": f"{score:.6g}", "share": f"{share:.4f}", "bar": bar and defined}
+    share = min(1.0, max(0.0, 1 - score if lower_is_better else score)) if defined else 0.0
+    value = f"{score:.6g}" if defined else ""
+    return {"text": number(score), "value": value, "share": f"{share:.4f}", "bar": bar and defined}
 
 
 def score_text(name: str, score: float) -> str:
@@ -97,6 +98,7 @@ def chips(evaluation: Evaluation) -> list[str]:
     return [
         where,
         f"{len(evaluation.images)} images, {len(evaluation.classes)} classes",
+        *_model_chips(evaluation.report["model"]),
         f"input {protocol['input']}",
         f"test-time augmentation: {protocol['test_time_augmentation']}",
         *([f"threshold {protocol['threshold']}"] if protocol["threshold"] is not None else []),
@@ -104,16 +106,42 @@ def chips(evaluation: Evaluation) -> list[str]:
     ]
 
 
+def _model_chips(model: Mapping[str, Any]) -> list[str]:
+    parts = [str(model[part]["name"]) for part in ("backbone", "head") if "name" in model.get(part, {})]
+    training = model.get("training", {})
+    planned = f" of {training['max_epochs']}" if training.get("max_epochs") else ""
+    return [
+        " + ".join(parts),
+        *([f"epoch {training['epoch']}{planned}"] if "epoch" in training else []),
+        *([f"loss {training['loss']}"] if training.get("loss") else []),
+    ]
+
+
+def occurring(evaluation: Evaluation) -> list[int]:
+    """The labels of the classes that occur in truth or prediction."""
+    counts_KK = evaluation.confusion
+    found: list[int] = np.flatnonzero(counts_KK.sum(0) + counts_KK.sum(1)).tolist()
+    return found
+
+
 def confusion(evaluation: Evaluation) -> list[list[Cell]]:
-    """The rows of the confusion matrix in percent of the true class; empty with more than `_MAX_CLASSES` classes."""
-    counts_KK, names = evaluation.confusion, evaluation.classes.names
+    """The confusion matrix of the `occurring` classes, rows in percent of the true class.
+
+    Empty with more than `_MAX_CLASSES` of them.
+    """
+    labels, names = (
+        occurring(evaluation),
+        [evaluation.classes.names[label] for label in occurring(evaluation)],
+    )
     if len(names) > _MAX_CLASSES:
         return []
-    shares_KK = counts_KK / np.maximum(counts_KK.sum(1, keepdims=True), 1)
+    counts_KK = evaluation.confusion[np.ix_(labels, labels)]
+    totals_K = counts_KK.sum(1)
+    shares_KK = counts_KK / np.maximum(totals_K, 1)[:, None]
     return [
         [
             {
-                "text": _percent(share),
+                "text": _percent(share) if totals_K[row] else "-",
                 "share": round(float(share), 3),
                 "right": row == column,
                 "title": f"{names[row]} taken for {names[column]}: {counts_KK[row, column]:,} pixels",
@@ -197,7 +225,7 @@ def comparison_rows(table: Mapping[str, Mapping[str, float]], *, named: bool) ->
 
 
 def _percent(share: float) -> str:
-    return "" if share < 0.005 else f"{100 * share:.0f}"
+    return "<1" if 0 < share < 0.005 else f"{100 * share:.0f}"
 
 
 def render(evaluation: Evaluation, cards: Sequence[Card]) -> str:
@@ -206,6 +234,7 @@ def render(evaluation: Evaluation, cards: Sequence[Card]) -> str:
     scores = unprefixed(report["metrics"], evaluation.split)
     headlines = [name for name in HEADLINE_METRICS[classes.binary] if name in scores]
     columns = [name for name in next(iter(report["per_class"].values())) if name != "pixels"]
+    labels = occurring(evaluation)
     return render_page(
         "report",
         script="report.js",
@@ -218,7 +247,12 @@ def render(evaluation: Evaluation, cards: Sequence[Card]) -> str:
         notes=[*filter(None, [constant_note(report)]), *report["data"]["notes"]],
         baseline=baseline_note(report),
         tiles=[
-            {"title": title(name), "meaning": meaning(name), **score_cell(scores[name])} for name in headlines
+            {
+                "title": title(name),
+                "meaning": meaning(name),
+                **score_cell(scores[name], lower_is_better=name in LOWER_IS_BETTER),
+            }
+            for name in headlines
         ],
         columns=[{"title": title(name)} for name in (*columns, "pixels")],
         classes=[
@@ -229,7 +263,10 @@ def render(evaluation: Evaluation, cards: Sequence[Card]) -> str:
                 "cells": class_row(report["per_class"][name], columns),
             }
             for index, name in enumerate(classes.names)
+            if index in labels
         ],
+        absent=[name for index, name in enumerate(classes.names) if index not in labels],
+        command=report["environment"].get("command", ""),
         charts=[draw(chart) for chart in charts(evaluation)],
         confusion=confusion(evaluation),
         mistakes=mistakes(evaluation),
@@ -348,9 +385,9 @@ def write_evaluation(folder: Path, evaluation: Evaluation, read_image: ReadImage
 
     `read_image` reads the images again that the page shows.
     """
-    write_report(folder, evaluation.report, splits=(evaluation.split,), complete=True)
     write_csvs(folder, evaluation)
     draw_figures(folder, evaluation)
     page = folder / "report.html"
     write_text(page, render(evaluation, gallery(evaluation, read_image)))
+    write_report(folder, evaluation.report, splits=(evaluation.split,), complete=True)
     return page

@@ -95,6 +95,7 @@ CONSOLE_METRICS = ("miou", "pixel_accuracy", "iou", "dice", "precision", "recall
 
 _BASELINE_METRICS = ("iou", "miou", "dice", "pixel_accuracy")
 _COLUMNS = ("iou", "precision", "recall")
+_PICTURES = ("curves.png", "predictions.png", "confusion.png", "roc.png", "pr.png", "reliability.png")
 _SECTIONS = ("protocol", "model", "data", "environment")
 
 
@@ -107,16 +108,23 @@ def write_report(
 ) -> None:
     """Write `report.md`, then `report.json` (undefined numbers are null) into `folder`.
 
-    `report.json` comes last: a folder that has it is finished.
+    The pictures that are in the folder are shown in `report.md`. `report.json` comes last: a folder that has it is
+    finished.
     """
-    write_text(folder / "report.md", markdown(report, splits=splits, complete=complete))
+    pictures = [name for name in _PICTURES if (folder / name).is_file()]
+    text = markdown(report, splits=splits, complete=complete, pictures=pictures)
+    write_text(folder / "report.md", text)
     write_json(folder / "report.json", report)
 
 
 def markdown(
-    report: Mapping[str, Any], *, splits: Sequence[str] = ("val", "test"), complete: bool = False
+    report: Mapping[str, Any],
+    *,
+    splits: Sequence[str] = ("val", "test"),
+    complete: bool = False,
+    pictures: Sequence[str] = (),
 ) -> str:
-    """The report as Markdown: metrics (the most important, or all if `complete`), classes, protocol."""
+    """The report as Markdown: metrics (the most important, or all if `complete`), classes, pictures, protocol."""
     metrics: Mapping[str, float] = report["metrics"]
     measured = [split for split in splits if f"{split}/miou" in metrics]
     last = unprefixed(metrics, measured[-1])
@@ -133,6 +141,8 @@ def markdown(
     ]
     lines += ["", f"## Classes of the {splits[-1]} split", ""]
     lines += grid(["class", *("IoU" if key == "iou" else key for key in shown), "pixels"], rows)
+    for name in pictures:
+        lines += ["", f"![{name.partition('.')[0]}]({name})"]
     for title in _SECTIONS:
         lines += ["", f"## {title.capitalize()}", ""]
         lines += facts(report[title])

@@ -69,12 +69,13 @@ WIDE = Frame(900, 400, left=62, right=882, top=14, bottom=344)
 
 @dataclass(frozen=True)
 class Line:
-    """A line through points; `index` is the class that it belongs to, -1 for none."""
+    """A line through points; `index` and `name` are of the class that it belongs to, -1 for none."""
 
     points: Sequence[Point]
     colour: str
     label: str = ""
     index: int = -1
+    name: str = ""
     dashed: bool = False
 
 
@@ -130,6 +131,7 @@ def draw(chart: Chart) -> dict[str, Any]:
         "lines": [
             {
                 "index": line.index,
+                "name": line.name,
                 "label": line.label,
                 "colour": line.colour,
                 "dashed": line.dashed,

@@ -71,6 +71,15 @@ def test_curves_are_drawn_from_the_history(tmp_path: Path) -> None:
         assert (np.abs(pixels.astype(int) - colour).max(axis=1) < 8).sum() > 20
 
 
+def test_the_best_epoch_is_marked(tmp_path: Path) -> None:
+    log_epochs(History(tmp_path / "metrics.csv"), range(1), 0.5)
+    pictures = [tmp_path / "plain.png", tmp_path / "marked.png"]
+    for picture, best in zip(pictures, (None, 1), strict=True):
+        draw_curves(tmp_path / "metrics.csv", picture, best)
+    plain, marked = (np.asarray(Image.open(picture).convert("L")) for picture in pictures)
+    assert (plain != marked).any()
+
+
 def test_labels_take_their_colours_and_ignore_its_own() -> None:
     mask = np.array([[0, 1, 2, 255]], np.uint8)
     assert colourise(mask, THREE).tolist() == [[[1, 2, 3], [200, 0, 0], [0, 200, 0], list(IGNORE_COLOUR)]]

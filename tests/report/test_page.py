@@ -12,8 +12,10 @@ import pytest
 from browser import browse, needs_browser
 from made_evaluation import make_evaluation
 
+from segmentation.report.figures import charts
 from segmentation.report.gallery import gallery
 from segmentation.report.html import render, write_comparison
+from segmentation.report.report import title
 from segmentation.types import Classes
 
 HOSTILE = '"><img src=x onerror="document.title=1"><script>document.title="owned"</script>'
@@ -77,15 +79,60 @@ def test_undefined_scores_are_dashes(tmp_path: Path) -> None:
     assert ">nan<" not in text.lower()
 
 
+def test_absent_classes_fold_away(tmp_path: Path) -> None:
+    evaluation, read_image = make_evaluation(tmp_path, NAMES, Classes(tuple(f"class {x}" for x in range(30))))
+    counts_KK = evaluation.confusion
+    counts_KK[3:5], counts_KK[:, 3:5] = 0, 0
+    text = render(evaluation, gallery(evaluation, read_image))
+    assert text.count("<tr data-class=") == 28
+    assert "2 more in neither truth nor prediction" in text and ">class 3, class 4<" in text
+    matrix = text.partition('<table class="confusion many">')[2].partition("</table>")[0]
+    assert matrix.count("<th scope") == 2 * 28 and matrix.count("<td class=") == 28 * 28
+    assert "></td>" not in matrix.partition("<tbody>")[2]  # zero is a number, too
+
+
+@pytest.mark.parametrize(("name", "share"), [("miou", 0.2), ("calibration_error", 0.8)])
+def test_a_full_bar_is_the_best_value(name: str, share: float, tmp_path: Path) -> None:
+    evaluation, _ = make_evaluation(tmp_path, NAMES, CLASSES)
+    evaluation.report["metrics"][f"test/{name}"] = 0.2
+    tile = render(evaluation, []).partition(f">{title(name)}</p>")[2].partition("</section>")[0]
+    assert re.search(r"--v:([\d.]+)", tile)[1] == f"{share:.4f}"  # type: ignore[index]
+
+
+def test_the_head_says_what_was_evaluated_and_a_card_which_score_it_shows(tmp_path: Path) -> None:
+    evaluation, read_image = make_evaluation(tmp_path, NAMES, BINARY)
+    model = evaluation.report["model"]
+    model |= {"backbone": {"name": "resnet18"}, "head": {"name": "fcn"}}
+    model["training"] = {"epoch": 7, "max_epochs": 30, "loss": "bce_dice"}
+    evaluation.report["environment"]["command"] = "python evaluate.py checkpoint=x"
+    text = render(evaluation, gallery(evaluation, read_image))
+    head = text.partition("<nav>")[0]
+    for told in ("resnet18 + fcn", "epoch 7 of 30", "loss bce_dice", "python evaluate.py checkpoint=x"):
+        assert f">{told}<" in head
+    assert '<span class="place">1</span> <span class="what">IoU</span>' in text
+
+
+def test_the_curves_of_binary_data_show_the_operating_point_and_chance(tmp_path: Path) -> None:
+    evaluation, _ = make_evaluation(tmp_path, NAMES, BINARY)
+    roc, pr, _ = charts(evaluation)
+    row = evaluation.report["per_class"]["crack"]
+    assert (roc.dots[0].y, pr.dots[0].x, pr.dots[0].y) == (row["recall"], row["recall"], row["precision"])
+    assert roc.dots[0].x == pytest.approx(1 - evaluation.report["metrics"]["test/specificity"])
+    share = row["pixels"] / evaluation.confusion.sum()
+    assert pr.lines[-1].dashed and pr.lines[-1].points == [(0, share), (1, share)]
+    evaluation.confusion[:] = 0
+    assert not [dot for chart in charts(evaluation)[:2] for dot in chart.dots]
+
+
 @needs_browser
 @pytest.mark.parametrize("classes", [BINARY, CLASSES], ids=["binary", "multiclass"])
 def test_a_browser_shows_the_page_without_console_messages(classes: Classes, tmp_path: Path) -> None:
     page = write(tmp_path, classes)
     document, console = browse(page, tmp_path)
     assert console == []
-    title = re.search(r"<title>(.*?)</title>", document)
-    assert title is not None
-    assert title[1].startswith("run/best: ")
+    found = re.search(r"<title>(.*?)</title>", document)
+    assert found is not None
+    assert found[1].startswith("run/best: ")
     assert f"{len(NAMES)} shown" in document  # its script ran
     assert document.count('class="card"') == len(NAMES)
     for label in ("Classes", "Curves", "Confusion", "Images", "How these numbers were measured"):
@@ -133,9 +180,9 @@ def test_images_without_a_score_come_last_in_either_order(tmp_path: Path) -> Non
     text = render(replace(evaluation, images=images), cards)
     page = tmp_path / "report.html"
     page.write_text(re.sub(r"<meta http-equiv.*?>", "", text) + f"<script>{_TURNED}</script>")
-    title = re.search(r"<title>(.*?)</title>", browse(page, tmp_path)[0], re.DOTALL)
-    assert title is not None
-    seen = json.loads(html.unescape(title[1]))
+    found = re.search(r"<title>(.*?)</title>", browse(page, tmp_path)[0], re.DOTALL)
+    assert found is not None
+    seen = json.loads(html.unescape(found[1]))
     assert seen == {
         "worst": ["0.100", "0.500", "0.900", "-", "-"],
         "best": ["0.900", "0.500", "0.100", "-", "-"],
@@ -153,9 +200,9 @@ def test_the_filter_sorts_and_the_page_fits_a_phone(scheme: str, tmp_path: Path)
     document, _ = browse(
         page, tmp_path, "--window-size=390,844", f"--blink-settings=preferredColorScheme={number}"
     )
-    title = re.search(r"<title>(.*?)</title>", document, re.DOTALL)
-    assert title is not None
-    seen = json.loads(html.unescape(title[1]))
+    found = re.search(r"<title>(.*?)</title>", document, re.DOTALL)
+    assert found is not None
+    seen = json.loads(html.unescape(found[1]))
     assert seen["rare"] == ["plain"]
     assert seen["scores"] == sorted(seen["scores"])
     assert len(seen["scores"]) == len(NAMES)

@@ -79,6 +79,17 @@ def test_a_training_report_keeps_its_columns() -> None:
     assert "threshold" not in page
 
 
+def test_markdown_shows_the_pictures_that_there_are(tmp_path: Path) -> None:
+    evaluation, read_image = make_evaluation(tmp_path, ["a", "b"], CLASSES)
+    (tmp_path / "predictions.png").touch()
+    write_evaluation(tmp_path, evaluation, read_image)
+    text = (tmp_path / "report.md").read_text()
+    shown = ("predictions", "confusion", "roc", "pr", "reliability")
+    assert [line for line in text.splitlines() if line.startswith("![")] == [
+        f"![{x}]({x}.png)" for x in shown
+    ]
+
+
 @pytest.mark.parametrize("constant", [False, True])
 def test_a_model_that_predicts_one_class_is_named_beside_the_trivial_baseline(
     constant: bool, tmp_path: Path

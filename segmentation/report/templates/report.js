@@ -7,27 +7,10 @@
   // Rows and images without a number come last in either order.
   const compare = (one, other, sign) => Number.isNaN(one) - Number.isNaN(other) || sign * (one - other) || 0;
 
-  // A click on a number's heading sorts by it, highest first; a second click reverses the order.
-  for (const table of all("table.sortable")) {
-    const heads = all("thead th", table);
-    for (const button of all("thead button", table)) {
-      const head = button.closest("th");
-      const column = heads.indexOf(head) - 1;
-      button.addEventListener("click", () => {
-        const sign = head.getAttribute("aria-sort") === "descending" ? 1 : -1;
-        heads.forEach((other) => other.removeAttribute("aria-sort"));
-        head.setAttribute("aria-sort", sign === 1 ? "ascending" : "descending");
-        const value = (row) => number(all("td", row)[column].dataset.value);
-        const rows = all("tbody tr", table);
-        rows.sort((one, other) => compare(value(one), value(other), sign));
-        table.tBodies[0].append(...rows);
-      });
-    }
-  }
-
   const filter = byId("filter");
   if (!filter) return;
   const cards = all(".card");
+  const main = cards.length ? cards[0].querySelector(".what").textContent : "";
 
   const show = () => {
     const chosen = filter.value;
@@ -37,6 +20,7 @@
     there.sort((one, other) => compare(score(one), score(other), sign) || sign * (one.dataset.place - other.dataset.place));
     for (const card of cards) {
       card.hidden = !there.includes(card);
+      card.querySelector(".what").textContent = chosen === "" ? main : "IoU";
       card.querySelector(".score").textContent = Number.isNaN(score(card)) ? "-" : score(card).toFixed(3);
     }
     byId("cards").append(...there);

@@ -28,6 +28,7 @@ from segmentation.report.report import (
     fact,
     facts,
     grid,
+    lower_is_better,
     meaning,
     number,
     present,
@@ -72,10 +73,10 @@ _MAX_CLASSES = 40
 _MAX_MISTAKES = 10
 
 
-def score_cell(score: float, *, bar: bool = True, lower_is_better: bool = False) -> Cell:
-    """The table cell of a score, with a bar that is full at the best value; an undefined one is a dash."""
+def score_cell(score: float, *, bar: bool = True, turned: bool = False) -> Cell:
+    """The table cell of a score, with a bar, `turned` where lower is better; an undefined one is a dash."""
     defined = not math.isnan(score)
-    share = min(1.0, max(0.0, 1 - score if lower_is_better else score)) if defined else 0.0
+    share = min(1.0, max(0.0, 1 - score if turned else score)) if defined else 0.0
     value = f"{score:.6g}" if defined else ""
     return {"text": number(score), "value": value, "share": f"{share:.4f}", "bar": bar and defined}
 
@@ -250,7 +251,7 @@ def render(evaluation: Evaluation, cards: Sequence[Card]) -> str:
             {
                 "title": title(name),
                 "meaning": meaning(name),
-                **score_cell(scores[name], lower_is_better=name in LOWER_IS_BETTER),
+                **score_cell(scores[name], turned=lower_is_better(name)),
             }
             for name in headlines
         ],

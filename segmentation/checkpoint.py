@@ -12,6 +12,7 @@ from segmentation.data.pixel_range import PixelRange
 from segmentation.environment import versions
 from segmentation.errors import UserError, one_line
 from segmentation.models import Decision, Segmenter, create_segmenter
+from segmentation.models.tensors import is_dense
 from segmentation.types import Classes
 from segmentation.writing import replacing
 
@@ -20,7 +21,24 @@ TRAINING_THRESHOLD = "the checkpoint's, as trained"
 
 _BEST = "the checkpoint's, best F1 and IoU on the val split"
 _LONGEST_SOURCE = 200
+_LONGEST_TEXT = 10_000  # letters of a text in the description, such as a path
+_MOST_PARTS = 10_000  # lists and dicts in the description; ours have some 300 with 255 classes
+_LONGEST_SIDE = 2**15  # pixels of the input, as of the largest image that is read
 _PREFIX = "model."  # where the LightningModule keeps the segmenter
+
+
+_UNFIT = (
+    AttributeError,
+    KeyError,
+    TypeError,
+    ValueError,
+    OverflowError,
+    RuntimeError,
+    MemoryError,
+    RecursionError,
+    IndexError,
+)
+"""What Python and torch raise where a description or its weights have other types or shapes than ours."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +116,35 @@ def read(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(contents, dict) or not {"segmentation", "state_dict"} <= contents.keys():
         raise UserError(f"{path} was not written by this project: give a checkpoint that train.py made.")
+    _check_plain(path, contents["segmentation"], tensors=False)
+    _check_plain(path, contents, tensors=True)
     return contents
+
+
+def _check_plain(path: Path, content: Any, *, tensors: bool) -> None:
+    """Raises `UserError` for anything but plain data, and for tensors unless they are dense and `tensors` is true.
+
+    The content may be nested or refer to itself at will: nothing here follows it in depth.
+    """
+    waiting, seen = [content], set()
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Mapping | list | tuple | set):
+            if id(value) not in seen:
+                seen.add(id(value))
+                waiting += [*value.keys(), *value.values()] if isinstance(value, Mapping) else value
+        elif isinstance(value, torch.Tensor):
+            if not tensors or not is_dense(value):
+                raise UserError(
+                    f"{path} holds a tensor that is sparse, expanded or out of place: it was not loaded. "
+                    "Ask its maker for another."
+                )
+        elif isinstance(value, str) and not tensors and len(value) > _LONGEST_TEXT:
+            raise UserError(
+                f"{path} describes itself with {len(value)} letters in one word: it was not loaded."
+            )
+    if not tensors and len(seen) > _MOST_PARTS:
+        raise UserError(f"{path} describes itself in {len(seen)} parts: it was not loaded.")
 
 
 def load(path: Path) -> Trained:
@@ -111,6 +157,7 @@ def load(path: Path) -> Trained:
     try:
         about = contents["segmentation"]
         classes = Classes.from_dict(about["classes"])
+        _check_size_of_model(about["model"], contents)
         model = call("checkpoint", create_segmenter, **about["model"])
         _check_outputs(model, classes)
         model.load_state_dict(model_weights(contents))
@@ -135,7 +182,7 @@ def load(path: Path) -> Trained:
         )
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
+    except _UNFIT as error:
         cause = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(f"{path} does not fit this version of the project ({cause}).") from error
 
@@ -160,6 +207,21 @@ def write_threshold(path: Path, threshold: float, *, split_sha256: str, tta: str
         raise UserError(
             f"The threshold was not written to {path} ({error.strerror}): make it writable."
         ) from error
+
+
+def _check_size_of_model(description: Mapping[str, Any], contents: Mapping[str, Any]) -> None:
+    """Raises `UserError` where the described model has other numbers of weights than the file holds.
+
+    The model is built without memory for its weights first, because a description may ask for terabytes.
+    """
+    with torch.device("meta"):
+        model = call("checkpoint", create_segmenter, **description)
+    described = sum(value.numel() for value in model.state_dict().values())
+    held = sum(value.numel() for value in model_weights(contents).values())
+    if described != held:
+        raise UserError(
+            f"It describes a model of {described} numbers and holds {held}: ask its maker for another."
+        )
 
 
 def _check_outputs(model: Segmenter, classes: Classes) -> None:
@@ -208,7 +270,7 @@ def _training(contents: Mapping[str, Any]) -> dict[str, Any]:
 
 def _size(given: Any) -> tuple[int, int]:
     height, width = (int(side) for side in given)
-    if min(height, width) < 1:
+    if min(height, width) < 1 or max(height, width) > _LONGEST_SIDE:
         raise UserError(f"Its input size is {height}x{width}: ask its maker for another.")
     return height, width
 

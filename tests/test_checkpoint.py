@@ -29,6 +29,19 @@ def classes(*names: str, binary: bool = False, **entries: Any) -> Callable[[Cont
     return about(classes={**Classes(names, binary=binary).to_dict(), **entries})
 
 
+def model(**entries: Any) -> Callable[[Contents], None]:
+    return lambda contents: contents["segmentation"]["model"].update(entries)
+
+
+def weights(change: Callable[[torch.Tensor], Any]) -> Callable[[Contents], None]:
+    def changed(contents: Contents) -> None:
+        state = contents["state_dict"]
+        name = next(name for name, value in state.items() if value.dim() == 4)
+        state[name] = change(state[name])
+
+    return changed
+
+
 def without_numbers(contents: Contents) -> None:
     next(values for name, values in contents["state_dict"].items() if "head" in name).fill_(float("nan"))
 
@@ -40,6 +53,17 @@ def a_list_for_weights(contents: Contents) -> None:
 @pytest.mark.parametrize(
     ("change", "words", "binary"),
     [
+        (about(protocol={"split_sha256": torch.zeros(1).expand(2**31)}), "out of place", False),
+        (about(dataset={"name": torch.zeros(2)}), "out of place", False),
+        (about(dataset={"name": "x" * 20_000}), "20000 letters", False),
+        (about(dataset={"name": [[] for _ in range(20_000)]}), "parts", False),
+        (model(outputs=2**31), "outputs=2147483648", False),
+        (model(channels=2**31), "channels=2147483648", False),
+        (model(backbone={"name": "resnet152"}), "numbers and holds", False),
+        (about(input={"size": [2**31, 2**31], "resize": True}), "size", False),
+        (weights(lambda value: value[:1].clone().expand_as(value)), "expanded", False),
+        (weights(lambda value: value.to_sparse()), "more than weights", False),
+        (weights(lambda value: "text"), "does not fit", False),
         (classes("one", "two"), "3 outputs.*2 classes", False),
         (classes(*"abcdef"), "3 outputs.*6 classes", False),
         (classes("one", "two", binary=True), "3 outputs.*binary", False),

@@ -26,6 +26,7 @@ from segmentation.errors import UserError, closest
 from segmentation.models.backbones.base import adapt_filters, repeat_channels
 from segmentation.models.backbones.timm import TimmBackbone
 from segmentation.models.segmenter import Segmenter
+from segmentation.models.tensors import is_dense, is_finite
 
 Options = dict[str, Any]
 State = Mapping[str, Any]
@@ -82,7 +83,7 @@ def _read_file(path: Path) -> WeightsFile:
     if not isinstance(contents, dict):
         raise UserError(f"weights={path} holds a {type(contents).__name__}, not a state dict.")
     for key, value in contents.items():
-        if isinstance(value, Tensor) and not _is_plain(value):
+        if isinstance(value, Tensor) and not (is_dense(value) and is_finite(value)):
             raise UserError(f"weights={path}: {key} holds no plain finite numbers. Give another file.")
     return WeightsFile(contents, classes)
 
@@ -94,16 +95,6 @@ def _class_names(contents: Any) -> tuple[str, ...]:
         return tuple(names) if all(name.isprintable() for name in names) else ()
     except (AttributeError, KeyError, TypeError, IndexError, ValueError, RuntimeError):
         return ()
-
-
-def _is_plain(value: Tensor) -> bool:
-    if value.layout is not torch.strided or value.device.type != "cpu" or value.is_quantized:
-        return False
-    if value.numel() * value.element_size() > value.untyped_storage().nbytes():
-        return False  # one number that claims to be many: looking at each would fill the memory
-    return (not value.is_floating_point() and not value.is_complex()) or (
-        value.is_floating_point() and bool(value.isfinite().all())
-    )
 
 
 # From a state dict to the model

@@ -36,7 +36,7 @@ def model(**entries: Any) -> Callable[[Contents], None]:
 def weights(change: Callable[[torch.Tensor], Any]) -> Callable[[Contents], None]:
     def changed(contents: Contents) -> None:
         state = contents["state_dict"]
-        name = next(name for name, value in state.items() if value.dim() == 4)
+        name = next(name for name, value in state.items() if value.dim() == 4 and len(value) > 1)
         state[name] = change(state[name])
 
     return changed

@@ -278,7 +278,7 @@ def without_leftovers(composed: "DictConfig", hydra: Any) -> tuple["DictConfig",
     choices = hydra.runtime.choices
     if choices.get("experiment") is None:
         return composed, notes
-    typed = {override.partition("=")[0].lstrip("+~") for override in hydra.overrides.task}
+    typed = _typed_keys(hydra)
     folders = [Path(source.path) for source in hydra.runtime.config_sources if source.schema == "file"]
     composed = composed.copy()
     for group in sorted(typed & choices.keys() - {"experiment"}):
@@ -310,6 +310,15 @@ def _option_values(folders: Sequence[Path], group: str, choice: str) -> Config:
     return values | section
 
 
+def _typed_keys(hydra: Any) -> set[str]:
+    from omegaconf import OmegaConf
+
+    # Not resolved: `name=${nothing}` is text here.
+    typed = OmegaConf.to_container(hydra.overrides.task, resolve=False)
+    assert isinstance(typed, list)
+    return {str(override).partition("=")[0].lstrip("+~") for override in typed}
+
+
 def refuse_words_for_numbers(composed: "DictConfig", hydra: Any) -> None:
     """Raises `UserError` where an option was typed whose file in `conf/` gives a number, and is no number now.
 
@@ -321,13 +330,16 @@ def refuse_words_for_numbers(composed: "DictConfig", hydra: Any) -> None:
     from segmentation.config import flat  # --help must not wait for pydantic
 
     folders = [Path(source.path) for source in hydra.runtime.config_sources if source.schema == "file"]
-    for key in {override.partition("=")[0].lstrip("+~") for override in hydra.overrides.task}:
+    values = flat(OmegaConf.to_container(composed, resolve=False))  # type: ignore[arg-type]
+    for key in _typed_keys(hydra):
         group, _, option = key.partition(".")
         if key in _WORDS_TOO or not option or hydra.runtime.choices.get(group) is None:
             continue
         default = flat(_option_values(folders, group, str(hydra.runtime.choices[group]))).get(option)
-        value = OmegaConf.select(composed, key)
-        if isinstance(default, int | float) and not isinstance(default, bool) and isinstance(value, str):
+        value = values.get(key)
+        if not isinstance(default, int | float) or isinstance(default, bool):
+            continue
+        if isinstance(value, str) and "${" not in value:
             try:
                 float(value)
             except ValueError:

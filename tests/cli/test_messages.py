@@ -45,6 +45,7 @@ def outcome(*overrides: str) -> str:
         ("optimizer.lr=abc", r"optimizer.lr=abc is not right: it should be a number, such as 0\.001"),
         ("scheduler.warmup_epochs=long", "scheduler.warmup_epochs=long .* such as 0"),  # of its _base
         ("callbacks.early_stopping.patience=many", "callbacks.early_stopping.patience=many .* such as 20"),
+        ("optimizer.lr=${nothing}", r"optimizer\.lr refers to something that is not there"),
         ("head=3", "head=3 is unknown. Choose from: deeplabv3"),
         ("head=true", "head=True is unknown"),
         ("head=deeplabv3,", "."),

@@ -6,12 +6,12 @@ First the functions that check options against a signature, then the settings of
 import inspect
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from segmentation.errors import UserError, closest
 from segmentation.types import Classes
@@ -94,13 +94,37 @@ def _convert(where: str, value: Any, hint: Any) -> Any:
 # Types that several settings share.
 Side = Annotated[int, Field(ge=1)]
 Section = dict[str, Any]
-Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+_SHORT_PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+
+
+def full_precision(given: Any) -> Any:
+    """Lightning's name of a precision: 32, bf16 and 16 are short for 32-true, bf16-mixed and 16-mixed."""
+    return _SHORT_PRECISIONS.get(str(given), given)
+
+
+Precision = Annotated[Literal["auto", "32-true", "bf16-mixed", "16-mixed"], BeforeValidator(full_precision)]
 Accelerator = Literal["auto", "cpu", "gpu"]
 OutputKind = Literal["mask", "overlay", "probability"]
 OUTPUT_KINDS: tuple[OutputKind, ...] = get_args(OutputKind)
 Existing = Literal["refuse", "skip", "overwrite"]
 Threshold = float | str
 """A number from 0 to 1, "auto" (the checkpoint's own) or "best" (the best one on the validation split)."""
+
+
+def checkpoint_file(given: str | Path) -> Path:
+    """The file of a checkpoint that is given by its path, or by its run's folder, of which it is best.ckpt."""
+    path = Path(given).expanduser()
+    best = path / "checkpoints" / "best.ckpt"
+    return best if best.is_file() else path
+
+
+def _kinds(option: str, given: str | list[str], known: Sequence[str]) -> list[str]:
+    """The kinds of files that an option names, one or a list, in any number: mask, masks and [mask] are the same."""
+    named = [given] if isinstance(given, str) else given
+    for name in named:
+        if name.removesuffix("s") not in known:
+            raise UserError(f"{option}={name} is unknown.{closest(name, known)}")
+    return [name.removesuffix("s") for name in named]
 
 
 def check_threshold(threshold: Threshold) -> None:
@@ -202,7 +226,7 @@ class EvaluationSettings:
     tta: str | float | list[str | float]
     threshold: Threshold
     write_threshold: bool
-    save: list[Literal["masks"]]
+    save: str | list[str]
     batch_size: Annotated[int, Field(ge=1)]
     workers: Annotated[int, Field(ge=0)] | Literal["auto"]
     precision: Precision
@@ -215,7 +239,12 @@ class EvaluationSettings:
     def checkpoints(self) -> list[Path]:
         """The files to evaluate, in the order given."""
         given = [self.checkpoint] if isinstance(self.checkpoint, str) else self.checkpoint
-        return [Path(path).expanduser() for path in given]
+        return [checkpoint_file(path) for path in given]
+
+    @property
+    def saves_masks(self) -> bool:
+        """Whether the predicted masks are saved, too. Raises `UserError` for another kind of file."""
+        return bool(_kinds("save", self.save, ["mask"]))
 
 
 def read_evaluation_settings(config: Mapping[str, Any]) -> EvaluationSettings:
@@ -226,6 +255,7 @@ def read_evaluation_settings(config: Mapping[str, Any]) -> EvaluationSettings:
     """
     settings = call("", EvaluationSettings, **config)
     check_threshold(settings.threshold)
+    _ = settings.saves_masks  # a wrong name is an error here
     if settings.write_threshold and settings.split != "val":
         raise UserError(
             f"write_threshold=true needs split=val: a threshold chosen on the {settings.split} split "
@@ -264,14 +294,11 @@ class PredictionSettings:
         """What is saved for an image. Raises `UserError` for an unknown kind."""
         if self.save == "auto":
             return ["mask"]
-        named = [self.save] if isinstance(self.save, str) else self.save
-        for name in named:
-            if name == "auto":
-                raise UserError(
-                    "save: auto cannot be combined with others. Give save=auto, or name what you want."
-                )
-            if name not in OUTPUT_KINDS:
-                raise UserError(f"save={name} is unknown.{closest(name, ('auto', *OUTPUT_KINDS))}")
+        if "auto" in self.save and isinstance(self.save, list):
+            raise UserError(
+                "save: auto cannot be combined with others. Give save=auto, or name what you want."
+            )
+        named = _kinds("save", self.save, OUTPUT_KINDS)
         return [kind for kind in OUTPUT_KINDS if kind in named]
 
     @property

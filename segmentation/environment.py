@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from segmentation import __version__
+from segmentation.config import full_precision
 from segmentation.errors import UserError, closest
 
 
@@ -70,10 +71,11 @@ def choose_precision(precision: str, device: torch.device) -> str:
 
     On a GPU without bf16 "auto" is fp16 with loss scaling. Training, evaluation and prediction use the same rule, so
     that a checkpoint predicts as it was evaluated. "32-true" gives the same results on every machine, except for
-    rounding.
+    rounding. 32, bf16 and 16 are short names.
 
     Raises `UserError` for another name, and for fp16 without a GPU.
     """
+    precision = full_precision(precision)
     if precision not in _PRECISIONS:
         raise UserError(f"precision={precision} is unknown.{closest(precision, _PRECISIONS)}")
     if precision == "16-mixed" and device.type == "cpu":

@@ -394,7 +394,7 @@ def _evaluate_one(
     share: ProcessShare,
 ) -> Evaluation:
     start = time.perf_counter()
-    save = mask_writer(folder / "masks", context.classes) if "masks" in settings.save else None
+    save = mask_writer(folder / "masks", context.classes) if settings.saves_masks else None
     metrics, images = evaluate_split(predictor, context, settings, save, share)
     seconds = time.perf_counter() - start
     binary = context.classes.binary

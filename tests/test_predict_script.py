@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from conftest import CONF
 from made_predictors import write_checkpoint
@@ -12,6 +13,8 @@ from PIL import Image
 from scripts import run_script
 
 from segmentation.checkpoint import write_threshold
+from segmentation.config import read_evaluation_settings, read_prediction_settings
+from segmentation.environment import choose_precision
 from segmentation.errors import UserError
 from segmentation.inference import load
 from segmentation.predict import predict
@@ -250,6 +253,35 @@ def test_videos_and_pictures_share_a_pattern(checkpoint: Path, shots: Path, tmp_
     assert files(output) == {"b.mp4.mp4", "b.JPG.png"}
     with pytest.raises(UserError, match="overlay alone"):
         predict(config(checkpoint, shots / "b.mp4", output, save=["mask"]))
+
+
+def test_a_run_folder_stands_for_its_best_checkpoint(checkpoint: Path, shots: Path, tmp_path: Path) -> None:
+    best = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    best.parent.mkdir(parents=True)
+    best.symlink_to(checkpoint)
+    assert predict(config(tmp_path / "run", shots / "b.JPG", tmp_path / "out")) == 1
+    with pytest.raises(UserError, match="best.ckpt"):
+        predict(config(best.parent, shots / "b.JPG", tmp_path / "out"))
+
+
+@pytest.mark.parametrize("save", ["mask", "masks", ["mask"], ["masks"]])
+def test_a_mask_is_named_in_any_number(save: Any, checkpoint: Path, tmp_path: Path) -> None:
+    settings = read_prediction_settings(config(checkpoint, "a.png", tmp_path, save=save))
+    assert settings.kinds == ["mask"]
+    defaults = yaml.safe_load((CONF / "evaluate.yaml").read_text())
+    own = {key: value for key, value in defaults.items() if key not in ("defaults", "hydra")}
+    own |= {"checkpoint": str(checkpoint), "save": save, "output": str(tmp_path)}
+    assert read_evaluation_settings(own).saves_masks
+    assert not read_evaluation_settings(own | {"save": []}).saves_masks
+    with pytest.raises(UserError, match="save=maks"):
+        read_evaluation_settings(own | {"save": "maks"})
+
+
+@pytest.mark.parametrize(("short", "full"), [(32, "32-true"), ("16", "16-mixed"), ("bf16", "bf16-mixed")])
+def test_short_names_of_precisions(short: Any, full: str, checkpoint: Path, tmp_path: Path) -> None:
+    settings = read_prediction_settings(config(checkpoint, "a.png", tmp_path, precision=short))
+    assert settings.precision == full
+    assert full == "16-mixed" or choose_precision(short, torch.device("cpu")) == full
 
 
 def test_a_gif_of_one_frame_is_a_picture(checkpoint: Path, tmp_path: Path) -> None:

@@ -19,6 +19,33 @@ if TYPE_CHECKING:
 _OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory")  # torch's words
 
 
+USUAL_NAMES = {
+    "epochs": "trainer.max_epochs",
+    "max_epochs": "trainer.max_epochs",
+    "steps": "trainer.max_steps",
+    "max_steps": "trainer.max_steps",
+    "gpus": "trainer.devices",
+    "devices": "trainer.devices",
+    "lr": "optimizer.lr",
+    "learning_rate": "optimizer.lr",
+    "weight_decay": "optimizer.weight_decay",
+    "batch": "data.batch_size",
+    "batch_size": "data.batch_size",
+    "workers": "data.workers",
+    "num_workers": "data.workers",
+    "size": "data.size",
+    "imgsz": "data.size",
+    "image_size": "data.size",
+    "img_size": "data.size",
+    "root": "dataset.root",
+    "data_root": "dataset.root",
+    "data_dir": "dataset.root",
+    "model": "backbone",
+    "device": "trainer.accelerator",
+}
+"""What other programs call an option, and what it is called here."""
+
+
 @contextmanager
 def short_messages(quiet: bool) -> Iterator[None]:
     """Ends the process with a message for a user's mistake, unless `quiet` is false, and with 130 for Ctrl-C."""
@@ -132,6 +159,9 @@ def _missing_option(error: "MissingConfigException") -> str:
 def _unknown_key(error: "ConfigAttributeError | ConfigKeyError") -> str:
     full_key, key = str(error.full_key), str(error.key)
     siblings: Iterable[str] = () if error.parent_node is None else map(str, error.parent_node.keys())
+    section = USUAL_NAMES.get(full_key, "").partition(".")[0]
+    if section in (siblings := [*siblings]):
+        return f"There is no option '{full_key}': write {USUAL_NAMES[full_key]}=VALUE."
     return f"There is no option '{full_key}'.{closest(key, siblings)}"
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from segmentation.cli.messages import USUAL_NAMES
 from segmentation.errors import UserError, closest, one_line
 
 # Hydra is imported where it is needed: --help must not wait for it.
@@ -120,6 +121,7 @@ class Command:
         """
         from hydra._internal.utils import get_args_parser
 
+        _refuse_flags(arguments)
         given = get_args_parser().parse_intermixed_args(list(arguments))
         overrides = tuple(given.overrides)
         flags = tuple(argument for argument in arguments if argument not in overrides)
@@ -209,6 +211,22 @@ def _choices(group: str, config_folders: Sequence[Path]) -> list[str]:
     if not group.isidentifier() or group == "hydra":
         return []
     return [path.stem for folder in config_folders for path in (folder / group).glob("[!_]*.yaml")]
+
+
+def _refuse_flags(arguments: Sequence[str]) -> None:
+    """Raises `UserError` for `--epochs 3`: Hydra would answer with the usage of its own flags."""
+    from hydra._internal.utils import get_args_parser
+
+    _, unknown = get_args_parser().parse_known_intermixed_args(list(arguments))
+    for flag in unknown:
+        key, _, value = flag.partition("=")
+        name = key.lstrip("-").replace("-", "_")
+        follows = arguments[arguments.index(flag) + 1 :][:1]
+        if not value:
+            value = follows[0] if follows and "=" not in follows[0] and follows[0][:1] != "-" else "VALUE"
+        raise UserError(
+            f"There is no flag {key}: options have no dashes. Write {USUAL_NAMES.get(name, name)}={value}."
+        )
 
 
 def refuse_training_options(arguments: Sequence[str], conf: Path, config_name: str) -> None:

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segmentation.config import checkpoint_file
+
 if TYPE_CHECKING:
     from segmentation.inference.outputs import Prediction
     from segmentation.inference.predictor import Predictor
@@ -20,7 +22,7 @@ def load(
     threshold: float | str = "auto",
     compile: bool = False,
 ) -> "Predictor":
-    """The `Predictor` of a checkpoint file.
+    """The `Predictor` of a checkpoint file, or of a run's folder: its best.ckpt.
 
     `threshold`, for binary models only, is the probability from which a pixel is foreground: a number from 0 to 1,
     "auto" (the checkpoint's own) or "best" (the best one on the validation split: see `with_threshold`).
@@ -31,7 +33,7 @@ def load(
     from segmentation.inference.predictor import Predictor
     from segmentation.inference.threshold import with_threshold
 
-    path = Path(path).expanduser()
+    path = checkpoint_file(path)
     trained = with_threshold(load_checkpoint(path), path, threshold)
     return Predictor(trained, device=device, precision=precision, tta=tta, compile=compile)
 

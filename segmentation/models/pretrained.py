@@ -22,6 +22,7 @@ from torchvision.models.segmentation import (
     LRASPP_MobileNet_V3_Large_Weights,
 )
 
+from segmentation.config import checkpoint_file
 from segmentation.errors import UserError, closest
 from segmentation.models.backbones.base import adapt_filters, repeat_channels
 from segmentation.models.backbones.timm import TimmBackbone
@@ -56,7 +57,7 @@ def read_weights_file(weights: str) -> WeightsFile | None:
     """
     if weights in _KEYWORDS or _is_imagenet(weights):
         return None
-    return _read_file(Path(weights).expanduser())
+    return _read_file(checkpoint_file(weights))
 
 
 def _is_imagenet(weights: str) -> bool:

@@ -32,6 +32,13 @@ ROOT = Path(__file__).parents[2]
         ("+data.size=3", "data.size"),
         ("loss=null", "cannot be null"),
         ("hydra.run.dir=/proc/nope", "/proc/nope"),
+        ("epochs=3", "There is no option 'epochs': write trainer.max_epochs=VALUE."),
+        ("lr=0.1", "write optimizer.lr=VALUE"),
+        ("batch_size=4", "write data.batch_size=VALUE"),
+        ("root=/x", "write dataset.root=VALUE"),
+        ("size=[64,64]", "write data.size=VALUE"),
+        ("--epochs=3", "There is no flag --epochs: options have no dashes. Write trainer.max_epochs=3."),
+        ("--backbone", "Write backbone=VALUE."),
         ("dataset.root=it's [a] path=ü", "'dataset.root'"),
     ],
 )
@@ -42,6 +49,22 @@ def test_wrong_options(argument: str, words: str, tmp_path: Path) -> None:
     assert done.stderr.startswith("error: ")
     assert len(done.stderr.splitlines()) == 1
     assert len(done.stderr) < 400
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "words"),
+    [
+        ("train", ["--epochs", "3"], "Write trainer.max_epochs=3."),
+        ("train", ["-m", "seed=1,2", "--batch-size", "4"], "Write data.batch_size=4."),
+        ("evaluate", ["--split", "val"], "Write split=val."),
+        ("evaluate", ["checkpoint=a", "root=b"], "write dataset.root=VALUE"),
+        ("predict", ["--input", "a b.jpg"], "Write input=a b.jpg."),
+    ],
+)
+def test_options_of_other_programs_are_translated(script: str, arguments: list[str], words: str) -> None:
+    done = run_script(f"{script}.py", *arguments)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert words in done.stderr
 
 
 @pytest.mark.parametrize(

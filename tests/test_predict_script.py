@@ -260,8 +260,8 @@ def test_a_run_folder_stands_for_its_best_checkpoint(checkpoint: Path, shots: Pa
     best.parent.mkdir(parents=True)
     best.symlink_to(checkpoint)
     assert predict(config(tmp_path / "run", shots / "b.JPG", tmp_path / "out")) == 1
-    with pytest.raises(UserError, match="best.ckpt"):
-        predict(config(best.parent, shots / "b.JPG", tmp_path / "out"))
+    with pytest.raises(UserError, match=r"best\.ckpt"):
+        predict(config(best.parent, shots / "b.JPG", tmp_path / "other"))
 
 
 @pytest.mark.parametrize("save", ["mask", "masks", ["mask"], ["masks"]])

@@ -92,6 +92,11 @@ def _with_classes(content: str) -> Callable[[Path], Mapping[str, Any]]:
     return make
 
 
+def _made(folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
 def _truncated(root: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
     path = save(root / "images" / "p0.png", noise)
@@ -118,6 +123,16 @@ MALFORMED = [
         "wrong_layout", _after(flat, lambda root: (root / "images").rename(root / "img")), ("images", "img")
     ),
     Malformed("two_layouts", _after(flat, lambda root: fill(root / "train")), ("several data sets", "train")),
+    Malformed(
+        "images_in_folders",
+        _after(
+            flat,
+            lambda root: [
+                path.rename(_made(root / "images/city") / path.name) for path in root.glob("images/*.png")
+            ],
+        ),
+        ("images holds no images", "folders in it are not searched"),
+    ),
     Malformed("masks_empty", _after(flat, _deleted("masks/*")), ("masks", "png")),
     Malformed("mask_missing", _after(flat, _deleted("masks/p3.png")), ("1 of 6 images", "p3")),
     Malformed("image_missing", _after(flat, _deleted("images/p3.png")), ("1 of 6 masks", "p3")),
@@ -268,6 +283,11 @@ MALFORMED = [
         ("line 6", "vall", "Did you mean 'val'"),
     ),
     Malformed("split_unknown", _with_split(_ROWS + "p9,train\n"), ("split.csv", "p9", "remove them")),
+    Malformed(
+        "split_with_endings",
+        _with_split(_ROWS.replace(",t", ".png,t").replace(",v", ".png,v").replace("name.png", "name")),
+        ("6 names", "p0.png", "without endings"),
+    ),
     Malformed("split_twice", _with_split(_ROWS + "p5,train\n"), ("split.csv", "p5", "twice")),
     Malformed(
         "split_incomplete", _with_split(_ROWS.replace("p1,train\n", "")), ("split.csv", "p1", "missing")
@@ -396,6 +416,11 @@ MALFORMED = [
         "voc_name_without_image",
         _after(devkit, _replaced(f"{VOC_LISTS}/train.txt", "a\nzz\n")),
         ("train.txt, line 2", "zz", "JPEGImages"),
+    ),
+    Malformed(
+        "voc_name_with_ending",
+        _after(devkit, _replaced(f"{VOC_LISTS}/train.txt", "a.jpg\n")),
+        ("train.txt, line 1", "a.jpg", "without endings"),
     ),
     Malformed(
         "voc_name_without_mask",

@@ -154,7 +154,8 @@ def list_files(folder: Path, expected: str, endings: Collection[str] = ENDINGS) 
     stems, file_endings = _scan(folder, {ending.encode() for ending in endings})
     if not len(stems):
         layout = instead_of(expected, folder, folder.parent)
-        raise UserError(f"{folder} holds no images ({' '.join(sorted(endings))}). {layout}")
+        deeper = ", and folders in it are not searched" if any(map(Path.is_dir, folder.iterdir())) else ""
+        raise UserError(f"{folder} holds no images ({' '.join(sorted(endings))}){deeper}. {layout}")
     names = _composed(stems)
     listing = Listing(folder, names, stems, file_endings).take(np.argsort(names))
     repeated = np.flatnonzero(listing.stems[1:] == listing.stems[:-1])

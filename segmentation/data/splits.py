@@ -97,11 +97,14 @@ def read_split(path: Path, names: Sequence[str]) -> Split:
 def _different(path: Path, listed: list[str], names: set[str]) -> UserError:
     """The error for a file whose names differ from those of the data."""
     repeated = [name for name, count in Counter(listed).items() if count > 1]
+    unknown = set(listed) - names
+    with_endings = unknown and all(name.rpartition(".")[0] in names for name in unknown)
+    known = "write them without endings" if with_endings else "remove them, or add the images"
     wrong, what, cure = next(
         difference
         for difference in (
             (repeated, "that occur twice", "keep one row per name"),
-            (set(listed) - names, "without an image in the data", "remove them, or add the images"),
+            (unknown, "without an image in the data", known),
             (names - set(listed), "too few: images of the data are missing", "add a row for each"),
         )
         if difference[0]

@@ -6,6 +6,7 @@ from typing import Literal
 
 from segmentation.data.dataset import PairDataset, SegmentationDataset
 from segmentation.data.files import (
+    IMAGE_ENDINGS,
     Listing,
     Pairs,
     composed,
@@ -154,7 +155,9 @@ def _read_list(path: Path, images: Listing, masks: Listing) -> Pairs:
     for (number, name), image, mask in zip(numbered, image_indices, mask_indices, strict=True):
         for kind, index in (("image in JPEGImages", image), ("mask in SegmentationClass", mask)):
             if index < 0:
-                raise UserError(f"{path}, line {number}: '{name}' has no {kind}: add it or delete the line.")
+                has_ending = name.rpartition(".")[2].lower() in IMAGE_ENDINGS
+                cure = "write names without endings" if has_ending else "add it or delete the line"
+                raise UserError(f"{path}, line {number}: '{name}' has no {kind}: {cure}.")
         if name in seen:
             raise UserError(f"{path}, line {number}: '{name}' is listed twice: delete the line.")
         seen.add(name)

@@ -179,9 +179,9 @@ MALFORMED = [
         ("p0.tif", "8 or 16 bits"),
     ),
     Malformed(
-        "image_float_array",
-        _after(flat, _array("images/p0.png", np.zeros((8, 12, 3), np.float32))),
-        ("p0.npy", "float32", "8 or 16 bits"),
+        "image_complex_array",
+        _after(flat, _array("images/p0.png", np.zeros((8, 12, 3), np.complex64))),
+        ("p0.npy", "complex64"),
     ),
     Malformed(
         "image_with_other_bands",

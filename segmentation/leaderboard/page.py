@@ -111,8 +111,8 @@ def _table(board: Board) -> list[str]:
     noted = any(map(notes, board.rows))
     heads = [
         "rank",
-        *board.columns,
-        *board.metrics,
+        *map(cell, board.columns),
+        *map(cell, board.metrics),
         "runs",
         "parameters M",
         *(["latency ms"] if timed else []),

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from segmentation.errors import printable
 from segmentation.writing import write_json, write_text
 
 HEADLINE_METRICS = {
@@ -187,14 +188,14 @@ def grid(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def cell(text: str) -> str:
-    """Escape a name for Markdown."""
-    marked = " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|")
+    """Escape a name for Markdown, and what a terminal would obey."""
+    marked = printable(" ".join(text.split())).replace("\\", "\\\\").replace("|", "\\|")
     return marked.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def facts(entries: Mapping[str, Any]) -> list[str]:
     """Lines of a Markdown list of names and values, without empty ones."""
-    return [f"- {key}: {cell(fact(entry))}" for key, entry in present(entries).items()]
+    return [f"- {cell(key)}: {cell(fact(entry))}" for key, entry in present(entries).items()]
 
 
 def present(entries: Mapping[str, Any]) -> dict[str, Any]:

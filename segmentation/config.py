@@ -270,6 +270,20 @@ def read_evaluation_settings(config: Mapping[str, Any]) -> EvaluationSettings:
     return settings
 
 
+@dataclass(frozen=True)
+class Span:
+    """Part of a video: from `start` up to `end` (seconds, None: to its end), of it every so many frames."""
+
+    start: float = 0.0
+    end: float | None = None
+    every: int = 1
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether it lacks the beginning or the end."""
+        return self.start > 0 or self.end is not None
+
+
 @dataclass(frozen=True, kw_only=True)
 class PredictionSettings:
     """`conf/predict.yaml` says what each is for."""
@@ -278,6 +292,10 @@ class PredictionSettings:
     input: str | int
     output: str
     save: str | Annotated[list[str], Field(min_length=1)]
+    legend: bool = False
+    start: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    end: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    every: Annotated[int, Field(ge=1)] = 1
     alpha: Annotated[float, Field(ge=0, le=1)]
     threshold: Threshold
     tta: str | float | list[str | float]
@@ -302,6 +320,16 @@ class PredictionSettings:
         return [kind for kind in OUTPUT_KINDS if kind in named]
 
     @property
+    def video_kinds(self) -> list[OutputKind]:
+        """What is saved for a video. Raises `UserError` for an unknown kind."""
+        return ["overlay"] if self.save == "auto" else self.kinds
+
+    @property
+    def span(self) -> Span:
+        """The part of a video that is predicted."""
+        return Span(self.start, self.end, self.every)
+
+    @property
     def folder(self) -> Path:
         """Where the predictions go."""
         return Path(self.output).expanduser()
@@ -314,6 +342,8 @@ def read_prediction_settings(config: Mapping[str, Any]) -> PredictionSettings:
     """
     settings = call("", PredictionSettings, **config)
     check_threshold(settings.threshold)
+    if settings.end is not None and settings.end <= settings.start:
+        raise UserError(f"end={settings.end} is not after start={settings.start}: give a later second.")
     return settings
 
 

@@ -3,14 +3,14 @@
 import logging
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from segmentation.config import PredictionSettings, read_prediction_settings
+from segmentation.config import PredictionSettings, Span, read_prediction_settings
 from segmentation.errors import UserError
 from segmentation.inference import load
 from segmentation.inference.inputs import Input, find_inputs
@@ -36,21 +36,26 @@ def predict(config: Mapping[str, Any]) -> float:
     settings = read_prediction_settings(config)
     given = str(settings.input)
     if given.isdecimal() and not Path(given).exists():
-        _refuse_stills(settings, f"camera {given}")
-        render = _render(settings, _predictor(settings))
-        log.info("%s", predict_video(render, int(given), settings.folder, batch_size=settings.batch_size))
+        if settings.video_kinds != ["overlay"]:
+            raise UserError(
+                f"save={settings.save}: of camera {given} the overlay alone is saved. Leave save out."
+            )
+        render = _render(settings, _predictor(settings))()
+        summary = predict_video(
+            render, int(given), settings.folder, batch_size=settings.batch_size, span=settings.span
+        )
+        log.info("%s", summary)
         return 1.0
     inputs, alone = find_inputs(given, settings.folder)
-    for file in inputs:
-        if file.is_video:
-            hint = "" if alone else ", or name the pictures alone: input='FOLDER/**/*.png'"
-            _refuse_stills(settings, str(file.path), hint)
+    if not any(file.is_video for file in inputs):
+        _refuse_video_options(settings)
     plan = partial(
         plan_outputs,
         inputs,
         settings.kinds,
         settings.folder,
         tiled=settings.tile is not None,
+        video_kinds=settings.video_kinds,
         existing=settings.existing,
     )
     if "probability" not in settings.kinds:
@@ -80,7 +85,7 @@ def _run(
     images = {file: paths for file, paths in targets.items() if file not in videos and file not in rasters}
     with tqdm(total=len(targets), unit="file", disable=not watched or len(targets) < 2) as bar:
         files = Files(predictor, settings.alpha, alone, bar.update)
-        files.run_videos(videos, _render(settings, predictor), settings.batch_size)
+        files.run_videos(videos, _render(settings, predictor), settings.batch_size, settings.span)
         files.run_rasters(rasters, tiling)
         if tiling is None:
             files.run(images, settings.batch_size)
@@ -106,10 +111,19 @@ def _predictor(settings: PredictionSettings) -> "Predictor":
     )
 
 
-def _render(settings: PredictionSettings, predictor: "Predictor") -> Render:
-    return overlays(predictor, alpha=settings.alpha, tile=settings.tile, overlap=settings.overlap)
+def _render(settings: PredictionSettings, predictor: "Predictor") -> Callable[..., Render]:
+    return partial(
+        overlays,
+        predictor,
+        alpha=settings.alpha,
+        tile=settings.tile,
+        overlap=settings.overlap,
+        legend=settings.legend,
+    )
 
 
-def _refuse_stills(settings: PredictionSettings, what: str, hint: str = "") -> None:
-    if settings.save != "auto" and settings.kinds != ["overlay"]:
-        raise UserError(f"save={settings.save}: of {what} the overlay alone is saved. Leave save out{hint}.")
+def _refuse_video_options(settings: PredictionSettings) -> None:
+    if settings.legend or settings.span != Span():
+        raise UserError(
+            "legend, start, end and every are for videos, and there is none in the input: leave them out."
+        )

@@ -251,8 +251,11 @@ def test_videos_and_pictures_share_a_pattern(checkpoint: Path, shots: Path, tmp_
         predict(config(checkpoint, shots / "[b].*", output))
     assert predict(config(checkpoint, shots / "[b].*", output, existing="overwrite")) == 2
     assert files(output) == {"b.mp4.mp4", "b.JPG.png"}
-    with pytest.raises(UserError, match="overlay alone"):
-        predict(config(checkpoint, shots / "b.mp4", output, save=["mask"]))
+    assert predict(config(checkpoint, shots / "b.mp4", output, save=["mask", "overlay"], every=2)) == 1
+    assert files(output) - {"b.mp4.mp4", "b.JPG.png", "b.mp4"} == {f"b_mask/00000{x}.png" for x in (1, 2, 3)}
+    again = config(checkpoint, shots / "b.mp4", output, save=["mask"], every=4, existing="overwrite")
+    assert predict(again) == 1
+    assert len([*(output / "b_mask").iterdir()]) == 2
 
 
 def test_a_run_folder_stands_for_its_best_checkpoint(checkpoint: Path, shots: Path, tmp_path: Path) -> None:
@@ -301,8 +304,8 @@ def test_a_folder_gives_its_videos_too(checkpoint: Path, tmp_path: Path) -> None
     write_picture(folder / "b.png")
     assert predict(config(checkpoint, folder, tmp_path / "both")) == 2
     assert files(tmp_path / "both") == {"clips/a.mp4", "b.png"}
-    with pytest.raises(UserError, match=r"a\.mp4 .*overlay alone.*name the pictures alone"):
-        predict(config(checkpoint, folder, tmp_path / "masks", save=["mask"]))
+    assert predict(config(checkpoint, folder, tmp_path / "masks", save=["mask"])) == 2
+    assert files(tmp_path / "masks") == {"b.png", *(f"clips/a_mask/00000{x}.png" for x in (1, 2, 3))}
 
 
 @pytest.mark.parametrize(
@@ -315,6 +318,10 @@ def test_a_folder_gives_its_videos_too(checkpoint: Path, tmp_path: Path) -> None
         ({"tile": 4}, "tile=4"),
         ({"tile": 64, "overlap": 60}, "0 to 32"),
         ({"overlap": 4}, "without tile"),
+        ({"start": 4, "end": 3}, "end=3.0 is not after start=4.0"),
+        ({"every": 2}, "are for videos"),
+        ({"legend": True}, "are for videos"),
+        ({"every": 0}, "every=0"),
         ({"alpha": 2}, "alpha=2"),
         ({"threshold": 0.4}, "several classes"),
         ({"threshold": "best"}, "several classes"),

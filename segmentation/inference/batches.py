@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segmentation.config import OutputKind
+from segmentation.config import OutputKind, Span
 from segmentation.errors import UserError
 from segmentation.inference import outputs
 from segmentation.inference.geotiff import predict_raster
@@ -28,6 +28,12 @@ _AT_ONCE = 2**26
 Group = list[tuple[Input, np.ndarray]]
 Save = Callable[[], None]
 Planned = Mapping[Input, OutputPaths]
+
+
+def _empty(folder: Path) -> None:
+    """Removes the numbered files of an earlier video, which may have had more frames."""
+    for path in folder.glob("[0-9]" * 6 + ".*"):
+        path.unlink()
 
 
 @dataclass
@@ -69,15 +75,28 @@ class Files:
                 predict_raster(source.path, paths, way, self.predictor, alpha=self.alpha)
             self.done(1)
 
-    def run_videos(self, targets: Planned, render: Render, batch_size: int) -> None:
-        """Predict videos one by one."""
+    def run_videos(
+        self, targets: Planned, render: Callable[..., Render], batch_size: int, span: Span
+    ) -> None:
+        """Predict videos one by one; `render(stills=...)` is as `overlays`."""
         for source, paths in targets.items():
             with self._failing():
-                path = paths["overlay"]
-                summary = predict_video(render, source.path, path.parent, batch_size=batch_size)
+                stills = {kind: path for kind, path in paths.items() if kind != "overlay"}
+                for folder in stills.values():
+                    _empty(folder)
+                overlay = paths.get("overlay")
+                summary = predict_video(
+                    render(stills=stills),
+                    source.path,
+                    (overlay or next(iter(stills.values()))).parent,
+                    batch_size=batch_size,
+                    span=span,
+                    video=overlay is not None,
+                )
                 log.info("%s", summary)
-                # It was written under a new name; now it may replace an existing file.
-                summary.path.replace(path)
+                if overlay is not None:
+                    # It was written under a new name; now it may replace an existing file.
+                    summary.path.replace(overlay)
             self.done(1)
 
     def _groups(self, targets: Planned, batch_size: int) -> Iterator[Group]:

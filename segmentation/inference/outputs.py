@@ -181,6 +181,7 @@ def plan_outputs(
     *,
     binary: bool,
     tiled: bool,
+    video_kinds: Sequence[OutputKind] = ("overlay",),
     existing: Existing,
 ) -> dict[Input, OutputPaths]:
     """The output files in `output` of each input, with the same sub-folders.
@@ -188,6 +189,8 @@ def plan_outputs(
     TIFFs that are read by window or have a place on Earth are answered by GeoTIFFs (`Input.is_raster`), other images
     by PNGs. A mask has the name of its image, the others are `NAME_overlay` and `NAME_probability`; images whose names
     differ only in the ending keep it (`a.jpg.png`, `a.png.png`). Inputs whose files all exist are left out for "skip".
+    The overlay of a video is `NAME.mp4`, its masks and probabilities are in the folders `NAME_mask` and
+    `NAME_probability`.
     Raises `UserError` for files that exist for "refuse", and for an input that would be overwritten.
     """
     # Some file systems ignore case: one file would replace the other.
@@ -199,7 +202,8 @@ def plan_outputs(
         name = source.name if shared else source.name.with_suffix("")
         targets: dict[OutputKind, Path] = {}
         while not targets or any(str(path).casefold() in taken for path in targets.values()):
-            targets = _targets(source, name, kinds, output, binary=binary, tiled=tiled)
+            asked = video_kinds if source.is_video else kinds
+            targets = _targets(source, name, asked, output, binary=binary, tiled=tiled)
             name = name.with_name(f"{name.name}_")
         taken |= {str(path).casefold() for path in targets.values()}
         planned[source] = targets
@@ -216,7 +220,7 @@ def _targets(
     source: Input, name: PurePath, kinds: Sequence[OutputKind], output: Path, *, binary: bool, tiled: bool
 ) -> dict[OutputKind, Path]:
     if source.is_video:
-        return {"overlay": output / f"{name}.mp4"}
+        return {kind: output / (f"{name}.mp4" if kind == "overlay" else f"{name}_{kind}") for kind in kinds}
     if source.is_raster(tiled=tiled):
         endings = dict.fromkeys(kinds, ".tif")
     else:

@@ -4,18 +4,21 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from segmentation.config import OutputKind, Span
 from segmentation.errors import UserError
 from segmentation.inference.inputs import as_pixels
 from segmentation.inference.outputs import ALPHA
 from segmentation.inference.prefetch import Pipeline, terminable
+from segmentation.visualization import legend as draw_legend
 
 if TYPE_CHECKING:
     from segmentation.inference.predictor import Predictor
@@ -61,12 +64,21 @@ class VideoSummary:
 
 
 def overlays(
-    predictor: "Predictor", *, alpha: float = ALPHA, tile: int | None = None, overlap: int | None = None
+    predictor: "Predictor",
+    *,
+    alpha: float = ALPHA,
+    tile: int | None = None,
+    overlap: int | None = None,
+    legend: bool = False,
+    stills: Mapping[OutputKind, Path] = MappingProxyType({}),
 ) -> Render:
     """A function that draws predictions over frames; `alpha`, `tile` and `overlap` as for single images.
 
-    Raises `UserError` where `Predictor.tiling` does.
+    With `legend` one of the classes is below each frame. `stills` are folders in which the masks or probabilities of
+    the frames are saved as those of single images, numbered from 1. Raises `UserError` where `Predictor.tiling` does.
     """
+    classes = predictor.trained.classes
+    numbers = itertools.count(1)
     tiling = predictor.tiling(tile=tile, overlap=overlap, batch_size=1)
 
     def render(frames_NHW3: np.ndarray) -> np.ndarray:
@@ -75,16 +87,35 @@ def overlays(
             found = predictor.predict_all(images)
         else:
             found = [predictor.predict_tiles(image, tiling) for image in images]
-        return np.stack([np.asarray(prediction.overlay(alpha)) for prediction in found])
+        for prediction in found:
+            number = next(numbers)
+            for kind, folder in stills.items():
+                ending = ".png" if kind == "mask" or classes.binary else ".npz"
+                prediction.save(folder / f"{number:06d}{ending}", kind)
+        drawn = np.stack([np.asarray(prediction.overlay(alpha)) for prediction in found])
+        if not legend:
+            return drawn
+        key_HW3 = np.asarray(draw_legend(classes, width=drawn.shape[2], labels=range(len(classes))))
+        return np.concatenate([drawn, np.broadcast_to(key_HW3, (len(drawn), *key_HW3.shape))], axis=1)
 
     return render
 
 
-def predict_video(render: Render, source: Path | int, output: Path, *, batch_size: int = 4) -> VideoSummary:
+def predict_video(
+    render: Render,
+    source: Path | int,
+    output: Path,
+    *,
+    batch_size: int = 4,
+    span: Span | None = None,
+    video: bool = True,
+) -> VideoSummary:
     """Write the rendered frames of a video file, or of the camera with that number, to the folder `output`.
 
     The video is named after the file (`camera0.mp4` for a camera) and never replaces another; frames keep
-    their times, and the sound is kept. Decoding, `render` (in the caller's thread) and encoding overlap.
+    their times, and the sound is kept unless the `span` (default: all) lacks the beginning or the end. Without
+    `video` none is written, for a `render` that saves what it finds itself. Decoding, `render` (in the caller's
+    thread) and encoding overlap.
 
     Ctrl-C ends a camera's video. A file interrupted by Ctrl-C, SIGTERM or an error leaves a video of all frames
     rendered so far, and the interruption is raised again. While the video is written it is called
@@ -100,15 +131,24 @@ def predict_video(render: Render, source: Path | int, output: Path, *, batch_siz
         raise UserError("Videos need PyAV: pip install 'segmentation[video]'.") from error
 
     with video_io.Reader(source) as reader, terminable():
-        sound = None if isinstance(source, int) else video_io.Sound(source, reader.start)
+        span = span or Span()
+        mute = isinstance(source, int) or span.is_cut or not video
+        sound = None if mute else video_io.Sound(Path(str(source)), reader.start)
         part, path = _reserve(output, f"camera{source}" if isinstance(source, int) else source.stem)
         writer = video_io.Writer(
             part, time_base=reader.time_base, rate=reader.rate, aspect=reader.aspect, sound=sound
         )
+
+        def write(done: tuple[np.ndarray, tuple[int, ...]]) -> None:
+            if video:
+                writer.write(*done)
+            else:
+                writer.frames += len(done[1])
+
         overlap = Pipeline(
-            read=reader.batches(batch_size),
+            read=reader.batches(batch_size, span),
             work=lambda batch: (render(batch.pixels), batch.times),
-            write=lambda done: writer.write(*done),
+            write=write,
             live=isinstance(source, int),
         )
         begin = time.perf_counter()
@@ -117,18 +157,18 @@ def predict_video(render: Render, source: Path | int, output: Path, *, batch_siz
                 _run(overlap)
                 writer.end()
         except BaseException:
-            if writer.frames:
+            if writer.frames and video:
                 log.warning("Stopped early: %s gets the %d frames so far.", path, writer.frames)
             raise
         finally:
-            if writer.frames:
+            if writer.frames and video:
                 video_io.finish(part, path)
             else:
                 part.unlink()
         seconds = time.perf_counter() - begin
     stages = zip(("decode", "inference", "encode"), overlap.seconds.values(), strict=True)
     return VideoSummary(
-        path=path,
+        path=path if video else output,
         frames=writer.frames,
         seconds=seconds,
         shares={stage: busy / seconds for stage, busy in stages},

@@ -3,6 +3,7 @@
 A file can open nothing but itself, and an unfinished output plays at any moment of its writing.
 """
 
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,6 +18,7 @@ import numpy as np
 from av.stream import Disposition
 from av.video.reformatter import ColorRange, Colorspace
 
+from segmentation.config import Span
 from segmentation.errors import UserError
 from segmentation.inference.outputs import written_whole
 
@@ -84,6 +86,9 @@ class Frames:
     times: tuple[int, ...]
 
 
+_WHOLE = Span()
+
+
 class Reader:
     """The frames of a video file, or of the camera of that number.
 
@@ -120,24 +125,34 @@ class Reader:
     ) -> None:
         self._container.close()
 
-    def batches(self, size: int) -> Iterator[Frames]:
-        """All frames, `size` at a time; the last batch may be smaller.
+    def batches(self, size: int, span: Span = _WHOLE) -> Iterator[Frames]:
+        """The frames of a span, `size` at a time; the last batch may be smaller. Times count from the span's start.
 
         Every frame comes turned as its display matrix says and in the size of the first. Raises `UserError`
-        where not one frame can be decoded.
+        where not one frame can be decoded, or none lies in the span.
         """
+        start = math.ceil(span.start / self.time_base)
+        end = math.inf if span.end is None else span.end / self.time_base
+        number = -1
         frames: list[np.ndarray] = []
         times: list[int] = []
         last = None
         for frame in self._decoded():
             last = self._time(frame, last)
+            if last >= end:
+                break
+            number += last >= start
+            if last < start or number % span.every:
+                continue
             frames.append(self._upright(frame))
-            times.append(last)
+            times.append(last - start)
             if len(frames) == size:
                 yield Frames(np.stack(frames), tuple(times))
                 frames, times = [], []
         if last is None:
             raise UserError(f"{self._source} holds no frame that can be decoded.")
+        if number < 0:
+            raise UserError(f"{self._source} has no frame from start={span.start:g} on: give an earlier one.")
         if frames:
             yield Frames(np.stack(frames), tuple(times))
 

@@ -15,9 +15,12 @@ import av
 import cv2
 import numpy as np
 import pytest
+from made_predictors import near
 from made_videos import interrupting, make_video, names, numbers, read_video, same, sound_of
+from PIL import Image
 
 from segmentation.checkpoint import Trained
+from segmentation.config import Span
 from segmentation.errors import UserError
 from segmentation.inference import Predictor, video_io
 from segmentation.inference.video import overlays, predict_video
@@ -380,3 +383,53 @@ def test_overlays_are_those_of_single_pictures(tile: int | None, channels: int) 
     for frame, picture in zip(frames, shown, strict=True):
         alone = predictor.predict(frame, tile=tile, overlap=8 if tile else None).overlay(0.7)
         assert np.abs(np.asarray(alone).astype(int) - picture).mean() < 1
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_masks_and_probabilities_of_frames_are_those_of_pictures(binary: bool, tmp_path: Path) -> None:
+    source, predictor = make_video(tmp_path / "a.mp4", frames=6), near(binary=binary)
+    stills: Any = {kind: tmp_path / kind for kind in ("mask", "probability")}
+    render = overlays(predictor, stills=stills)
+    summary = predict_video(render, source, tmp_path / "out", batch_size=4, video=False)
+    assert summary.frames == 6 and names(tmp_path / "out") == []
+    ending = "png" if binary else "npz"
+    assert names(tmp_path / "mask") == [f"{number:06d}.png" for number in range(1, 7)]
+    assert names(tmp_path / "probability") == [f"{number:06d}.{ending}" for number in range(1, 7)]
+    frame = read_video(source)[0][4]
+    expected = predictor.predict(frame).mask * (255 if binary else 1)
+    found = np.asarray(Image.open(tmp_path / "mask" / "000005.png"))
+    assert found.shape == expected.shape and (found == expected).mean() > 0.98
+
+
+@pytest.mark.parametrize(
+    ("span", "expected"),
+    [
+        (Span(), [*range(20)]),
+        (Span(0.2), [*range(5, 20)]),
+        (Span(0.2, 0.6), [*range(5, 15)]),
+        (Span(0.2, 0.6, 3), [5, 8, 11, 14]),
+        (Span(every=7), [0, 7, 14]),
+    ],
+)
+def test_a_part_of_a_video(span: Span, expected: list[int], tmp_path: Path) -> None:
+    source = make_video(tmp_path / "a.mp4", frames=20, sound="aac", seconds=0.8)
+    summary = predict_video(same, source, tmp_path / "out", batch_size=3, span=span)
+    frames, times = read_video(summary.path)
+    assert numbers(frames) == expected
+    assert times == pytest.approx([(number - expected[0]) / 25 for number in expected], abs=1e-3)
+
+
+def test_a_span_behind_the_end_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no frame from start=9"):
+        predict_video(same, make_video(tmp_path / "a.mp4"), tmp_path / "out", span=Span(9))
+    assert names(tmp_path / "out") == []
+
+
+def test_a_legend_stands_below_the_frame() -> None:
+    frames, predictor = np.zeros((2, 40, 64, 3), np.uint8), near()
+    plain, told = (overlays(predictor, legend=legend)(frames) for legend in (False, True))
+    assert told.shape[1] > plain.shape[1] == 40
+    assert (told[:, :40] == plain).all()
+    assert set(predictor.trained.classes.palette) <= {
+        tuple(pixel) for pixel in told[0, 40:].reshape(-1, 3).tolist()
+    }

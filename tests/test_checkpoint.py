@@ -6,9 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import composed
 from made_predictors import write_checkpoint
 
+from segmentation.build import build_task
 from segmentation.checkpoint import load, write_threshold
+from segmentation.config import read_training_settings
+from segmentation.data import open_dataset
 from segmentation.errors import UserError
 from segmentation.types import Classes
 
@@ -103,6 +107,41 @@ def test_thresholds_within_their_range_are_taken(
     contents["segmentation"]["threshold"] = threshold
     torch.save(contents, path := tmp_path / "best.ckpt")
     assert load(path).decision.threshold == threshold
+
+
+@pytest.mark.parametrize("entry", [None, False, True])
+def test_a_checkpoint_says_whether_its_loss_trained_sigmoids(
+    entry: bool | None, written: dict[bool, Path], tmp_path: Path
+) -> None:
+    contents = torch.load(written[False], weights_only=True)
+    del contents["segmentation"]["one_vs_rest"]  # as earlier versions wrote it: a softmax
+    if entry is not None:
+        contents["segmentation"]["one_vs_rest"] = entry
+    torch.save(contents, path := tmp_path / "best.ckpt")
+    logits_BKHW = torch.randn(1, 3, 2, 2)
+    expected = logits_BKHW.sigmoid() if entry else logits_BKHW.softmax(1)
+    decision = load(path).decision
+    assert torch.equal(decision.probabilities(logits_BKHW), expected)
+    assert torch.equal(decision.labels(logits_BKHW), logits_BKHW.argmax(1))
+
+
+@pytest.mark.parametrize(
+    ("loss", "data", "sigmoids"),
+    [
+        ("bce", "shapes", True),
+        ("focal", "shapes", True),
+        ("ce_dice", "shapes", False),
+        ("bce", "shapes_binary", True),
+    ],
+)
+def test_a_run_keeps_what_its_loss_trains(loss: str, data: str, sigmoids: bool) -> None:
+    few = [f"dataset.{split}=1" for split in ("train", "val", "test")]
+    settings = read_training_settings(
+        composed("backbone=mobilenetv3_small", f"loss={loss}", f"dataset={data}", *few)
+    )
+    with torch.device("meta"):
+        task = build_task(settings, open_dataset(**settings.dataset))
+    assert task._describe()["one_vs_rest"] is sigmoids
 
 
 def test_written_thresholds_are_kept_in_their_range(written: dict[bool, Path], tmp_path: Path) -> None:

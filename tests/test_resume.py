@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 from conftest import composed
 
 from segmentation import build
+from segmentation.callbacks import preemption
 from segmentation.callbacks.checkpoint import AtomicCheckpointIO
 from segmentation.callbacks.monitoring import Throughput
 from segmentation.checkpoint import read
@@ -171,17 +173,22 @@ def test_a_signal_leaves_a_run_that_goes_on_where_it_was(
     check_same(folder, whole(memory))
 
 
-def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "wait"), [(signal.SIGINT, 0.0), (signal.SIGTERM, 0.2)])
+def test_a_second_signal_ends_a_step_that_does_not_end(
+    number: int, wait: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preemption, "_AGAIN_S", 0.1)
     dataset = open_dataset(**composed(*SMALL)["dataset"])
 
     class Impatient(Signalling):
         def __getitem__(self, index: int) -> Sample:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
+            time.sleep(wait)
             return super().__getitem__(index)
 
     with pytest.raises(SystemExit) as caught:
         train(composed(*SMALL), replace(dataset, train=Impatient(dataset.train, 0, 0, [])), tmp_path)
-    assert caught.value.code == 130
+    assert caught.value.code == 128 + number
     assert not (tmp_path / "checkpoints" / "last.ckpt").exists()
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from segmentation.metrics import scores
 from segmentation.models import create_segmenter
 from segmentation.optim import create_optimizer, create_scheduler
 from segmentation.task import SegmentationTask
-from segmentation.types import IGNORE_INDEX, Classes, Sample
+from segmentation.types import IGNORE_INDEX, Batch, Classes, Sample
 
 FIVE = Classes(("background", "disc", "square", "triangle", "star"))
 
@@ -51,6 +52,7 @@ def make_task(
     scheduler: str = "constant",
     aux: bool = False,
     loss: str = "ce_dice",
+    of: type[SegmentationTask] = SegmentationTask,
 ) -> SegmentationTask:
     model = create_segmenter(
         backbone={"name": backbone, "norm_momentum": 0.1},
@@ -59,7 +61,7 @@ def make_task(
         output_stride=output_stride,
         aux=aux,
     )
-    return SegmentationTask(
+    return of(
         model,
         loss=create_loss(loss, binary=classes.binary, classes=len(classes)),
         classes=classes,
@@ -84,8 +86,9 @@ def make_data(
     return SegmentationData(dataset, transform, settings, seed=0)
 
 
-def make_trainer(folder: Path, epochs: int) -> Trainer:
+def make_trainer(folder: Path, epochs: int, **options: Any) -> Trainer:
     return Trainer(
+        **options,
         max_epochs=epochs,
         accelerator="cpu",
         logger=[History(folder / "metrics.csv")],
@@ -177,3 +180,29 @@ def test_scores_do_not_depend_on_the_batch_size(loss: str, tmp_path: Path) -> No
     valid = sum(int((sample["mask"] != IGNORE_INDEX).sum()) for sample in samples.samples)
     assert int(results[0][1].sum()) == valid
     assert scores(results[0][1], binary=False)["classes_counted"] >= 4
+
+
+class Still(SegmentationTask):
+    """Batch norm as in evaluation: its statistics depend on the batch."""
+
+    def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
+        super().on_train_batch_start(batch, batch_index)
+        self.model.eval()
+
+
+def test_accumulated_batches_are_one_large_batch(tmp_path: Path) -> None:
+    # Five images in steps of two: the last step has one. One image is half ignored.
+    samples = [{**sample, "mask": sample["mask"].copy()} for sample in quarters(4)]
+    samples.append({**samples[0], "name": "4"})
+    samples[1]["mask"][:32] = IGNORE_INDEX
+    weights = []
+    for batch_size, batches in ((2, 1), (1, 2)):
+        seed_everything(3, verbose=False)
+        task = make_task(backbone="resnet18", head="fcn", loss="cross_entropy", of=Still)
+        task.optimizer = partial(create_optimizer, "sgd", lr=0.1)
+        trainer = make_trainer(tmp_path, 1, accumulate_grad_batches=batches)
+        trainer.fit(task, datamodule=make_data(Listed(samples), Listed(samples), batch_size=batch_size))
+        assert trainer.global_step == 3
+        weights.append(task.model.state_dict())
+    for name, value in weights[1].items():
+        torch.testing.assert_close(value, weights[0][name], rtol=1e-4, atol=1e-5, msg=name)

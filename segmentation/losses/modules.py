@@ -177,6 +177,8 @@ class _WithDice(nn.Module):
         )
         self.dice = Dice(binary, classes, class_weights=class_weights, smooth=smooth)
         self.pixel_weight, self.dice_weight = pixel_weight, dice_weight
+        # Dice takes a softmax in any case, but hardly moves the probabilities that the pixel loss asks for.
+        self.one_vs_rest = self.pixel.one_vs_rest
 
     def forward(self, logits_BKHW: Tensor, mask_BHW: Tensor, group: ProcessGroup | None = None) -> Tensor:
         """The loss of one batch, a float32 scalar."""

@@ -226,3 +226,20 @@ def test_binary_data_have_two_weights() -> None:
     create_loss("dice", binary=True, classes=2, class_weights=[1, 2])
     with pytest.raises(UserError, match="must have 2 numbers"):
         create_loss("dice", binary=True, classes=2, class_weights=[1])
+
+
+@pytest.mark.parametrize(("name", "tolerance"), [("bce", 0.01), ("cross_entropy", 0.01), ("bce_dice", 0.06)])
+def test_a_model_that_knows_nothing_answers_with_the_frequencies(name: str, tolerance: float) -> None:
+    frequencies = torch.tensor([0.8, 0.15, 0.05])
+    mask = torch.arange(3, dtype=torch.uint8).repeat_interleave((frequencies * 400).round().int())
+    mask = mask.view(1, 20, 20)
+    loss = create_loss(name, binary=False, classes=3)
+    logits = torch.zeros(1, 3, 1, 1, requires_grad=True)
+    optimizer = torch.optim.Adam([logits], lr=0.1)
+    for _ in range(300):
+        optimizer.zero_grad()
+        loss(logits.expand(1, 3, 20, 20), mask).backward()
+        optimizer.step()
+    decision = Decision(False, one_vs_rest=bool(loss.one_vs_rest))
+    probabilities = decision.probabilities(logits.detach()).flatten()
+    torch.testing.assert_close(probabilities, frequencies, rtol=0, atol=tolerance)

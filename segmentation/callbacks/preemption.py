@@ -1,6 +1,7 @@
 """Preemption: on Ctrl-C, SIGTERM or SIGUSR1 a run finishes its step, writes a checkpoint and ends."""
 
 import logging
+import multiprocessing
 import os
 import signal
 import threading
@@ -141,6 +142,11 @@ class Preemption(Callback):
         announced = bool(self._caught)
         if number != self._caught:
             self._caught, self._since = number, time.monotonic()
+        if repeated:
+            # The loaders' processes may hang as well, and would be waited for.
+            for child in multiprocessing.active_children():
+                if child.daemon:
+                    child.kill()
         if repeated or not self._stepping:
             raise SystemExit(self.status)
         if not announced:

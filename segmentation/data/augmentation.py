@@ -8,6 +8,7 @@ the part of the image that the crop keeps is resized.
 import math
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import ceil
 from random import Random
 from typing import Any, NamedTuple
@@ -149,11 +150,11 @@ def training_transform(
 
 def evaluation_transform(*, size: tuple[int, int], resize: bool) -> Transform:
     """Resizes the image to `size` (H, W), without `resize` keeps it; the mask always keeps its own size."""
+    return partial(_evaluated, size=size if resize else None)
 
-    def transform(sample: Sample, seed: int) -> Sample:
-        return {**sample, "image": resize_image(sample["image"], size)} if resize else sample
 
-    return transform
+def _evaluated(sample: Sample, seed: int, *, size: tuple[int, int] | None) -> Sample:
+    return {**sample, "image": resize_image(sample["image"], size)} if size else sample
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice, pairwise, product
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
@@ -182,26 +183,30 @@ def predict_array(
 
     Probabilities are not kept: they are computed again when they are asked for.
     """
-    height, width, _ = pixels_HWC.shape
-    mask_HW = np.empty((height, width), np.uint8)
+    mask_HW = np.empty(pixels_HWC.shape[:2], np.uint8)
 
     def keep_labels(top: int, left: int, found_KHW: np.ndarray) -> None:
         mask_HW[_block(top, left, found_KHW)] = label(found_KHW)
 
-    def probabilities() -> np.ndarray:
-        found_HWK = np.empty((height, width, classes.outputs), np.float32)
+    _run(tiling, pixels_HWC, keep_labels)
+    return Prediction(
+        mask_HW, classes, pixels_HWC, partial(_probabilities, tiling, pixels_HWC, classes.outputs)
+    )
 
-        def keep_all(top: int, left: int, found_KHW: np.ndarray) -> None:
-            found_HWK[_block(top, left, found_KHW)] = found_KHW.transpose(1, 2, 0)
 
-        run(keep_all)
-        return found_HWK
+def _probabilities(tiling: Tiling, pixels_HWC: np.ndarray, outputs: int) -> np.ndarray:
+    found_HWK = np.empty((*pixels_HWC.shape[:2], outputs), np.float32)
 
-    def run(write: Write) -> None:
-        tiling.run(lambda rows, columns: pixels_HWC[rows, columns], write, size=(height, width))
+    def keep_all(top: int, left: int, found_KHW: np.ndarray) -> None:
+        found_HWK[_block(top, left, found_KHW)] = found_KHW.transpose(1, 2, 0)
 
-    run(keep_labels)
-    return Prediction(mask_HW, classes, pixels_HWC, probabilities)
+    _run(tiling, pixels_HWC, keep_all)
+    return found_HWK
+
+
+def _run(tiling: Tiling, pixels_HWC: np.ndarray, write: Write) -> None:
+    height, width, _ = pixels_HWC.shape
+    tiling.run(lambda rows, columns: pixels_HWC[rows, columns], write, size=(height, width))
 
 
 def _block(top: int, left: int, found_KHW: np.ndarray) -> tuple[slice, slice]:

@@ -1,6 +1,7 @@
 """`segmentation.load(...).predict(...)`: what goes in, and what comes out."""
 
 import errno
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -224,3 +225,13 @@ def test_an_array_with_its_bands_first_is_told_apart() -> None:
         UserError, match=r"The array has the shape \(3, 40, 60\): give its axes as \(height, width"
     ):
         near().predict(np.zeros((3, 40, 60), np.uint8))
+
+
+@pytest.mark.parametrize("tile", [None, 32])
+def test_a_predictor_and_its_results_can_be_pickled(tile: int | None, predictor: Predictor) -> None:
+    image = picture()
+    found = predictor.predict(image, tile=tile)
+    other = pickle.loads(pickle.dumps(predictor)).predict(image, tile=tile)
+    for copy in (other, pickle.loads(pickle.dumps(found))):
+        np.testing.assert_array_equal(copy.mask, found.mask)
+        np.testing.assert_array_equal(copy.probabilities, found.probabilities)

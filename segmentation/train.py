@@ -78,6 +78,8 @@ def train(config: Config, dataset: SegmentationDataset, folder: Path) -> float:
         except (KeyboardInterrupt, SystemExit):
             sys.exit(preemption.status)
         except Exception as error:
+            if preemption.gave_up:
+                sys.exit(preemption.status)
             if (message := _explained(error, trainer, folder)) is None:
                 raise
             raise UserError(message) from error

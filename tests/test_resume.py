@@ -174,7 +174,7 @@ def test_a_signal_leaves_a_run_that_goes_on_where_it_was(
 
 
 @pytest.mark.parametrize(("number", "wait"), [(signal.SIGINT, 0.0), (signal.SIGTERM, 0.2)])
-def test_a_second_signal_ends_a_step_that_does_not_end(
+def test_a_second_signal_ends_a_run_at_once(
     number: int, wait: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preemption, "_AGAIN_S", 0.1)
@@ -190,6 +190,25 @@ def test_a_second_signal_ends_a_step_that_does_not_end(
         train(composed(*SMALL), replace(dataset, train=Impatient(dataset.train, 0, 0, [])), tmp_path)
     assert caught.value.code == 128 + number
     assert not (tmp_path / "checkpoints" / "last.ckpt").exists()
+
+
+def test_a_second_signal_ends_hanging_loaders_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preemption, "_AGAIN_S", 0.1)
+    dataset, own = open_dataset(**composed(*SMALL)["dataset"]), os.getpid()
+
+    class Hanging(Signalling):
+        def __getitem__(self, index: int) -> Sample:
+            for _ in range(2):
+                os.kill(own, signal.SIGTERM)
+                time.sleep(0.2)
+            time.sleep(60)
+            return super().__getitem__(index)
+
+    start, config = time.monotonic(), composed(*SMALL, "data.workers=1")
+    with pytest.raises(SystemExit) as caught:
+        train(config, replace(dataset, train=Hanging(dataset.train, 0, 0, [])), tmp_path)
+    assert caught.value.code == 128 + signal.SIGTERM
+    assert time.monotonic() - start < 30
 
 
 # What brings the signal where no step is under way, and whether there is something to resume then.

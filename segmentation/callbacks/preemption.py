@@ -33,13 +33,15 @@ class Preemption(Callback):
     processes, because each receives the signal at another moment. The step may never end: a second Ctrl-C ends the run
     at once, and so does another signal that is sent again, or any one before the first step or after the last one,
     where nothing can be lost.
-    `status` is the exit status that a shell expects after the signal; that of Ctrl-C if there was none.
+    `status` is the exit status that a shell expects after the signal; that of Ctrl-C if there was none. `gave_up` says
+    that a second signal has ended the run, whatever exception followed.
     A training that early stopping had ended before it was interrupted continues when resumed, unless
     `stays_stopped`.
     """
 
     def __init__(self, path: Path) -> None:
         self.stays_stopped = False
+        self.gave_up = False
         self._caught = 0
         self._since = 0.0
         self._path = path
@@ -143,6 +145,7 @@ class Preemption(Callback):
         if number != self._caught:
             self._caught, self._since = number, time.monotonic()
         if repeated:
+            self.gave_up = True
             # The loaders' processes may hang as well, and would be waited for.
             for child in multiprocessing.active_children():
                 if child.daemon:

@@ -28,6 +28,9 @@ megapixels, and Pillow's own limit against decompression bombs is 179."""
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")
 """The formats that are read, whatever a file is called: Pillow would give EPS to Ghostscript, which runs programs."""
 
+MAX_BANDS = 256
+"""The most bands of a TIFF that is read; models take up to 128."""
+
 WIDE_MODES = frozenset({"I;16", "I;16B", "I;16L", "I"})
 """Pillow's modes for grey with more than 8 bits."""
 
@@ -280,6 +283,15 @@ def is_georeferenced(path: Path) -> bool:
     return any(tag in _tiff_tags(path) for tag in _TIFF_PLACE)
 
 
+def check_bands(path: Path) -> None:
+    """Raises `UserError` for a TIFF with more bands than any model takes, before they are read: it may have 65,535."""
+    bands = _tiff_tags(path).get(TiffImagePlugin.SAMPLESPERPIXEL, 1)
+    if bands > MAX_BANDS:
+        raise UserError(
+            f"{path} holds {bands} bands, more than {MAX_BANDS}: save it with the bands that are needed."
+        )
+
+
 def _tiff_tags(path: Path) -> Mapping[int, Any]:
     """The tags of a TIFF's first image, also of one that Pillow cannot decode; none of a file that cannot be read."""
     try:
@@ -327,6 +339,7 @@ def read_tiff(path: Path, *, alpha: bool) -> np.ndarray:
     rasterio (the extra `geo`).
     Raises `UserError` if rasterio is missing, for a damaged file, and for palette or CMYK values.
     """
+    check_bands(path)
     if bands := _opencv_bands(path):
         values = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         if values is not None and values.shape[2:] == (bands,):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags
 
-from segmentation.data.image_io import fit_bands, opened, unreadable
+from segmentation.data.image_io import check_bands, fit_bands, opened, unreadable
 from segmentation.data.pixel_range import PixelRange, to_bytes
 from segmentation.errors import UserError
 from segmentation.inference.outputs import (
@@ -73,6 +73,7 @@ def open_raster(path: Path, channels: int, pixel_range: PixelRange | None) -> It
     numbers, CMYK and palettes, and an image with an EXIF rotation.
     """
     rasterio = import_rasterio()
+    check_bands(path)
     _refuse_turned(path)
     # Only TIFF, and no side files: other formats may refer to further files and addresses.
     with rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES, GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):

@@ -650,3 +650,12 @@ def test_the_first_look_names_the_file(tmp_path: Path) -> None:
 def test_the_number_is_no_option_of_a_data_set(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no option 'dataset\.channels'"):
         open_dataset(3, **flat(tmp_path), channels=4)
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_more_bands_than_any_model_takes_are_refused_before_they_are_read(tmp_path: Path) -> None:
+    shape = {"height": 16, "width": 16, "count": 65535, "dtype": "uint8", "sparse_ok": True, "tiled": True}
+    with rasterio.open(tmp_path / "a.tif", "w", driver="GTiff", blockxsize=16, blockysize=16, **shape):
+        pass
+    with pytest.raises(UserError, match="holds 65535 bands, more than 256"):
+        read_image(tmp_path / "a.tif")

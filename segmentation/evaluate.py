@@ -347,21 +347,30 @@ def evaluate(settings: EvaluationSettings, folder: Path) -> float:
             for context, own_folder in zip(contexts, folders, strict=True)
         ]
     if len(contexts) > 1 and share.is_first:
-        write_comparison(folder, dict(zip(names, evaluations, strict=True)))
+        by_name, device = dict(zip(names, contexts, strict=True)), str(trainer.strategy.root_device)
+
+        def open_reader(name: str) -> ReadImage:
+            return image_with_prediction(_predictor(by_name[name], settings, device), by_name[name])
+
+        write_comparison(folder, dict(zip(names, evaluations, strict=True)), open_reader)
         log.info("\nSide by side: %s", folder / "report.html")
     return evaluations[0].report["metrics"][f"{settings.split}/miou"]
+
+
+def _predictor(context: EvaluationContext, settings: EvaluationSettings, device: str) -> Predictor:
+    trained = replace(
+        checkpoint.load(context.path), decision=context.decision, threshold_source=context.threshold_source
+    )
+    return Predictor(
+        trained, device=device, precision=settings.precision, tta=settings.tta, compile=settings.compile
+    )
 
 
 def _evaluate_and_write(
     context: EvaluationContext, settings: EvaluationSettings, folder: Path, device: str, share: ProcessShare
 ) -> Evaluation:
     folder.mkdir(parents=True, exist_ok=True)
-    trained = replace(
-        checkpoint.load(context.path), decision=context.decision, threshold_source=context.threshold_source
-    )
-    predictor = Predictor(
-        trained, device=device, precision=settings.precision, tta=settings.tta, compile=settings.compile
-    )
+    predictor = _predictor(context, settings, device)
     _announce(context, predictor)
     evaluation = _evaluate_one(context, settings, predictor, folder, share)
     if share.is_first:

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,8 @@ SIDE = 320
 """Longest side of a picture on the page, in pixels."""
 BUDGET = 4_000_000
 """Largest size of all pictures together, in bytes."""
+DIFFERENT = 8
+"""Number of images on the page that compares several checkpoints."""
 WORST, BEST, BY_CLASS = 12, 6, 2
 """Number of images shown: the worst and the best of all, and the worst of each class."""
 
@@ -72,6 +74,56 @@ def chosen(images: Sequence[ImageScores], classes: int, main: str) -> list[int]:
     return list(dict.fromkeys(places))
 
 
+@dataclass(frozen=True)
+class Compared:
+    """An image with its truth and the answers of several checkpoints: of each its name, score and prediction."""
+
+    name: str
+    width: int
+    height: int
+    photo: str
+    truth: str
+    answers: list[tuple[str, float, str]]
+
+
+def most_different(evaluations: Mapping[str, Evaluation]) -> list[int]:
+    """Indices of up to `DIFFERENT` images, first those whose main scores differ most between the evaluations."""
+    spreads = {}
+    for index, scores in _scores(evaluations).items():
+        defined = [score for score in scores.values() if not np.isnan(score)]
+        spreads[index] = max(defined) - min(defined) if defined else -1.0
+    return sorted(spreads, key=lambda index: (-spreads[index], index))[:DIFFERENT]
+
+
+def compared(
+    evaluations: Mapping[str, Evaluation], open_reader: Callable[[str], ReadImage]
+) -> list[Compared]:
+    """The images of `most_different`. `open_reader(name)` gives what reads the images of one evaluation."""
+    scores = _scores(evaluations)
+    found: dict[int, Compared] = {}
+    for name, evaluation in evaluations.items():
+        names = {image.index: image.name for image in evaluation.images}
+        read_image = open_reader(name)
+        for index in most_different(evaluations):
+            photo, truth, prediction = read_image(index)
+            size = _size(truth)
+            first = Compared(
+                names[index], *size, _photo(photo, size), _mask(_shrunk(truth, size), evaluation.classes), []
+            )
+            answer = _mask(_shrunk(prediction, size), evaluation.classes)
+            found.setdefault(index, first).answers.append((name, scores[index][name], answer))
+    return [*found.values()]
+
+
+def _scores(evaluations: Mapping[str, Evaluation]) -> dict[int, dict[str, float]]:
+    """The main score of each image, by its index and by evaluation."""
+    scores: dict[int, dict[str, float]] = {}
+    for name, evaluation in evaluations.items():
+        for image in evaluation.images:
+            scores.setdefault(image.index, {})[name] = image.scores[evaluation.main]
+    return scores
+
+
 def error_colours(binary: bool) -> dict[str, Colour]:
     """The colour of each kind of error in the error picture."""
     return BINARY_ERRORS if binary else MULTICLASS_ERRORS
@@ -79,13 +131,8 @@ def error_colours(binary: bool) -> dict[str, Colour]:
 
 def _card(image: ImageScores, place: int, classes: Classes, read_image: ReadImage) -> Card:
     photo, truth, prediction = read_image(image.index)
-    height, width = truth.shape
-    scale = min(1, SIDE / max(height, width))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    small_truth, small_prediction = (
-        np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
-        for mask in (truth, prediction)
-    )
+    size = _size(truth)
+    small_truth, small_prediction = _shrunk(truth, size), _shrunk(prediction, size)
     return Card(
         image,
         place,
@@ -95,6 +142,17 @@ def _card(image: ImageScores, place: int, classes: Classes, read_image: ReadImag
         _mask(small_prediction, classes),
         _errors(small_truth, small_prediction, binary=classes.binary),
     )
+
+
+def _size(mask_HW: np.ndarray) -> tuple[int, int]:
+    """Width and height of its picture on the page."""
+    height, width = mask_HW.shape
+    scale = min(1, SIDE / max(height, width))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _shrunk(mask_HW: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return np.asarray(Image.fromarray(mask_HW).resize(size, Image.Resampling.NEAREST))
 
 
 def _photo(image_HWC: np.ndarray, size: tuple[int, int]) -> str:

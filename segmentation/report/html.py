@@ -6,7 +6,7 @@ A page is one file that loads nothing from the network.
 import base64
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from segmentation.errors import UserError
 from segmentation.report.colours import page_colours
 from segmentation.report.evaluation import Evaluation, write_csvs
 from segmentation.report.figures import charts, draw_figures
-from segmentation.report.gallery import Card, ReadImage, error_colours, gallery
+from segmentation.report.gallery import Card, Compared, ReadImage, compared, error_colours, gallery
 from segmentation.report.report import (
     HEADLINE_METRICS,
     baseline_note,
@@ -287,7 +287,9 @@ def render(evaluation: Evaluation, cards: Sequence[Card]) -> str:
     )
 
 
-def render_comparison(evaluations: Mapping[str, Evaluation], content: Mapping[str, Any]) -> str:
+def render_comparison(
+    evaluations: Mapping[str, Evaluation], content: Mapping[str, Any], images: Sequence[Compared] = ()
+) -> str:
     """HTML of the page with evaluations side by side; the columns link to the page of each evaluation."""
     first = next(iter(evaluations.values()))
     return render_page(
@@ -305,6 +307,12 @@ def render_comparison(evaluations: Mapping[str, Evaluation], content: Mapping[st
                 "head": "class",
                 "rows": comparison_rows(content["per_class_iou"], named=False),
             },
+        ],
+        images=images,
+        main_title=title(first.main),
+        classes=[
+            {"name": name, "colour": hexadecimal(colour)}
+            for name, colour in zip(first.classes.names, first.classes.palette, strict=True)
         ],
         facts=fact_rows({"shared by all": content["protocol"], **content["checkpoints"]}),
     )
@@ -331,8 +339,15 @@ def refuse_different(protocols: Mapping[str, Mapping[str, Any]]) -> None:
                 )
 
 
-def write_comparison(folder: Path, evaluations: Mapping[str, Evaluation]) -> None:
-    """Write `report.json`, `report.md` and `report.html` that compare evaluations (keys: names of their folders)."""
+def write_comparison(
+    folder: Path,
+    evaluations: Mapping[str, Evaluation],
+    open_reader: Callable[[str], ReadImage] | None = None,
+) -> None:
+    """Write `report.json`, `report.md` and `report.html` that compare evaluations (keys: names of their folders).
+
+    With `open_reader` the page shows the images on which they differ most; see `compared`.
+    """
     first = next(iter(evaluations.values()))
     table = scores_by_name(evaluations)
     classes = {
@@ -350,9 +365,10 @@ def write_comparison(folder: Path, evaluations: Mapping[str, Evaluation]) -> Non
     }
     content = {"metrics": table, "per_class_iou": classes, "protocol": shared, "checkpoints": checkpoints}
     told = [*_constant_notes(evaluations), *filter(None, [baseline_note(first.report)])]
+    images = compared(evaluations, open_reader) if open_reader else []
     write_json(folder / "report.json", content)
     write_text(folder / "report.md", _markdown(content, list(evaluations), told))
-    write_text(folder / "report.html", render_comparison(evaluations, content))
+    write_text(folder / "report.html", render_comparison(evaluations, content, images))
 
 
 def scores_by_name(evaluations: Mapping[str, Evaluation]) -> dict[str, dict[str, float]]:

@@ -36,9 +36,12 @@ class Noise:
 
 
 def make_evaluation(
-    folder: Path, names: Sequence[str], classes: Classes, *, title: str = "run/best"
+    folder: Path, names: Sequence[str], classes: Classes, *, title: str = "run/best", shift: int = 0
 ) -> tuple[Evaluation, ReadImage]:
-    """An evaluation whose predictions are nearly right on the first image and worse on each later one."""
+    """An evaluation whose predictions are nearly right on the first image and worse on each later one.
+
+    `shift` makes all worse by as many images.
+    """
     samples = Noise(names, len(classes))
     dataset = SegmentationDataset(classes, samples, samples, samples, notes=("A note on <the> data.",))
     checkpoint = folder / f"{title.replace('/', '_')}.ckpt"
@@ -47,7 +50,7 @@ def make_evaluation(
     images, predicted = [], []
     for index in range(len(names)):
         mask_1HW = torch.from_numpy(samples[index]["mask"])[None]
-        probabilities_1KHW = _probabilities(mask_1HW, index, classes)
+        probabilities_1KHW = _probabilities(mask_1HW, index + shift, classes)
         labels_1HW = (
             (probabilities_1KHW[:, 0] >= 0.5) if classes.binary else probabilities_1KHW.argmax(1)
         ).to(torch.uint8)

@@ -13,7 +13,7 @@ from browser import browse, needs_browser
 from made_evaluation import make_evaluation
 
 from segmentation.report.figures import charts
-from segmentation.report.gallery import gallery
+from segmentation.report.gallery import ReadImage, gallery, most_different
 from segmentation.report.html import render, write_comparison
 from segmentation.report.report import title
 from segmentation.types import Classes
@@ -210,6 +210,30 @@ def test_the_filter_sorts_and_the_page_fits_a_phone(scheme: str, tmp_path: Path)
     assert seen["wide"] <= seen["view"]
     red, green, blue = map(int, re.findall(r"\d+", seen["paper"])[:3])
     assert (red + green + blue > 600) == (scheme == "light")
+
+
+def test_the_comparison_shows_the_images_that_differ_most(tmp_path: Path) -> None:
+    made = {
+        name: make_evaluation(tmp_path, NAMES[:3], CLASSES, title=name, shift=shift)
+        for name, shift in (("one", 0), ("two", 2))
+    }
+    evaluations = {name: evaluation for name, (evaluation, _) in made.items()}
+    opened = []
+
+    def open_reader(name: str) -> ReadImage:
+        opened.append(name)
+        return made[name][1]
+
+    write_comparison(tmp_path, evaluations, open_reader)
+    assert opened == ["one", "two"]  # each model is loaded once
+    text = (tmp_path / "report.html").read_text()
+    page = Walker(text)
+    assert page.handlers == [] and page.elements.count("article") == 3
+    assert page.elements.count("img") == 3 * 3  # truth and two answers
+    by_index = {name: {i.index: i.scores["miou"] for i in each.images} for name, each in evaluations.items()}
+    spread = [abs(by_index["one"][index] - by_index["two"][index]) for index in range(3)]
+    assert most_different(evaluations) == sorted(range(3), key=lambda index: -spread[index])
+    assert f"two: mIoU {by_index['two'][0]:.3f}" in text
 
 
 def test_the_comparison_links_to_the_pages(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
@@ -427,7 +427,7 @@ def _evaluate_one(
             "processes": share.processes,
             "precision": predictor.precision,
             "compiled": settings.compile,  # which `seconds` holds, too
-            "command": shlex.join(["python", *sys.argv]),
+            "command": _command(sys.argv),
             **versions(),
         },
         "seconds": seconds,
@@ -441,6 +441,13 @@ def _evaluate_one(
         curves=metrics.curves(),
         images=worst_first(images, binary=binary),
     )
+
+
+def _command(argv: Sequence[str]) -> str:
+    """The command line as it was typed, without the quotes and options that the script adds for Hydra."""
+    typed = [argument for argument in argv[1:] if not argument.startswith("hydra.")]
+    plain = [re.sub(r"^([\w.]+=)'(.*)'$", r"\1\2", argument) for argument in typed]
+    return shlex.join(["python", Path(argv[0]).name, *plain])
 
 
 def _announce(context: EvaluationContext, predictor: Predictor) -> None:

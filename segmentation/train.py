@@ -19,7 +19,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
 from segmentation import build, checkpoint
-from segmentation.callbacks import FirstStep, History, Preemption, log_summary
+from segmentation.callbacks import FirstStep, History, Preemption, draw_curves, log_summary
 from segmentation.config import TrainingSettings, read_training_settings
 from segmentation.data.datamodule import SegmentationData
 from segmentation.data.dataset import SegmentationDataset
@@ -86,6 +86,7 @@ def train(config: Config, dataset: SegmentationDataset, folder: Path) -> float:
     if not trainer.is_global_zero:
         return math.nan
     report = _report(settings, dataset, task, trainer, history, best)
+    draw_curves(folder / "metrics.csv", folder / "curves.png", best["epoch"] + 1)
     write_report(folder, {**report, "seconds": time.perf_counter() - start})
     log_summary(trainer.loggers, config, report["metrics"])
     log.info("\n%s\n\nThe run folder: %s", table(report), folder)

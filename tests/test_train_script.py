@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from scripts import Done, run_script
 
+from segmentation.callbacks import draw_curves
 from segmentation.checkpoint import load, read
 from segmentation.data import open_dataset
 from segmentation.errors import UserError
@@ -36,7 +38,16 @@ SMALL = [
 
 CONTENTS = [
     *(f"checkpoints/{name}.ckpt" for name in ("best", "best_loss", "last")),
-    *("config.yaml", "split.csv", "metrics.csv", "curves.png", "predictions.png", "report.json", "report.md"),
+    *(
+        "config.yaml",
+        "split.csv",
+        "metrics.csv",
+        "classes.csv",
+        "curves.png",
+        "predictions.png",
+        "report.json",
+        "report.md",
+    ),
     *("run.log", ".hydra/overrides.yaml", "tensorboard"),
 ]
 
@@ -68,10 +79,20 @@ def test_the_run_folder_holds_what_the_readme_says(finished: tuple[Path, Any]) -
     assert str(folder) in done.stdout
 
 
+def test_the_curves_mark_the_epoch_of_the_best_checkpoint(finished: tuple[Path, Any], tmp_path: Path) -> None:
+    folder, _ = finished
+    report = json.loads((folder / "report.json").read_text())
+    best = int(report["protocol"]["checkpoint"].rpartition(" ")[2])
+    draw_curves(folder / "metrics.csv", tmp_path / "curves.png", best)
+    marked, found = (Image.open(where / "curves.png").tobytes() for where in (tmp_path, folder))
+    assert marked == found
+
+
 def test_the_report_is_what_its_checkpoint_scores(finished: tuple[Path, Any]) -> None:
     folder, _ = finished
     report = json.loads((folder / "report.json").read_text())
-    assert set(report) == {"metrics", "per_class", "protocol", "model", "data", "environment", "seconds"}
+    sections = {"metrics", "per_class", "baseline", "protocol", "model", "data", "environment", "seconds"}
+    assert set(report) == sections
     config = yaml.safe_load((folder / "config.yaml").read_text())
     trained = load(folder / "checkpoints" / "best.ckpt")
     classes = len(trained.classes)

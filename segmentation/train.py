@@ -113,7 +113,8 @@ def _explained(error: Exception, trainer: Trainer, folder: Path) -> str | None:
             f"trainer.val_check_interval={trainer.val_check_interval}: an epoch has {trainer.num_training_batches}"
             " batches. Give at most that, or a share of it such as 0.5."
         )
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    # While torch.save handles the system's error, it raises one of its own.
+    if any(isinstance(each, OSError) and each.errno == errno.ENOSPC for each in (error, error.__context__)):
         return f"The disk of {folder} is full. Make room, {go_on}."
     if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
         return (

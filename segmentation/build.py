@@ -136,7 +136,7 @@ def build_task(settings: TrainingSettings, dataset: SegmentationDataset) -> Segm
             model,
             classes,
             threshold=THRESHOLD,
-            one_vs_rest=getattr(criterion, "one_vs_rest", False),
+            one_vs_rest=not classes.binary and getattr(criterion, "one_vs_rest", False),
             protocol=rules,
             dataset=settings.dataset,
             pixel_range=dataset.pixel_range,

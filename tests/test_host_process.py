@@ -13,7 +13,8 @@ from conftest import ROOT
 from made_predictors import write_checkpoint
 from PIL import Image
 
-from segmentation.data.image_io import open_picture, opened
+from segmentation.data.image_io import open_picture
+from segmentation.data.opening import opened
 from segmentation.errors import UserError
 from segmentation.library_warnings import library_warnings_hidden
 
@@ -78,7 +79,7 @@ def test_large_pictures_are_read_while_the_limit_stays(
     assert Image.MAX_IMAGE_PIXELS == 100
     with pytest.raises(Image.DecompressionBombError):
         Image.open(tmp_path / "large.png")
-    monkeypatch.setattr("segmentation.data.image_io.MAX_PIXELS", 500)
+    monkeypatch.setattr("segmentation.data.opening.MAX_PIXELS", 500)
     with pytest.raises(UserError, match="30x20 pixels, more than 500"):
         open_picture(tmp_path / "large.png")
     assert Image.MAX_IMAGE_PIXELS == 100

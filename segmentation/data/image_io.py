@@ -6,30 +6,27 @@ decode JPEGs at a reduced size. Pillow decodes all others. Rasterio reads TIFFs 
 and numpy reads .npy files.
 """
 
-import logging
-import threading
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image, ImageFile, ImageOps, PngImagePlugin, TiffImagePlugin
+from PIL import Image, ImageFile
 
+from segmentation.data.opening import (
+    JPEG_END,
+    JPEG_FORMATS,
+    MAX_PIXELS,
+    UnreadableError,
+    bytes_of,
+    check_size,
+    load,
+    opened,
+    opened_file,
+    unreadable,
+)
 from segmentation.data.pixel_range import PixelRange, to_bytes
+from segmentation.data.tiff import has_wide_values, is_tiff, misses_bands, read_tiff, tiff_tags, to_rgb
 from segmentation.errors import UserError
-
-MAX_PIXELS = 2**30
-"""The largest image that is opened: 32768 x 32768 pixels, 3 GiB when decoded. Aerial images have hundreds of
-megapixels, and Pillow's own limit against decompression bombs is 179."""
-
-FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")
-"""The formats that are read, whatever a file is called: Pillow would give EPS to Ghostscript, which runs programs."""
-
-MAX_BANDS = 256
-"""The most bands of a TIFF that is read; models take up to 128."""
 
 WIDE_MODES = frozenset({"I;16", "I;16B", "I;16L", "I"})
 """Pillow's modes for grey with more than 8 bits."""
@@ -38,9 +35,6 @@ Sized = tuple[np.ndarray, tuple[int, int]]
 """Pixels, and the full size (H, W) of the image after rotation by EXIF, because the pixels may be reduced."""
 
 _EXIF_ORIENTATION = 0x0112
-_JPEG_FORMATS = ("JPEG", "MPO")  # MPO is a JPEG with further pictures behind it
-_JPEG_SCAN = b"\xff\xda"  # the header's last segment starts with it, then the pixels follow
-_JPEG_END = b"\xff\xd9"
 # A JPEG decoded at twice the wanted size or more and then resized differs by half a grey level from one decoded at
 # full size; decoded at less than twice the wanted size it differs by 1.5.
 _REDUCTION_MARGIN = 2
@@ -53,13 +47,6 @@ _REDUCED = {
 # PNG chunks that change values or rotate the image: EXIF, also inside a text; a transparent value; frames.
 _PNG_SPECIAL = (b"eXIf", b"tEXt", b"zTXt", b"iTXt", b"tRNS", b"acTL")
 _PNG_BITS = 24  # where the header has the bits of a sample
-_TIFF_PLANAR = 2  # the TIFF tag's value for bands that are stored one after the other
-_TIFF_PLACE = (33922, 34264)  # GeoTIFF's tags that tie pixels to coordinates: tie points, or a transformation
-_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # TIFF and BigTIFF in both byte orders
-
-
-class UnreadableError(UserError):
-    """A file that Pillow cannot read, or not with all of its bands."""
 
 
 def read_image(path: Path, channels: int = 3, pixel_range: PixelRange | None = None) -> np.ndarray:
@@ -107,11 +94,10 @@ def is_wide(path: Path) -> bool:
     try:
         if path.suffix.lower() == ".npy":
             return np.lib.format.open_memmap(path, mode="r").dtype != np.uint8
-        if tags := _tiff_tags(path):
-            unsigned = max(tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,))) == 1
-            return max(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))) > 8 or not unsigned
+        if tags := tiff_tags(path):
+            return has_wide_values(tags)
         with opened(path) as picture:
-            return picture.mode in WIDE_MODES or _has_wide_colours(picture)
+            return picture.mode in WIDE_MODES or _is_wide_png(picture)
     except Exception:
         return False
 
@@ -121,15 +107,15 @@ def _read(path: Path, channels: int, min_size: tuple[int, int] | None) -> Sized:
         return _with_size(read_array(path))
     alpha = channels not in (1, 3)
     try:
-        with _opened_file(path) as picture:
+        with opened_file(path) as picture:
             decoded = _decode_jpeg(picture, min_size) if channels == 3 else None
             if decoded is not None:
                 return decoded
-            if picture.format == "PNG" and _has_wide_colours(picture):
+            if _is_wide_png(picture):
                 return _with_size(_read_wide_png(picture, alpha=alpha))
-            if _misses_bands(picture):
+            if misses_bands(picture):
                 raise unreadable(path, "Pillow cannot read all of its bands")
-            _load(picture)
+            load(picture)
     except UnreadableError:
         if not is_tiff(path):
             raise
@@ -150,9 +136,9 @@ def open_picture(path: Path) -> Image.Image:
     Raises `UserError` for a file larger than `MAX_PIXELS`, and its subclass `UnreadableError` for a file that is
     missing, empty, damaged or not an image.
     """
-    with _opened_file(path) as picture:
+    with opened_file(path) as picture:
         bits = grey_bits(picture)
-        _load(picture)
+        load(picture)
     if 1 < bits < 8:
         picture = picture.point([value * (2**bits - 1) // 255 for value in range(256)])
     picture.info["bits"] = bits
@@ -199,7 +185,7 @@ def read_grey_png(path: Path) -> np.ndarray | None:
         with opened(path) as picture:
             if (picture.format, picture.mode) != ("PNG", "L") or picture.width * picture.height > MAX_PIXELS:
                 return None
-            data = _bytes_of(picture)
+            data = bytes_of(picture)
             if data[_PNG_BITS] != 8 or any(kind in data for kind in _PNG_SPECIAL):
                 return None
             picture.verify()  # the checksums, some of which OpenCV does not check
@@ -270,44 +256,6 @@ def present_values(values: np.ndarray) -> list[int]:
     return [int(value) for value in np.unique(values)]
 
 
-def is_tiff(path: Path) -> bool:
-    """Whether a file is a TIFF, by its first bytes; False if there is no such file."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return file.read(4) in _TIFF_MAGIC
-
-
-def is_georeferenced(path: Path) -> bool:
-    """Whether a TIFF says where on Earth its pixels lie; False for a file that cannot be read."""
-    return any(tag in _tiff_tags(path) for tag in _TIFF_PLACE)
-
-
-def check_bands(path: Path) -> None:
-    """Raises `UserError` for a TIFF with more bands than any model takes, before they are read: it may have 65,535."""
-    bands = _tiff_tags(path).get(TiffImagePlugin.SAMPLESPERPIXEL, 1)
-    if bands > MAX_BANDS:
-        raise UserError(
-            f"{path} holds {bands} bands, more than {MAX_BANDS}: save it with the bands that are needed."
-        )
-
-
-def _tiff_tags(path: Path) -> Mapping[int, Any]:
-    """The tags of a TIFF's first image, also of one that Pillow cannot decode; none of a file that cannot be read."""
-    try:
-        with silent_pillow(), path.open("rb") as file:
-            header = file.read(8)
-            if header[:4] not in _TIFF_MAGIC:
-                return {}
-            header += file.read(8) if header[2:3] == b"+" or header[3:4] == b"+" else b""  # BigTIFF
-            tags = TiffImagePlugin.ImageFileDirectory_v2(header)
-            file.seek(tags.next)
-            tags.load(file)
-            return dict(tags)
-    except Exception:  # decoding it will report the error
-        return {}
-
-
 def read_array(path: Path) -> np.ndarray:
     """The numbers in a .npy file, (H, W, bands) or (H, W), as (H, W, bands).
 
@@ -328,163 +276,8 @@ def read_array(path: Path) -> np.ndarray:
         raise UserError(
             f"{path} holds {values.dtype.name} values: save it as whole or floating-point numbers."
         )
-    _check_size(path, values.shape[1], values.shape[0])
+    check_size(path, values.shape[1], values.shape[0])
     return np.array(values)
-
-
-def read_tiff(path: Path, *, alpha: bool) -> np.ndarray:
-    """The bands of a TIFF that Pillow cannot read, in the order of the file, (H, W, bands) with its own type.
-
-    Without `alpha`, bands marked as alpha are left out. OpenCV reads RGB, also with one more band; other TIFFs need
-    rasterio (the extra `geo`).
-    Raises `UserError` if rasterio is missing, for a damaged file, and for palette or CMYK values.
-    """
-    check_bands(path)
-    if bands := _opencv_bands(path):
-        values = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-        if values is not None and values.shape[2:] == (bands,):
-            return _rgb(values)
-    rasterio = _import_rasterio(path)
-    try:
-        # Only TIFF, and no other files in its folder: other formats may refer to further files and addresses.
-        with (
-            silent_pillow(),
-            rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"),
-            rasterio.open(path.absolute(), driver="GTiff") as file,
-        ):
-            meanings = [meaning.name for meaning in file.colorinterp]
-            if meanings[0] in ("palette", "cyan"):
-                raise UserError(f"{path} holds {meanings[0]} values: save it with the bands themselves.")
-            _check_size(path, file.width, file.height)
-            wanted = [band for band, meaning in enumerate(meanings, 1) if alpha or meaning != "alpha"]
-            bands_CHW = file.read(wanted)
-    except rasterio.errors.RasterioError as error:
-        raise unreadable(path, "it is damaged") from error
-    return np.ascontiguousarray(bands_CHW.transpose(1, 2, 0))
-
-
-def unreadable(name: Path | str, cause: str) -> UnreadableError:
-    """The error for a file that cannot be read."""
-    return UnreadableError(f"{name} cannot be read: {cause}. Repair it, or remove it.")
-
-
-class _Shared:
-    """Shares a context manager that changes global state: the first thread enters it, and the last one leaves it.
-
-    If each thread entered its own, the first to leave would undo the change for the others, and the last would
-    restore the state that it found, which is the changed one.
-    """
-
-    def __init__(self, make: Callable[[], AbstractContextManager[object]]) -> None:
-        self._make, self._lock, self._inside, self._entered = make, threading.Lock(), 0, ExitStack()
-
-    @contextmanager
-    def __call__(self) -> Iterator[None]:
-        with self._lock:
-            if self._inside == 0:
-                self._entered.enter_context(self._make())
-            self._inside += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._inside -= 1
-                if self._inside == 0:
-                    self._entered.close()
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    # Pillow warns about unusual metadata, which changes no pixel and which the user need not correct. It logs an error
-    # for files with many bands, which `read_tiff` reads.
-    log = logging.getLogger(TiffImagePlugin.__name__)
-    before, log.disabled = log.disabled, True  # setting its level would clear the caches of all loggers
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            yield
-    finally:
-        log.disabled = before
-
-
-@contextmanager
-def _no_limit() -> Iterator[None]:
-    limit = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = None
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
-
-
-@contextmanager
-def _long_texts() -> Iterator[None]:
-    # Editors write metadata of megabytes. Pillow's limit for all texts of a file, 64 MB, stays.
-    limit = PngImagePlugin.MAX_TEXT_CHUNK
-    PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
-    try:
-        yield
-    finally:
-        PngImagePlugin.MAX_TEXT_CHUNK = limit
-
-
-silent_pillow = _Shared(_silence)
-"""A context in which Pillow neither warns nor logs."""
-
-_without_limit = _Shared(_no_limit)
-_with_long_texts = _Shared(_long_texts)
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
-    """`Image.open` without messages and without Pillow's size limit: check `MAX_PIXELS` before decoding.
-
-    Pillow's limit is a global variable that belongs to the host program. So it is lifted only for an image that
-    Pillow refuses, and only while this image is open.
-    """
-    with silent_pillow(), _with_long_texts(), ExitStack() as stack:
-        try:
-            picture = Image.open(path, formats=FORMATS)
-        except Image.DecompressionBombError:
-            stack.enter_context(_without_limit())
-            picture = Image.open(path, formats=FORMATS)
-        yield stack.enter_context(picture)
-
-
-@contextmanager
-def _opened_file(path: Path) -> Iterator[Image.Image]:
-    """`opened`, with `UserError` for all errors of the file, also those of decoding inside the block."""
-    try:
-        with opened(path) as picture:
-            _check_size(path, *picture.size)
-            yield picture
-    except UserError:
-        raise
-    except FileNotFoundError as error:
-        raise unreadable(path, "there is no such file") from error
-    except IsADirectoryError as error:
-        raise UserError(f"{path} is a folder: give a picture.") from error
-    except Image.UnidentifiedImageError as error:
-        empty = path.stat().st_size == 0
-        raise unreadable(
-            path,
-            "it is empty (0 bytes)"
-            if empty
-            else "it is damaged or not an image (PNG, JPEG, TIFF, BMP, WebP, GIF)",
-        ) from error
-    except Exception as error:  # decoders raise many kinds of exceptions; all mean that the file is damaged
-        cause = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
-        raise unreadable(path, cause) from error
-
-
-def _load(picture: Image.Image) -> None:
-    """Decodes the image and rotates it by its EXIF orientation, in place: most need no rotation, and so no copy.
-
-    Raises `OSError` for a JPEG without its end mark: some versions of Pillow decode a file that lacks little.
-    """
-    if picture.format in _JPEG_FORMATS and _is_cut_short(_bytes_of(picture)):
-        raise OSError("its end is missing")
-    picture.load()
-    ImageOps.exif_transpose(picture, in_place=True)
 
 
 def _decode_jpeg(picture: Image.Image, min_size: tuple[int, int] | None) -> Sized | None:
@@ -492,11 +285,11 @@ def _decode_jpeg(picture: Image.Image, min_size: tuple[int, int] | None) -> Size
 
     None also for a JPEG that does not end with the end mark: OpenCV would fill a missing part with grey.
     """
-    if picture.format not in _JPEG_FORMATS or picture.mode != "RGB":
+    if picture.format not in JPEG_FORMATS or picture.mode != "RGB":
         return None
-    data = _bytes_of(picture)
+    data = bytes_of(picture)
     orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
-    if orientation not in range(1, 9) or not data.endswith(_JPEG_END):
+    if orientation not in range(1, 9) or not data.endswith(JPEG_END):
         return None
     width, height = picture.size
     full = (width, height) if orientation > 4 else (height, width)
@@ -507,28 +300,6 @@ def _decode_jpeg(picture: Image.Image, min_size: tuple[int, int] | None) -> Size
     if factor > 1:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
     return _turn(pixels, orientation), full
-
-
-def _is_cut_short(jpeg: bytes) -> bool:
-    """Whether the end mark of the (first) image in a JPEG file is missing.
-
-    The search starts behind the header, because a thumbnail in the header has an end mark of its own.
-    """
-    position = 2
-    while (marker := jpeg[position : position + 2]) not in (b"", _JPEG_SCAN):
-        filler = marker == b"\xff\xff"  # markers may be preceded by any number of bytes FF
-        position += 1 if filler else 2 + int.from_bytes(jpeg[position + 2 : position + 4])
-    return _JPEG_END not in jpeg[position:]
-
-
-def _bytes_of(picture: Image.Image) -> bytes:
-    """The whole file of an opened image, without opening it again or changing Pillow's position in it."""
-    assert isinstance(picture, ImageFile.ImageFile) and picture.fp is not None
-    position = picture.fp.tell()
-    picture.fp.seek(0)
-    data: bytes = picture.fp.read()
-    picture.fp.seek(position)
-    return data
 
 
 def _imdecode(data: bytes, flags: int) -> np.ndarray | None:
@@ -551,74 +322,28 @@ def _turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(pixels[::rows, ::columns])
 
 
-def _misses_bands(picture: Image.Image) -> bool:
-    """Whether Pillow would leave out bands, or half of the bits of coloured ones."""
-    if not isinstance(picture, TiffImagePlugin.TiffImageFile):
+def _is_wide_png(picture: Image.Image) -> bool:
+    """Whether an opened image is a PNG with colours of 16 bits, of which Pillow decodes the upper 8."""
+    if picture.format != "PNG" or picture.mode == "I;16":
         return False
-    samples = picture.tag_v2.get(TiffImagePlugin.SAMPLESPERPIXEL, 1)
-    return bool(samples > len(picture.getbands()) or _has_wide_colours(picture))
-
-
-def _has_wide_colours(picture: Image.Image) -> bool:
-    """Whether an opened image has several bands of more than 8 bits, of which Pillow decodes the upper 8."""
-    if isinstance(picture, TiffImagePlugin.TiffImageFile):
-        tags = picture.tag_v2
-        samples = tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1)
-        return bool(samples > 1 and max(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))) > 8)
-    # The raw mode of Pillow's PNG decoder: RGB;16B, RGBA;16B, LA;16B.
-    tile = getattr(picture, "tile", None)
-    raw = (tile[0].args if isinstance(tile[0].args, str) else tile[0].args[0]) if tile else ""
-    return picture.format == "PNG" and picture.mode != "I;16" and str(raw).endswith(";16B")
+    assert isinstance(picture, ImageFile.ImageFile)
+    # The raw mode of Pillow's decoder: RGB;16B, RGBA;16B, LA;16B.
+    raw = picture.tile[0].args if picture.tile else ""
+    return str(raw if isinstance(raw, str) else (raw or ("",))[0]).endswith(";16B")
 
 
 def _read_wide_png(picture: Image.Image, *, alpha: bool) -> np.ndarray:
     """uint16 (H, W, bands) of an opened PNG with 16-bit colours; damage raises an exception of Pillow or OpenCV."""
-    data, mode = _bytes_of(picture), picture.mode
+    data, mode = bytes_of(picture), picture.mode
     orientation = picture.getexif().get(_EXIF_ORIENTATION, 1) if "exif" in picture.info else 1
     picture.verify()  # the checksums, some of which OpenCV does not check
     values = _imdecode(data, cv2.IMREAD_UNCHANGED)
     if values is None:
         raise OSError("its pixels are damaged")
-    values = _rgb(values)
+    values = to_rgb(values)
     if mode == "LA":  # OpenCV repeats the grey
         values = values[:, :, [0, -1]]
     return _turn(values if alpha or mode == "RGB" else values[:, :, :-1], orientation)
-
-
-def _opencv_bands(path: Path) -> int:
-    """The number of bands of a TIFF that OpenCV reads as they are: RGB, also with near infrared; 0 for others."""
-    try:
-        with opened(path) as picture:
-            assert isinstance(picture, TiffImagePlugin.TiffImageFile)
-            tags = picture.tag_v2
-            apart = tags.get(TiffImagePlugin.PLANAR_CONFIGURATION, 1) == _TIFF_PLANAR
-            extra = tags.get(TiffImagePlugin.EXTRASAMPLES, ())
-            return 3 + len(extra) if picture.mode == "RGB" and extra in ((), (0,)) and not apart else 0
-    except Exception:  # reading it with rasterio will report the error
-        return 0
-
-
-def _rgb(values: np.ndarray) -> np.ndarray:
-    """OpenCV's order of bands -> RGB, with a fourth one where there is one."""
-    return cv2.cvtColor(values, cv2.COLOR_BGR2RGB if values.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
-
-
-def _import_rasterio(path: Path) -> Any:
-    try:
-        import rasterio
-    except ImportError as error:
-        raise UserError(
-            f"{path} is damaged, or is a TIFF that needs rasterio: pip install 'segmentation[geo]'."
-        ) from error
-    return rasterio
-
-
-def _check_size(path: Path, width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise UserError(
-            f"{path} has {width}x{height} pixels, more than {MAX_PIXELS}: cut it into tiles,"
-            " or give predict.py a TIFF and tile=1024."
-        )
 
 
 def _bands(picture: Image.Image, name: str) -> np.ndarray:

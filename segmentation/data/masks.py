@@ -13,6 +13,7 @@ from PIL import Image
 from segmentation.data import image_io
 from segmentation.data.files import Pairs, evenly_spaced, first_of
 from segmentation.data.image_io import WIDE_MODES, open_picture, present_values, read_integers
+from segmentation.data.opening import opened
 from segmentation.errors import UserError
 from segmentation.types import IGNORE_INDEX, Classes, Colour
 
@@ -214,7 +215,7 @@ def any_with_eight_bits(pairs: Pairs) -> bool:
 
 def _has_eight_bits(path: Path) -> bool:
     try:
-        with image_io.opened(path) as picture:
+        with opened(path) as picture:
             return picture.mode in ("L", *WIDE_MODES) and image_io.grey_bits(picture) == 8
     except Exception:  # a damaged file, which is reported when it is decoded
         return False

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags
 
-from segmentation.data.image_io import check_bands, fit_bands, opened, unreadable
+from segmentation.data.image_io import fit_bands
+from segmentation.data.opening import opened, unreadable
 from segmentation.data.pixel_range import PixelRange, to_bytes
+from segmentation.data.tiff import check_bands
 from segmentation.errors import UserError
 from segmentation.inference.outputs import (
     FULL,

@@ -11,8 +11,9 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from segmentation.data.files import IMAGE_ENDINGS
-from segmentation.data.image_io import fit_bands, is_animated, is_georeferenced, picture_values, read_image
+from segmentation.data.image_io import fit_bands, is_animated, picture_values, read_image
 from segmentation.data.pixel_range import PixelRange, to_bytes
+from segmentation.data.tiff import is_georeferenced
 from segmentation.errors import UserError
 
 VIDEO_ENDINGS = frozenset(

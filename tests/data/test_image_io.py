@@ -18,10 +18,9 @@ import rasterio
 from made_data import flat, image, mask, save
 from PIL import EpsImagePlugin, Image, ImageFile, PngImagePlugin
 
-from segmentation.data import create_dataset, image_io, open_dataset
+from segmentation.data import create_dataset, image_io, open_dataset, opening
 from segmentation.data.datamodule import resized
 from segmentation.data.image_io import (
-    is_tiff,
     open_picture,
     present_values,
     read_grey_png,
@@ -29,6 +28,7 @@ from segmentation.data.image_io import (
     read_sized,
     to_bytes,
 )
+from segmentation.data.tiff import is_tiff
 from segmentation.errors import UserError
 
 GREY = np.arange(96, dtype=np.uint8).reshape(8, 12) * 2
@@ -121,7 +121,7 @@ def test_large_pictures_open_up_to_our_limit(tmp_path: Path, monkeypatch: pytest
     path = tmp_path / "a.png"
     Image.new("1", (20_000, 10_000)).save(path)  # 200 megapixels: Pillow's own guard would raise
     assert image_io.open_picture(path).size == (20_000, 10_000)
-    monkeypatch.setattr(image_io, "MAX_PIXELS", 10**8)
+    monkeypatch.setattr(opening, "MAX_PIXELS", 10**8)
     with pytest.raises(UserError, match=r"a\.png has 20000x10000 pixels, more than 100000000: cut it"):
         image_io.open_picture(path)
 
@@ -585,7 +585,7 @@ def test_other_formats_are_not_opened_whatever_their_name(
     Image.init()
     monkeypatch.setattr(Image, "EXTENSION", Image.EXTENSION.copy())  # saving as SPIDER registers the ending
     tried = 0
-    for kind in sorted(set(Image.SAVE) - {*image_io.FORMATS, "MPO", "PDF"}):
+    for kind in sorted(set(Image.SAVE) - {*opening.FORMATS, "MPO", "PDF"}):
         with suppress(Exception):
             Image.fromarray(image()).save(tmp_path / f"{kind}.png", kind)
             tried += 1
@@ -598,7 +598,7 @@ def test_other_formats_are_not_opened_whatever_their_name(
             read(path)
 
 
-@pytest.mark.parametrize("kind", [*image_io.FORMATS, "MPO"])
+@pytest.mark.parametrize("kind", [*opening.FORMATS, "MPO"])
 def test_our_formats_are_opened_whatever_their_name(kind: str, tmp_path: Path) -> None:
     Image.fromarray(image()).save(tmp_path / "a.bin", kind)
     assert read_image(tmp_path / "a.bin").shape == image().shape
@@ -607,7 +607,7 @@ def test_our_formats_are_opened_whatever_their_name(kind: str, tmp_path: Path) -
 def test_large_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.save(tmp_path / "a.npy", noise(5))
     write_tiff(tmp_path / "a.tif", noise(5))
-    monkeypatch.setattr(image_io, "MAX_PIXELS", 95)
+    monkeypatch.setattr(opening, "MAX_PIXELS", 95)
     for name in ("a.npy", "a.tif"):
         with pytest.raises(UserError, match=rf"{name} has 12x8 pixels, more than 95"):
             read_image(tmp_path / name, 5)

@@ -11,8 +11,9 @@ from made_predictors import write_checkpoint
 
 from segmentation.checkpoint import load
 from segmentation.data import open_dataset
-from segmentation.data.image_io import is_georeferenced, is_wide, read_image, read_values
+from segmentation.data.image_io import is_wide, read_image, read_values
 from segmentation.data.pixel_range import PixelRange, to_bytes
+from segmentation.data.tiff import is_georeferenced
 from segmentation.errors import UserError
 from segmentation.inference import Predictor
 from segmentation.inference.inputs import as_pixels

@@ -183,7 +183,8 @@ def test_a_search_goes_on_where_it_stopped(tmp_path: Path) -> None:
     }
     assert len(values) == 3
     best = max(values, key=lambda folder: values[folder])
-    told = done.stdout.splitlines()[-2:]
+    assert done.stdout.splitlines()[-1].startswith("to compare them: ")
+    told = done.stdout.splitlines()[-3:-1]
     assert told[0].startswith(f"best of 4 trials: {values[best]:.4f}, in outputs/sweeps/s/{best.name};")
     assert told[1].split()[:4] == ["python", "job.py", "name=s", "loss=ce_dice"]
     assert {f"{part.partition('=')[0]}-{part.partition('=')[2]}" for part in told[1].split()[4:]} == set(

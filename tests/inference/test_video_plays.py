@@ -95,7 +95,7 @@ def part(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("killed")
     source = make_video(folder / "a.mp4", frames=31, times=range(0, 31 * 400, 400), sound="aac", seconds=12)
     code = (
-        f"import sys; sys.path.insert(0, {str(HERE)!r})\n"
+        f"import sys; sys.path.insert(0, {str(HERE.parent)!r})\n"
         "from pathlib import Path; from made_videos import interrupting\n"
         "from segmentation.inference.video import predict_video\n"
         f"predict_video(interrupting(30, 9), Path({str(source)!r}), Path({str(folder / 'out')!r}), batch_size=1)"

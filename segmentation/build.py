@@ -179,7 +179,7 @@ def build_trainer(settings: TrainingSettings, folder: Path, classes: Classes, hi
             num_sanity_val_steps=0,
             enable_model_summary=False,
             plugins=plugins(),
-            use_distributed_sampler=False,  # our batch samplers distribute the images, and repeat none
+            use_distributed_sampler=False,  # our batch samplers distribute the images, and add none
         )
     except (MisconfigurationException, ValueError, TypeError) as error:
         raise UserError(f"trainer: {str(error).splitlines()[0]}") from error

@@ -181,6 +181,7 @@ class SegmentationTask(LightningModule):
         self._log_scores("test", self.test_metrics)
 
     def _log_scores(self, split: str, metrics: TrainingMetrics) -> None:
+        # `History` receives what is logged and the report reads it there, as float32 like all that Lightning logs.
         for name, value in metrics.scores().items():
             self.log(f"{split}/{name}", value, prog_bar=name == "miou")
 

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 IGNORE_INDEX = 255
 """The label of ignored pixels.
 
-It comes from the mask files (`data/masks.py`), from augmentation outside the image (`data/augmentation.py`) and from
-padding between processes (`data/datamodule.py`). Losses drop it in `losses/functional.py`; metrics in `image_counts`
-(`metrics/confusion.py`, also for the boundary), `ScoreHistogram` (`metrics/curves.py`) and `metrics/calibration.py`.
-Pictures show it in `IGNORE_COLOUR`.
+It comes from the mask files (`data/masks.py`, `data/binary_masks.py`), from augmentation outside the image and where
+dropout covers it (`data/augmentation.py`), and from padding between processes (`data/datamodule.py`). Losses drop it in
+`losses/functional.py`. Metrics drop it in `image_counts` (`metrics/confusion.py`), `BoundaryCounts`
+(`metrics/boundary.py`), `ScoreHistogram` (`metrics/curves.py`), `Calibration` (`metrics/calibration.py`) and where
+losses are averaged (`metrics/collections.py`). Pictures show it in `IGNORE_COLOUR`, and error pictures
+(`report/gallery.py`) count it as no error. `data/checks.py` refuses data whose masks hold nothing else.
 """
 
 

@@ -13,6 +13,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from segmentation.errors import UserError
 from segmentation.reading import read_text
+from segmentation.report.colours import SPLITS
 from segmentation.writing import replacing
 
 log = logging.getLogger(__name__)
@@ -113,7 +114,6 @@ def _line(row: Row) -> str:
 
 
 _PANELS = {"loss": "loss", "pixel_accuracy": "pixel accuracy", "miou": "mIoU"}
-_COLOURS = {"train": "#4477aa", "val": "#cc6677"}
 
 
 class TrainingCurves(Callback):
@@ -150,7 +150,7 @@ def draw_curves(history: Path, picture: Path, best: int | None = None) -> None:
 
     figure = Figure(figsize=(13, 4), layout="constrained")
     for axes, (name, title) in zip(figure.subplots(1, len(_PANELS)), _PANELS.items(), strict=True):
-        for split, colour in _COLOURS.items():
+        for split, colour in SPLITS.items():
             points = [(row["epoch"], row[f"{split}/{name}"]) for row in rows if f"{split}/{name}" in row]
             if points:
                 axes.plot(*zip(*points, strict=True), color=colour, label=split, marker=".", markersize=4)

@@ -31,6 +31,7 @@ class Loss(nn.Module):
     function: Callable[..., Tensor]
     class_weights: Tensor
     region = False
+    """Whether it measures areas: without weights, binary data then counts the foreground only."""
     one_vs_rest = False
 
     def __init__(self, binary: bool, classes: int, class_weights: Weights, **options: float | None) -> None:

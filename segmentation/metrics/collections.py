@@ -21,7 +21,7 @@ from segmentation.types import is_ignored
 
 
 class TrainingMetrics(nn.Module):
-    """Confusion counts and mean loss of a split; the loss is weighted by valid pixels."""
+    """Confusion counts and mean loss of a split in a training run (train, val or test), weighted by valid pixels."""
 
     def __init__(self, num_classes: int, *, binary: bool) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """Confusion matrices, and the scores derived from them: for a data set, per class and per image.
 
 Counts are summed over the whole split first and scores are derived once, so that they are exact for any batches.
-Ignored pixels (255) are dropped in `image_counts`.
+Ignored pixels (255) are dropped in `image_counts`, for the boundary in `boundary.py`.
 """
 
 import math

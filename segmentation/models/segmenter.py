@@ -155,7 +155,7 @@ def shard(model: Segmenter, mesh: DeviceMesh) -> None:
 
 
 class Decision:
-    """From logits to probabilities and labels: the only place where binary and multiclass differ.
+    """From logits to probabilities and labels; `Predictor.labels` starts from probabilities.
 
     Binary is one logit: sigmoid, foreground where the probability is at least `threshold` (0..1).
     Multiclass is one logit per class: softmax, or with `one_vs_rest` a sigmoid each, as the loss has trained them;

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from segmentation.report.colours import CONFUSION_MAP, GREY, MEASURED, line_colours
+from segmentation.report.colours import CONFUSION_MAP, GREY, RELIABILITY_LINE, line_colours
 from segmentation.report.evaluation import Evaluation
 from segmentation.report.report import number
 from segmentation.report.svg import Axis, Chart, Dot, Line, Point
@@ -108,7 +108,7 @@ def _reliability(evaluation: Evaluation) -> Chart:
         "Line: share of right pixels at each confidence; on the diagonal both agree. Bars: share of the pixels.",
         Axis("probability of foreground" if binary else "confidence"),
         Axis("share of foreground" if binary else "share right"),
-        lines=[Line(points, MEASURED, "measured")] if points else [],
+        lines=[Line(points, RELIABILITY_LINE, "measured")] if points else [],
         dots=[Dot(*point) for point in points],
         bars=[(row["low"], row["high"], row["pixels"] / total) for row in filled],
         diagonal=True,
@@ -164,7 +164,7 @@ def _chart(figure: Any, chart: Chart) -> None:
         label = plain_text(line.label)
         axes.plot(*zip(*line.points, strict=True), style, color=line.colour, linewidth=1.4, label=label)
     for dot in chart.dots:
-        axes.plot(dot.x, dot.y, "o", color=MEASURED, markersize=1.5 * dot.radius)
+        axes.plot(dot.x, dot.y, "o", color=RELIABILITY_LINE, markersize=1.5 * dot.radius)
     axes.set(
         title=chart.title, xlabel=chart.x.label, ylabel=chart.y.label, xlim=(-0.01, 1.01), ylim=(-0.01, 1.01)
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from made_evaluation import make_evaluation
 
-from segmentation.report.colours import DARK, LIGHT, MEASURED, line_colours, luminance
+from segmentation.report.colours import DARK, LIGHT, RELIABILITY_LINE, line_colours, luminance
 from segmentation.report.figures import charts
 from segmentation.types import Classes, Colour, voc_palette
 
@@ -39,7 +39,7 @@ def test_contrast_is_that_of_wcag() -> None:
 @pytest.mark.parametrize("page", [LIGHT, DARK])
 @pytest.mark.parametrize("palette", PALETTES)
 def test_each_line_can_be_seen(palette: tuple[Colour, ...], page: dict[str, str]) -> None:
-    for colour in (*line_colours(palette), MEASURED):
+    for colour in (*line_colours(palette), RELIABILITY_LINE):
         assert contrast(rgb(colour), rgb(page["card"])) > 2.9
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segmentation.cli import launch
-from segmentation.cli.messages import rank, short_messages
+from segmentation.cli.messages import rank, short_messages, signals_as_exits
 from segmentation.cli.overrides import (
     CHOICES,
     CONF,
@@ -56,7 +56,7 @@ def script(config_name: str, gather: Gather | None = None) -> Callable[[Job], Ca
             # OpenCV reads it when it is imported: it would print a warning for each georeferenced or damaged TIFF.
             os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
             quiet = os.environ.get("HYDRA_FULL_ERROR", "0") != "1"
-            with short_messages(quiet):
+            with signals_as_exits(), short_messages(quiet):
                 launch.refuse_sweep(sys.argv[1:])
                 if rank() > 0:
                     launch.follow(job)

@@ -4,8 +4,10 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 from segmentation.errors import UserError, closest, one_line
@@ -58,6 +60,29 @@ def short_messages(quiet: bool) -> Iterator[None]:
         if message is None:
             raise
         stop(message)
+
+
+@contextmanager
+def signals_as_exits() -> Iterator[None]:
+    """Inside, SIGTERM and SIGUSR1 raise `SystemExit` with 128 + the signal, as Ctrl-C raises `KeyboardInterrupt`.
+
+    Otherwise they would end the process at once, with what it holds: locks, half a file, the processes of a launcher.
+    A training has handlers of its own while it steps. One of several processes of a run keeps the system's handling:
+    it may wait for another in code that no exception reaches.
+    """
+    if rank() >= 0 or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    earlier = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        yield
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
 
 
 def stop(message: str) -> NoReturn:

@@ -9,14 +9,12 @@ import re
 import shlex
 import signal
 import sys
-import threading
 import traceback
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Literal
 
 import hydra
@@ -367,7 +365,7 @@ def run_sweep(sweep: Sweep, job: Job, gather: Gather | None, config_name: str, *
     """
     from segmentation.cli.search import Search
 
-    with sweep.alone(), _signals_as_exceptions():
+    with sweep.alone():
         search = Search.of(sweep)
         sys.argv[1:] = sweep.arguments([*_KEPT_BY_JOB, *(search.arguments if search else ())])
         _silence_launchers()
@@ -390,28 +388,6 @@ def run_sweep(sweep: Sweep, job: Job, gather: Gather | None, config_name: str, *
             print(f"to compare them: {compare}", flush=True)  # noqa: T201
     if status:
         sys.exit(status)
-
-
-@contextlib.contextmanager
-def _signals_as_exceptions() -> Iterator[None]:
-    """Inside, SIGTERM and SIGUSR1 raise `SystemExit` with 128 + the signal, as Ctrl-C raises `KeyboardInterrupt`.
-
-    Otherwise they would end the command alone, and the processes of joblib's launcher would work on. A training has
-    handlers of its own, by which a job in this process ends after its step.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals go to the main thread alone
-        return
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    earlier = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGUSR1)}
-    try:
-        yield
-    finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
 
 
 def _silence_launchers() -> None:

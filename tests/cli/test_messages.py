@@ -1,15 +1,20 @@
 """Every mistake on a command line is one short line, or a config."""
 
+import os
 import random
 import re
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import CONF
+from conftest import CONF, ROOT
 
-from segmentation.cli.messages import explain
+from segmentation.cli.messages import explain, signals_as_exits
 from segmentation.cli.overrides import (
     Command,
     as_plain_data,
@@ -196,3 +201,25 @@ def test_random_command_lines_are_configs_or_one_line() -> None:
         assert message.isprintable() and len(message) < 700
         counts[message == ""] += 1
     assert counts[False]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_ends_a_command_with_the_status_that_a_shell_expects(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as ended, signals_as_exits():
+        os.kill(os.getpid(), number)
+        time.sleep(1)
+    assert ended.value.code == 128 + number
+    assert signal.getsignal(number) == before
+
+
+@pytest.mark.parametrize("seconds", [3, 6])
+def test_a_signal_while_a_run_starts(seconds: float, tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "train.py"), "hydra.run.dir=run", "trainer.max_epochs=1000"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as process:
+        time.sleep(seconds)
+        process.terminate()
+        _, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (143, b"")

@@ -384,7 +384,7 @@ REFUSED: list[tuple[str, Change, str]] = [
     ("no checkpoint", lambda binary, _: {"checkpoint": str(CONF / "train.yaml")}, "train.yaml"),
     ("split", lambda binary, _: {"split": "tests"}, "split=tests"),
     ("batch size", lambda binary, _: {"batch_size": 0}, "batch_size=0"),
-    ("save", lambda binary, _: {"save": ["mask"]}, "save"),
+    ("save", lambda binary, _: {"save": ["overlay"]}, "save"),
     ("tta", lambda binary, _: {"tta": "flop"}, "tta=flop.*flip"),
     ("precision", lambda binary, _: {"precision": "fp8"}, "precision=fp8"),
     ("kind of data", lambda binary, _: {"dataset": {"name": "shapes", "root": None}}, "binary.*several"),

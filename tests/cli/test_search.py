@@ -1,5 +1,6 @@
 """A search refuses what its study could not hold, and its best trial can be run again as it is told."""
 
+import copy
 import json
 import shlex
 from pathlib import Path
@@ -183,7 +184,7 @@ def test_the_best_trial_is_run_again_as_it_was(tmp_path: Path) -> None:
     flags = ["--config-dir", "mine"]
     done = run(tmp_path, *flags, "-m", "name=s", "sweep=own", "hydra.sweeper.n_trials=1", "weights=null")
     assert (done.returncode, done.stderr) == (0, "")
-    first, command = done.stdout.splitlines()[-2:]
+    first, command, _ = done.stdout.splitlines()[-3:]
     folder = tmp_path / first.partition(", in ")[2].partition(";")[0]
     told = shlex.split(command)
     assert told[:3] == ["python", "job.py", "--config-dir=mine"]
@@ -204,7 +205,7 @@ def test_the_best_trial_is_run_again_as_it_was(tmp_path: Path) -> None:
 )
 def test_any_value_can_be_typed(value: object, tmp_path: Path) -> None:
     now = compose("train")
-    run = {**now, "weights": value, "more": value}
+    run = {**now, "weights": value, "more": copy.deepcopy(value)}  # YAML writes one object twice as an alias
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(run))
     again = compose("train", *more_overrides(tmp_path, now))
     assert json.dumps(again, sort_keys=True) == json.dumps(run, sort_keys=True)

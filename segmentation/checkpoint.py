@@ -27,7 +27,7 @@ _LONGEST_SIDE = 2**15  # pixels of the input, as of the largest image that is re
 _PREFIX = "model."  # where the LightningModule keeps the segmenter
 
 
-_UNFIT = (
+UNFIT = (
     AttributeError,
     KeyError,
     TypeError,
@@ -182,7 +182,7 @@ def load(path: Path) -> Trained:
         )
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    except _UNFIT as error:
+    except UNFIT as error:
         cause = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(f"{path} does not fit this version of the project ({cause}).") from error
 

@@ -5,6 +5,7 @@ import logging
 import math
 import sys
 import time
+import traceback
 from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
@@ -94,6 +95,14 @@ def train(config: Config, dataset: SegmentationDataset, folder: Path) -> float:
     return score
 
 
+def _is_restoring(error: Exception) -> bool:
+    """Whether the error arose where Lightning gives the trainer, the callbacks and the optimizers their states."""
+    return any(
+        frame.f_code.co_filename.endswith("checkpoint_connector.py")
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+    ) and isinstance(error, checkpoint.UNFIT)
+
+
 def _begin(config: Config, dataset: SegmentationDataset, folder: Path, stale: Collection[str]) -> None:
     """Makes the folder that of this run: removes `stale` results, with which it would look finished."""
     for name in stale:
@@ -106,6 +115,12 @@ def _explained(error: Exception, trainer: Trainer, folder: Path) -> str | None:
     """What the user can do about an error of Lightning or of the machine; None for any other."""
     last = folder / "checkpoints" / "last.ckpt"
     go_on = f"then go on with resume={folder}" if last.exists() else "then start anew"
+    if last.exists() and _is_restoring(error):
+        cause = next(iter(str(error).splitlines()), type(error).__name__)
+        return (
+            f"{last} does not fit the run: the state of its training is damaged or of another version ({cause})."
+            f" Start anew, with its weights by weights={last}."
+        )
     if isinstance(error, MisconfigurationException):
         return f"trainer: {str(error).splitlines()[0]}"
     if isinstance(error, ValueError) and "val_check_interval" in str(error):
@@ -243,8 +258,8 @@ def _progress(contents: Mapping[str, Any], path: Path) -> tuple[int, int]:
         loops = contents["loops"]["fit_loop"]
         epochs = loops["epoch_progress"]["current"]
         batches = loops["epoch_loop.batch_progress"]["current"]["completed"]
-        return epochs["processed"], batches if epochs["started"] > epochs["processed"] else 0
-    except (KeyError, TypeError) as error:
+        return int(epochs["processed"]), int(batches) if epochs["started"] > epochs["processed"] else 0
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         raise UserError(f"{path} holds a model, but not how far its training was.") from error
 
 

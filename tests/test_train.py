@@ -4,6 +4,7 @@ import errno
 import json
 import logging
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -155,3 +156,40 @@ def test_a_full_disk_is_one_line_and_leaves_the_last_checkpoint(
         run(tmp_path)
     monkeypatch.undo()
     assert read(tmp_path / "checkpoints" / "last.ckpt")["epoch"] == 0
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda contents: contents.update(optimizer_states=[3]),
+        lambda contents: contents["loops"].update(fit_loop={"epoch_progress": 5}),
+        lambda contents: contents["loops"]["fit_loop"]["epoch_progress"]["current"].update(processed="many"),
+        lambda contents: contents["loops"]["fit_loop"].update(
+            {"epoch_loop.batch_progress": {"current": {"completed": 2}}}
+        ),
+        lambda contents: contents.update(train_tally=7),
+        lambda contents: contents["state_dict"].clear(),
+        lambda contents: contents.update(loops=[]),
+        lambda contents: contents.update({"pytorch-lightning_version": 9}),
+    ],
+)
+def test_a_training_state_that_does_not_fit_is_one_line(
+    spoil: Any, tmp_path: Path, interrupted: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(interrupted, folder)
+    last = folder / "checkpoints" / "last.ckpt"
+    contents = torch.load(last, weights_only=True)
+    spoil(contents)
+    torch.save(contents, last)
+    with pytest.raises(UserError, match=r"last\.ckpt") as caught:
+        run(folder, f"resume={folder}", "trainer.max_epochs=3")
+    assert str(caught.value).isprintable()
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one epoch, for others to go on."""
+    folder = tmp_path_factory.mktemp("interrupted") / "run"
+    run(folder, "trainer.max_epochs=1")
+    return folder

@@ -1,5 +1,6 @@
 """Checkpoints: self-contained and inert. They hold weights and plain data, and loading one runs none of its code."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,7 +108,8 @@ def read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"There is no checkpoint {path}. Give a file such as RUN/checkpoints/best.ckpt.")
     try:
-        contents = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # about unusual tensors; they are refused below
+            contents = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds; all mean that the file cannot be trusted
         unsafe = "weights_only" in str(error).lower() or "unsupported" in str(error).lower()
         cause = "holds more than weights and plain data" if unsafe else "is damaged or no checkpoint"

@@ -31,14 +31,14 @@ SMALL = [
 
 
 def state(folder: Path) -> dict[str, Any]:
-    """All that can be seen of a folder, but for the log."""
+    """All that can be seen of a folder, but for the log and the lock."""
     return {
         str(path.relative_to(folder)): (
             path.lstat().st_mtime_ns,
             path.read_bytes() if path.is_file() else b"",
         )
         for path in sorted(folder.rglob("*"))
-        if path.name != "run.log" and stat.S_ISREG(path.lstat().st_mode)
+        if path.name not in ("run.log", ".lock") and stat.S_ISREG(path.lstat().st_mode)
     }
 
 

@@ -41,7 +41,7 @@ class Samples(Protocol):
 
 
 class Fingerprint(NamedTuple):
-    """Identifies samples for the cache: equal traces mean equal samples."""
+    """Identifies samples for the cache: equal fingerprints mean equal samples."""
 
     what: str
     """Which samples, and how they are read or generated."""
@@ -50,7 +50,7 @@ class Fingerprint(NamedTuple):
 
 
 @runtime_checkable
-class Traced(Protocol):
+class Fingerprinted(Protocol):
     """Samples that can be cached on disk."""
 
     def fingerprint(self) -> Fingerprint: ...
@@ -58,7 +58,7 @@ class Traced(Protocol):
 
 def fingerprint_of(samples: Samples) -> Fingerprint:
     """The fingerprint of samples. Raises `UserError` for a class without one, such as a user's own."""
-    if not isinstance(samples, Traced):
+    if not isinstance(samples, Fingerprinted):
         raise UserError(
             f"data.cache=disk cannot be used with {type(samples).__name__}, which has no method fingerprint() to detect"
             " changed samples: use data.cache=none, or add the method, which returns a Fingerprint."

@@ -101,6 +101,7 @@ def bytes_of(picture: Image.Image) -> bytes:
 
 
 def check_size(path: Path, width: int, height: int) -> None:
+    """Raises `UserError` for more than `MAX_PIXELS` pixels."""
     if width * height > MAX_PIXELS:
         raise UserError(
             f"{path} has {width}x{height} pixels, more than {MAX_PIXELS}: cut it into tiles,"

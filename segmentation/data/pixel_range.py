@@ -1,8 +1,8 @@
 """Values of image bands -> 0..255: which value is black and which is white, for images with more than 8 bits."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -67,7 +67,9 @@ class PixelRange:
         Raises `UserError` for anything else, and where the constructor does.
         """
         try:
-            table = np.array(pairs, dtype=float).reshape(-1, 2)
+            table = np.atleast_2d(np.array(pairs, dtype=float))
+            if table.ndim != 2 or table.shape[1] != 2:
+                raise ValueError
         except (TypeError, ValueError) as error:
             raise UserError(
                 f"data.pixel_range={pairs}: give auto, full, [LOW,HIGH], or such a pair for each band."
@@ -78,7 +80,7 @@ class PixelRange:
     def measured(cls, images: Iterable[np.ndarray]) -> "PixelRange":
         """The `PERCENTILES` of each band over images (H, W, C), of evenly spaced pixels; nan and infinity are left out.
 
-        Raises `UserError` where images have different numbers of bands or a band has no two different values.
+        Raises `UserError` where images have different numbers of bands.
         """
         drawn = []
         for values_HWC in images:
@@ -87,20 +89,14 @@ class PixelRange:
         if len({values_PC.shape[1] for values_PC in drawn}) != 1:
             raise UserError("The training images have different numbers of bands: give them the same.")
         columns = np.concatenate(drawn).T
-        ranges = [_spread(band[np.isfinite(band)], number) for number, band in enumerate(columns, 1)]
-        return cls(*zip(*ranges, strict=True))
+        return cls(*zip(*(_spread(band[np.isfinite(band)]) for band in columns), strict=True))
 
 
-PixelRangeChoice = Literal["auto", "full"] | Sequence[Any]
-"""`data.pixel_range`: measured, the whole range of unsigned 16 bits, or given."""
-
-
-def _spread(values: np.ndarray, number: int) -> tuple[float, float]:
+def _spread(values: np.ndarray) -> tuple[float, float]:
     if not len(values) or values.min() == values.max():
-        raise UserError(
-            f"Band {number} holds one value only in the training images that were checked: leave it out, "
-            "or give data.pixel_range."
-        )
+        # A band of one value, such as the alpha of opaque images, becomes 0.
+        only = float(values[0]) if len(values) else 0.0
+        return only, only + max(1.0, abs(only))
     low, high = np.percentile(values, PERCENTILES).tolist()
     # A band that is nearly everywhere the same, such as a rare signal, keeps its whole range.
     return (low, high) if low < high else (float(values.min()), float(values.max()))

@@ -28,7 +28,7 @@ def is_tiff(path: Path) -> bool:
 
 def is_georeferenced(path: Path) -> bool:
     """Whether a TIFF says where on Earth its pixels lie; False for a file that cannot be read."""
-    return any(tag in tiff_tags(path) for tag in _PLACE)
+    return not tiff_tags(path).keys().isdisjoint(_PLACE)
 
 
 def check_bands(path: Path) -> None:

@@ -89,6 +89,13 @@ def test_values_are_spread_evenly_and_clipped() -> None:
     assert PixelRange((0,), (100,)).to_bytes(values, "x").ravel().tolist() == [0, 0, 128, 255, 255, 0]
 
 
+@pytest.mark.parametrize("only", [0, 7, 65535])
+def test_a_band_of_one_value_spoils_no_other(only: int) -> None:
+    values = np.concatenate([scene(np.uint16, 1), np.full((HEIGHT, WIDTH, 1), only, np.uint16)], axis=2)
+    pixels = PixelRange.measured([values]).to_bytes(values, "x")
+    assert np.ptp(pixels, axis=(0, 1)).tolist() == [255, 0]
+
+
 def test_a_few_extremes_do_not_decide() -> None:
     values = np.full((100, 100, 1), 500, np.uint16) + np.arange(100, dtype=np.uint16)[:, None, None]
     values[0, :20] = 60000
@@ -103,6 +110,7 @@ def test_a_few_extremes_do_not_decide() -> None:
         ([[0, 1], [0, float("nan")]], "empty"),
         ("abc", "give auto"),
         ([1], "give auto"),
+        ([1, 2, 3, 4], "give auto"),
     ],
 )
 def test_ranges_that_are_none(given: Any, words: str) -> None:

@@ -21,7 +21,12 @@ def main(config: Mapping[str, Any], folder: Path) -> float:
     from segmentation.data import open_dataset
 
     settings = read_training_settings(config)
-    dataset = open_dataset(settings.data.channels, settings.data.pixel_range, **settings.dataset)
+    pixel_range: Any = settings.data.pixel_range
+    if settings.resume is not None and pixel_range == "auto":
+        from segmentation.checkpoint import read_pixel_range
+
+        pixel_range = read_pixel_range(folder / "checkpoints" / "last.ckpt")
+    dataset = open_dataset(settings.data.channels, pixel_range, **settings.dataset)
     # After the data: torch and Lightning take seconds that a wrong path should not cost.
     from segmentation.train import train
 

@@ -20,7 +20,7 @@ from segmentation.data.datamodule import SegmentationData
 from segmentation.data.dataset import SegmentationDataset
 from segmentation.distributed import plugins, strategy_options
 from segmentation.environment import choose_precision
-from segmentation.errors import UserError, closest
+from segmentation.errors import UserError
 from segmentation.losses import create_loss
 from segmentation.models import (
     Segmenter,
@@ -38,31 +38,6 @@ from segmentation.types import Classes
 
 THRESHOLD = 0.5
 """Pixels of binary data with at least this probability are foreground."""
-
-_AT_LEAST_ONE = (
-    *("max_epochs", "limit_train_batches", "limit_val_batches", "limit_test_batches"),
-    *("check_val_every_n_epoch", "accumulate_grad_batches", "log_every_n_steps"),
-)
-
-_ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
-
-_NOT_HERE = {
-    "fast_dev_run": "take trainer=debug, which also tries the checkpoints and the report",
-    "barebones": "a run needs its checkpoints and scores",
-    "enable_checkpointing": "a run needs its checkpoints",
-    "enable_model_summary": "benchmark.py tells what a model consists of",
-    "num_sanity_val_steps": "take trainer=debug to see whether everything runs",
-    "limit_predict_batches": "predict.py takes input=",
-    "precision": "write precision= alone",
-    "logger": "choose logger=OPTION",
-    "callbacks": "conf/callbacks has them",
-    "default_root_dir": "write hydra.run.dir=",
-    "plugins": "there are none to choose",
-    "use_distributed_sampler": "the processes always share the images",
-    "enable_autolog_hparams": "config.yaml has the options",
-    "model_registry": "checkpoints stay in the run folder",
-}
-"""Lightning's arguments that a run sets itself or has no use for, and what to do instead."""
 
 log = logging.getLogger(__name__)
 
@@ -159,7 +134,6 @@ def build_trainer(settings: TrainingSettings, folder: Path, classes: Classes, hi
         options["benchmark"] = False  # it may choose another algorithm each time
     device = _device(options.get("accelerator"))
     options = checked("trainer", Trainer, strategy_options(options, settings.callbacks, device))
-    _check_trainer_options(options)
     callbacks = build_callbacks(
         settings.callbacks, folder, binary=classes.binary, progress_bar=options["enable_progress_bar"]
     )
@@ -189,23 +163,6 @@ def build_trainer(settings: TrainingSettings, folder: Path, classes: Classes, hi
             f" {trainer.world_size} processes, which share each batch: increase it, or use fewer trainer.devices."
         )
     return trainer
-
-
-def _check_trainer_options(options: Section) -> None:
-    """Raises `UserError` for what Lightning would take and then do nothing, or end in a traceback."""
-    accelerator = options.get("accelerator")
-    if accelerator not in _ACCELERATORS:
-        raise UserError(
-            f"trainer.accelerator={accelerator} is unknown.{closest(str(accelerator), _ACCELERATORS)}"
-        )
-    for option, instead in _NOT_HERE.items():
-        if option in options:
-            raise UserError(f"trainer.{option} cannot be set: {instead}.")
-    for option in _AT_LEAST_ONE:
-        if not options.get(option) or options[option] < 0:
-            raise UserError(f"trainer.{option}={options.get(option)}: give a number above 0.")
-    if options.get("val_check_interval") == 0:
-        raise UserError("trainer.val_check_interval=0: give a share of an epoch, or a number of batches.")
 
 
 def _device(accelerator: Any) -> torch.device:

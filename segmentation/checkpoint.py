@@ -189,6 +189,14 @@ def load(path: Path) -> Trained:
         raise UserError(f"{path} does not fit this version of the project ({cause}).") from error
 
 
+def read_pixel_range(path: Path) -> PixelRange | None:
+    """The values that were black and white in training. Raises `UserError` where `read` does, and for no such range."""
+    try:
+        return _pixel_range(read(path)["segmentation"]["input"].get("pixel_range"))
+    except UNFIT as error:
+        raise UserError(f"{path} does not say how its images were read: start the run anew.") from error
+
+
 def write_threshold(path: Path, threshold: float, *, split_sha256: str, tta: str) -> None:
     """Make `threshold` (0..1), found on the val split of that hash under `tta`, the checkpoint's own.
 

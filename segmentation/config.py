@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from segmentation.errors import UserError, closest
+from segmentation.ranges import NOT_HERE, RANGES
 from segmentation.types import Classes
 
 Thing = TypeVar("Thing")
@@ -36,8 +37,10 @@ def create(
 
 
 def call(group: str, function: Callable[..., Thing], /, *given: Any, **options: Any) -> Thing:
-    """`function(*given, **options)` after `checked`."""
-    return function(*given, **checked(group, function, options))
+    """`function(*given, **options)` after `checked` and `check_ranges`."""
+    converted = checked(group, function, options)
+    check_ranges({f"{group}.{option}": value for option, value in converted.items()})
+    return function(*given, **converted)
 
 
 def checked(group: str, function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,6 +63,13 @@ def checked(group: str, function: Callable[..., Any], options: Mapping[str, Any]
         option: _convert(f"{prefix}{option}", value, hints.get(option, Any))
         for option, value in options.items()
     }
+
+
+def check_ranges(config: Mapping[str, Any]) -> None:
+    """Raises `UserError` for an option outside of its range in `RANGES`."""
+    for key, value in flat(config).items():
+        if key in RANGES:
+            _convert(key, value, RANGES[key])
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -85,7 +95,7 @@ def _convert(where: str, value: Any, hint: Any) -> Any:
         if first["type"] == "literal_error":
             choices = re.findall(r"'([^']*)'", first["ctx"]["expected"])
             raise UserError(f"{where}={value} is unknown.{closest(str(value), choices)}") from None
-        reason = first["msg"].removeprefix("Input ")
+        reason = first["msg"].removeprefix("Input ").removeprefix("List ")
         if first["type"] == "missing":
             reason = "has too few values"
         raise UserError(f"{where}={value} is not right: it {reason}.") from None
@@ -166,14 +176,14 @@ class Auxiliary:
     """The auxiliary head, which is used in training only, and the weight of its loss."""
 
     aux: bool
-    aux_weight: Annotated[float, Field(ge=0)]
+    aux_weight: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings:
     """The part of a composed config that a model and its training step are built from.
 
-    The groups' sections are checked when the objects they describe are built.
+    The names in the groups' sections are checked when the objects they describe are built.
     """
 
     output_stride: int | Literal["auto"]
@@ -213,7 +223,12 @@ def read_training_settings(config: Mapping[str, Any]) -> TrainingSettings:
     data = sections.get("data")
     if isinstance(data, dict):
         sections["data"] = call("data", DataSettings, **data)
-    return call("", TrainingSettings, **sections)
+    settings = call("", TrainingSettings, **sections)
+    check_ranges(config)
+    for option, instead in NOT_HERE.items():
+        if option in settings.trainer:
+            raise UserError(f"trainer.{option} cannot be set: {instead}.")
+    return settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,6 +269,7 @@ def read_evaluation_settings(config: Mapping[str, Any]) -> EvaluationSettings:
     is missing or given twice, and for a threshold to be written from another split than val.
     """
     settings = call("", EvaluationSettings, **config)
+    check_ranges(config)
     check_threshold(settings.threshold)
     _ = settings.saves_masks  # a wrong name is an error here
     if settings.write_threshold and settings.split != "val":
@@ -410,4 +426,5 @@ def read_benchmark_settings(config: Mapping[str, Any]) -> BenchmarkSettings:
     for name, part in (("data", ImageSettings), ("measure", Budget)):
         if isinstance(sections.get(name), dict):
             sections[name] = call(name, part, **sections[name])
+    check_ranges(config)
     return call("", BenchmarkSettings, **sections)

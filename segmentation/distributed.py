@@ -18,7 +18,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from segmentation.callbacks.checkpoint import AtomicCheckpointIO
 from segmentation.config import EvaluationSettings, checked
 from segmentation.environment import choose_device
-from segmentation.errors import UserError, closest
+from segmentation.errors import UserError
 
 Section = Mapping[str, Any]
 Thing = TypeVar("Thing")
@@ -26,7 +26,6 @@ Thing = TypeVar("Thing")
 OWN_LAUNCH = "segmentation"
 """torch's run id (TORCHELASTIC_RUN_ID) in the processes that `segmentation.cli.launch` starts."""
 
-_STRATEGIES = ("auto", "ddp", "fsdp")
 _WHOLE_WEIGHTS = ("ema_decay", "freeze_backbone_epochs", "sync_batchnorm")
 
 
@@ -61,8 +60,6 @@ def strategy_options(options: Section, callbacks: Section, device: torch.device)
     Raises `UserError` for what this device, or this strategy, cannot do.
     """
     strategy, gpu = options.get("strategy", "auto"), device.type == "cuda"
-    if strategy not in _STRATEGIES:
-        raise UserError(f"trainer.strategy={strategy} was not tried here.{closest(strategy, _STRATEGIES)}")
     alone = strategy == "auto" and options.get("devices") == 1
     if strategy == "fsdp":
         _refuse_whole_weights(options, callbacks)

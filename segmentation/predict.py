@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,8 +47,7 @@ def predict(config: Mapping[str, Any]) -> float:
         log.info("%s", summary)
         return 1.0
     inputs, alone = find_inputs(given, settings.folder)
-    if not any(file.is_video for file in inputs):
-        _refuse_video_options(settings)
+    _refuse_unused(settings, inputs)
     plan = partial(
         plan_outputs,
         inputs,
@@ -84,7 +83,7 @@ def _run(
     rasters = {file: paths for file, paths in targets.items() if file.is_raster(tiled=tiling is not None)}
     images = {file: paths for file, paths in targets.items() if file not in videos and file not in rasters}
     with tqdm(total=len(targets), unit="file", disable=not watched or len(targets) < 2) as bar:
-        files = Files(predictor, settings.alpha, alone, bar.update)
+        files = Files(predictor, settings.alpha, settings.legend, alone, bar.update)
         files.run_videos(videos, _render(settings, predictor), settings.batch_size, settings.span)
         files.run_rasters(rasters, tiling)
         if tiling is None:
@@ -122,8 +121,18 @@ def _render(settings: PredictionSettings, predictor: "Predictor") -> Callable[..
     )
 
 
-def _refuse_video_options(settings: PredictionSettings) -> None:
-    if settings.legend or settings.span != Span():
+def _refuse_unused(settings: PredictionSettings, inputs: Sequence[Input]) -> None:
+    """Raises `UserError` for options that none of the inputs needs."""
+    if settings.span != Span() and not any(file.is_video for file in inputs):
         raise UserError(
-            "legend, start, end and every are for videos, and there is none in the input: leave them out."
+            "start, end and every are for videos, and there is none in the input: leave them out."
+        )
+    tiled = settings.tile is not None
+    if settings.legend and not any(
+        "overlay" in (settings.video_kinds if file.is_video else settings.kinds)
+        and not file.is_raster(tiled=tiled)
+        for file in inputs
+    ):
+        raise UserError(
+            "legend=true is for overlays of pictures and videos: give save=overlay, or leave it out."
         )

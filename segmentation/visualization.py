@@ -122,6 +122,13 @@ def legend(classes: Classes, *, width: int, labels: Sequence[int] | None = None)
     return strip
 
 
+def with_legend(pictures_NHW3: np.ndarray, classes: Classes) -> np.ndarray:
+    """Pictures uint8 (N, H, W, 3) with a legend of all classes below each."""
+    count, _, width, _ = pictures_NHW3.shape
+    key_HW3 = np.asarray(legend(classes, width=width, labels=range(len(classes))))
+    return np.concatenate([pictures_NHW3, np.broadcast_to(key_HW3, (count, *key_HW3.shape))], axis=1)
+
+
 def _cell(picture: np.ndarray, classes: Classes, height: int) -> Image.Image:
     if picture.ndim == 2:
         return _scaled(colourise(picture, classes), height, Image.Resampling.NEAREST)

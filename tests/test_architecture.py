@@ -11,7 +11,17 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "segmentation"
 
 FLOORS = (
-    {"types", "errors", "config", "environment", "reading", "writing", "library_warnings", "timing"},
+    {
+        "types",
+        "errors",
+        "config",
+        "ranges",
+        "environment",
+        "reading",
+        "writing",
+        "library_warnings",
+        "timing",
+    },
     {"data", "models", "losses", "metrics", "optim", "visualization"},
     {"task", "checkpoint", "report"},
     {"callbacks", "inference"},

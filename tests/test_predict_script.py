@@ -287,6 +287,14 @@ def test_short_names_of_precisions(short: Any, full: str, checkpoint: Path, tmp_
     assert full == "16-mixed" or choose_precision(short, torch.device("cpu")) == full
 
 
+def test_a_legend_stands_below_the_overlay_of_a_picture(checkpoint: Path, tmp_path: Path) -> None:
+    write_picture(tmp_path / "a.png")
+    for name, legend in (("plain", False), ("told", True)):
+        predict(config(checkpoint, tmp_path / "a.png", tmp_path / name, save="overlay", legend=legend))
+    plain, told = (np.asarray(Image.open(tmp_path / name / "a_overlay.png")) for name in ("plain", "told"))
+    assert told.shape[0] > plain.shape[0] and (told[: len(plain)] == plain).all()
+
+
 def test_a_gif_of_one_frame_is_a_picture(checkpoint: Path, tmp_path: Path) -> None:
     Image.fromarray(np.zeros((40, 50), np.uint8)).save(tmp_path / "a.gif")
     assert predict(config(checkpoint, tmp_path / "a.gif", tmp_path / "out", save=["mask"])) == 1
@@ -320,7 +328,7 @@ def test_a_folder_gives_its_videos_too(checkpoint: Path, tmp_path: Path) -> None
         ({"overlap": 4}, "without tile"),
         ({"start": 4, "end": 3}, "end=3.0 is not after start=4.0"),
         ({"every": 2}, "are for videos"),
-        ({"legend": True}, "are for videos"),
+        ({"legend": True}, "for overlays"),
         ({"every": 0}, "every=0"),
         ({"alpha": 2}, "alpha=2"),
         ({"threshold": 0.4}, "several classes"),

@@ -4,6 +4,7 @@ import csv
 import functools
 import json
 import os
+import runpy
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -11,9 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from conftest import composed
+from conftest import ROOT, composed
+from PIL import Image
 
 from segmentation import build
 from segmentation.callbacks import preemption
@@ -335,3 +338,35 @@ def test_a_report_that_is_cut_off_leaves_the_earlier_one(
     with pytest.raises(OSError, match="cut off"):
         write_json(path, {"metrics": {}})
     assert json.loads(path.read_text()) == {"metrics": {"val/miou": 0.5}}
+
+
+@pytest.mark.parametrize(
+    ("given", "kept", "expected"),
+    [
+        ("auto", [[3.0, 900.0]], "3..900"),
+        ("auto", None, "None"),
+        ([1, 700], [[3.0, 900.0]], "1..700"),
+    ],
+)
+def test_pixels_are_read_as_before(
+    given: Any, kept: Any, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for index in range(4):
+        values = np.arange(64).reshape(8, 8)
+        for folder, pixels in (
+            ("images", (values * 10).astype(np.uint16)),
+            ("masks", np.uint8(values // 32 * 255)),
+        ):
+            (tmp_path / "data" / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / "data" / folder / f"{index}.png")
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    about = {"input": {"size": [8, 8], "resize": True} | ({"pixel_range": kept} if kept else {})}
+    torch.save({"segmentation": about, "state_dict": {}}, tmp_path / "run" / "checkpoints" / "last.ckpt")
+    config = composed("dataset=binary", f"dataset.root={tmp_path / 'data'}", f"resume={tmp_path / 'run'}")
+    config["data"]["pixel_range"] = given
+    ranges = []
+    monkeypatch.setattr(
+        "segmentation.train.train", lambda config, dataset, folder: ranges.append(str(dataset.pixel_range))
+    )
+    runpy.run_path(str(ROOT / "train.py"))["main"].__wrapped__(config, tmp_path / "run")
+    assert ranges == [expected]

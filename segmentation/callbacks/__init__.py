@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import EMAWeightAveraging, LearningRateMonitor
 
@@ -26,7 +25,6 @@ from segmentation.report.report import lower_is_better
 __all__ = ["FirstStep", "History", "Preemption", "build_callbacks", "draw_curves", "log_summary"]
 
 Options = dict[str, Any]
-Mode = Literal["auto", "min", "max"]
 
 
 def build_callbacks(
@@ -50,7 +48,7 @@ def _callbacks(
     best: Options,
     pruning: Options,
     grid: Options,
-    freeze_backbone_epochs: Annotated[int, Field(ge=0)],
+    freeze_backbone_epochs: int,
     ema_decay: float | None,
 ) -> list[Callback]:
     callbacks = [
@@ -66,10 +64,6 @@ def _callbacks(
     if freeze_backbone_epochs:
         callbacks.append(FreezeBackbone(freeze_backbone_epochs))
     if ema_decay is not None:
-        if not 0 < ema_decay < 1:
-            raise UserError(
-                f"callbacks.ema_decay={ema_decay}: give a share between 0 and 1 such as 0.999, or null."
-            )
         callbacks.append(EMAWeightAveraging(decay=ema_decay))
     if progress_bar:
         callbacks.append(Progress())
@@ -77,19 +71,15 @@ def _callbacks(
 
 
 def _early_stopping(
-    *, metrics: list[str], monitor: str, mode: Mode, patience: int | None, min_delta: float
+    *, metrics: list[str], monitor: str, mode: str, patience: int | None, min_delta: float
 ) -> list[Callback]:
     _check_metric("callbacks.early_stopping", monitor, mode, metrics)
     if patience is None:
         return []
-    if patience < 1 or min_delta < 0:
-        raise UserError(
-            "callbacks.early_stopping: give a patience of 1 or more, or null, and a min_delta of 0 or more."
-        )
     return [EarlyStopping(monitor, patience=patience, min_delta=min_delta)]
 
 
-def _checkpoints(*, folder: Path, metrics: list[str], monitor: str, mode: Mode) -> list[Callback]:
+def _checkpoints(*, folder: Path, metrics: list[str], monitor: str, mode: str) -> list[Callback]:
     _check_metric("callbacks.best", monitor, mode, metrics)
     return [
         RunCheckpoint(folder, "best", monitor=monitor),
@@ -98,25 +88,17 @@ def _checkpoints(*, folder: Path, metrics: list[str], monitor: str, mode: Mode) 
     ]
 
 
-def _pruning(
-    *,
-    folder: Path,
-    monitor: str,
-    least_runs: Annotated[int, Field(ge=1)] | None,
-    warmup_epochs: Annotated[int, Field(ge=0)],
-) -> list[Callback]:
+def _pruning(*, folder: Path, monitor: str, least_runs: int | None, warmup_epochs: int) -> list[Callback]:
     if least_runs is None:
         return []
     return [Pruning(folder, monitor=monitor, least_runs=least_runs, warmup_epochs=warmup_epochs)]
 
 
 def _grid(*, folder: Path, images: int, every_n_epochs: int) -> list[Callback]:
-    if images < 0 or every_n_epochs < 1:
-        raise UserError("callbacks.grid: give 0 or more images and 1 or more every_n_epochs.")
     return [PredictionGrid(folder, images=images, every_n_epochs=every_n_epochs)] if images else []
 
 
-def _check_metric(section: str, monitor: str, mode: Mode, metrics: list[str]) -> None:
+def _check_metric(section: str, monitor: str, mode: str, metrics: list[str]) -> None:
     if monitor not in metrics:
         raise UserError(f"{section}.monitor={monitor} is not measured.{closest(monitor, metrics)}")
     follows = "min" if lower_is_better(monitor) else "max"

@@ -82,11 +82,11 @@ def script(config_name: str, gather: Gather | None = None) -> Callable[[Job], Ca
                     # Hydra would print the overrides above an exception that passes through it.
                     with short_messages(quiet):
                         composed, notes = without_leftovers(composed, HydraConfig.get())
-                        for note in notes:
-                            log.info("note: %s", note)
                         # The files of conf/dataset bring values for training, which a checkpoint has already.
                         config = as_plain_data(without_training(composed, CONF, config_name))
                         with only_writer(config, folder):
+                            for note in notes:
+                                log.info("note: %s", note)
                             if config.get("resume", "") is None:
                                 keep_config(folder, composed)
                             announce(config, folder)

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import logging
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,7 +105,7 @@ def only_writer(config: Config, folder: Path) -> Iterator[None]:
         yield
         return
     try:
-        with FileLock(folder / ".lock", timeout=0):
+        with FileLock(folder / ".lock", timeout=0), _log_kept_if_refused(folder):
             _tidy(folder)
             yield
     except Timeout:
@@ -115,6 +116,23 @@ def only_writer(config: Config, folder: Path) -> Iterator[None]:
         else:
             log.info("interrupted before there was anything to resume")
         raise
+
+
+@contextlib.contextmanager
+def _log_kept_if_refused(folder: Path) -> Iterator[None]:
+    """Takes the lines of a command that was refused before its first step, which renews config.yaml, out of run.log."""
+    log_file, begun = folder / "run.log", _written_at(folder / "config.yaml")
+    length = log_file.stat().st_size if log_file.exists() else 0
+    try:
+        yield
+    except UserError:
+        if log_file.exists() and _written_at(folder / "config.yaml") == begun:
+            os.truncate(log_file, length)
+        raise
+
+
+def _written_at(path: Path) -> int | None:
+    return path.stat().st_mtime_ns if path.exists() else None
 
 
 @contextlib.contextmanager

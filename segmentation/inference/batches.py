@@ -46,6 +46,7 @@ class Files:
 
     predictor: Predictor
     alpha: float
+    legend: bool
     alone: bool
     done: Callable[[int], object]
     failures: list[str] = field(default_factory=list)
@@ -144,7 +145,7 @@ class Files:
         saves: dict[OutputKind, Callable[[Path], Save]] = {
             "mask": lambda path: partial(outputs.save_mask, path, mask_HW, classes),
             "overlay": lambda path: partial(
-                outputs.save_overlay, path, prediction.image, mask_HW, classes, self.alpha
+                outputs.save_overlay, path, prediction.image, mask_HW, classes, self.alpha, self.legend
             ),
             "probability": lambda path: partial(
                 outputs.save_probabilities, path, prediction.probabilities, classes

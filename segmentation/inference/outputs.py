@@ -18,7 +18,7 @@ from segmentation.config import OUTPUT_KINDS, Existing, OutputKind
 from segmentation.errors import UserError, closest
 from segmentation.inference.inputs import Input
 from segmentation.types import IGNORE_COLOUR, IGNORE_INDEX, Classes
-from segmentation.visualization import as_rgb, colourise
+from segmentation.visualization import as_rgb, colourise, with_legend
 from segmentation.writing import replaced
 
 FULL = 65535
@@ -67,10 +67,14 @@ def save_mask(path: Path, labels_HW: np.ndarray, classes: Classes) -> None:
 
 
 def save_overlay(
-    path: Path, pixels_HWC: np.ndarray, labels_HW: np.ndarray, classes: Classes, alpha: float
+    path: Path, pixels_HWC: np.ndarray, labels_HW: np.ndarray, classes: Classes, alpha: float, legend: bool
 ) -> None:
-    """The picture of `tint`, in the format of the ending. Raises `UserError` for one that Pillow does not write."""
-    save_picture(path, Image.fromarray(tint(pixels_HWC, labels_HW, classes, alpha)))
+    """The picture of `tint`, with a `legend` below, in the format of the ending.
+
+    Raises `UserError` for one that Pillow does not write.
+    """
+    tinted_HW3 = tint(pixels_HWC, labels_HW, classes, alpha)
+    save_picture(path, Image.fromarray(with_legend(tinted_HW3[None], classes)[0] if legend else tinted_HW3))
 
 
 def save_picture(path: Path, picture: Image.Image) -> None:

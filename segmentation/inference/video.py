@@ -18,7 +18,7 @@ from segmentation.errors import UserError
 from segmentation.inference.inputs import as_pixels
 from segmentation.inference.outputs import ALPHA
 from segmentation.inference.prefetch import Pipeline, terminable
-from segmentation.visualization import legend as draw_legend
+from segmentation.visualization import with_legend
 
 if TYPE_CHECKING:
     from segmentation.inference.predictor import Predictor
@@ -93,10 +93,7 @@ def overlays(
                 ending = ".png" if kind == "mask" or classes.binary else ".npz"
                 prediction.save(folder / f"{number:06d}{ending}", kind)
         drawn = np.stack([np.asarray(prediction.overlay(alpha)) for prediction in found])
-        if not legend:
-            return drawn
-        key_HW3 = np.asarray(draw_legend(classes, width=drawn.shape[2], labels=range(len(classes))))
-        return np.concatenate([drawn, np.broadcast_to(key_HW3, (len(drawn), *key_HW3.shape))], axis=1)
+        return with_legend(drawn, classes) if legend else drawn
 
     return render
 

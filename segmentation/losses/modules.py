@@ -1,4 +1,4 @@
-"""Losses as modules: their options are checked here, the mathematics is in `functional`.
+"""Losses as modules: their options are here, with ranges in `segmentation.ranges`; the mathematics is in `functional`.
 
 Each is built for `classes` classes, `binary` if one logit separates two of them, and called with logits (B, K, H, W)
 of any floating type, a mask (B, H, W), uint8 or int64, where 255 is ignore, and the process group that shares the
@@ -6,7 +6,6 @@ batch, if any. The result is a float32 scalar; it is zero, with zero gradients, 
 option raises `UserError`.
 """
 
-import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -15,6 +14,7 @@ from torch.distributed import ProcessGroup
 
 from segmentation.errors import UserError
 from segmentation.losses import functional
+from segmentation.ranges import Share
 
 Weights = Sequence[float] | None
 
@@ -25,7 +25,7 @@ class Loss(nn.Module):
     Without weights, a region loss of binary data is that of the foreground alone, as is usual. `one_vs_rest` says that
     logits are trained as sigmoids also for several classes, where others train a softmax.
 
-    Raises `UserError` unless there is one weight per class, none is negative and one is above 0.
+    Raises `UserError` unless there is one weight per class, and one is above 0.
     """
 
     function: Callable[..., Tensor]
@@ -52,18 +52,8 @@ class Loss(nn.Module):
         return type(self).function(logits_BKHW.float(), mask_BHW, self.class_weights, group, **self.options)
 
 
-def check_range(option: str, value: float, low: float, high: float = math.inf) -> None:
-    """Raises `UserError` unless the value is a number from `low` to `high`."""
-    if not (math.isfinite(value) and low <= value <= high):
-        rule = f"between {low} and {high}" if math.isfinite(high) else f"of {low} or more"
-        raise UserError(f"loss.{option}={value} is not right: give a number {rule}.")
-
-
 def check_weights(**weights: Sequence[float]) -> None:
-    """Raises `UserError` unless these weights, used together, are 0 or more and not all zero."""
-    for option, values in weights.items():
-        for value in values:
-            check_range(option, value, 0)
+    """Raises `UserError` if these weights, used together, are all zero."""
     if not any(value > 0 for values in weights.values() for value in values):
         names = " and ".join(f"loss.{option}" for option in weights)
         raise UserError(f"{names}: all zero, so nothing would be learned. Give at least one a value above 0.")
@@ -73,7 +63,6 @@ class _WithLabelSmoothing(Loss):
     def __init__(
         self, binary: bool, classes: int, *, class_weights: Weights = None, label_smoothing: float = 0.0
     ) -> None:
-        check_range("label_smoothing", label_smoothing, 0, 1)
         super().__init__(binary, classes, class_weights, label_smoothing=label_smoothing)
 
 
@@ -103,11 +92,8 @@ class Focal(Loss):
         *,
         class_weights: Weights = None,
         gamma: float = 2.0,
-        alpha: float | None = None,
+        alpha: Share | None = None,
     ) -> None:
-        check_range("gamma", gamma, 0)
-        if alpha is not None:
-            check_range("alpha", alpha, 0, 1)
         super().__init__(binary, classes, class_weights, gamma=gamma, alpha=alpha)
 
 
@@ -128,7 +114,6 @@ class Tversky(Loss):
         smooth: float = 0.0,
     ) -> None:
         check_weights(alpha=[alpha], beta=[beta])
-        check_range("smooth", smooth, 0)
         super().__init__(binary, classes, class_weights, alpha=alpha, beta=beta, smooth=smooth)
 
 
@@ -141,7 +126,6 @@ class Dice(Loss):
     def __init__(
         self, binary: bool, classes: int, *, class_weights: Weights = None, smooth: float = 0.0
     ) -> None:
-        check_range("smooth", smooth, 0)
         super().__init__(binary, classes, class_weights, alpha=0.5, beta=0.5, smooth=smooth)
 
 

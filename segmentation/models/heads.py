@@ -11,8 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm, interpolate
 
-from segmentation.errors import UserError
-
 
 def resize(values_BKHW: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear, corners not aligned: the only way in which logits and features are resized here, to (H, W)."""
@@ -44,13 +42,9 @@ _ASPP_REACH = (96, 192, 288)  # pixels that the paper's rates reach: 6, 12, 18 a
 def rates_for(stride: int, rates: list[int] | None) -> list[int]:
     """The dilations of the three atrous branches, in cells of a feature map of that stride.
 
-    None gives the paper's: 6, 12, 18 at stride 16, doubled at 8, halved at 32. Raises `UserError` unless there are
-    three numbers from 1 to 256.
+    None gives the paper's: 6, 12, 18 at stride 16, doubled at 8, halved at 32.
     """
-    rates = [reach // stride for reach in _ASPP_REACH] if rates is None else rates
-    if len(rates) != 3 or min(rates) < 1 or max(rates) > 256:
-        raise UserError(f"head.rates={rates}: give three numbers from 1 to 256 such as [6,12,18], or null.")
-    return rates
+    return [reach // stride for reach in _ASPP_REACH] if rates is None else rates
 
 
 class AtrousPyramid(nn.Module):

@@ -34,7 +34,6 @@ def adam(
     betas: tuple[float, float] = (0.9, 0.999),
 ) -> Optimizer:
     """Kingma & Ba 2015; `betas` (0..1) are the decay rates of the moving averages of the gradient and its square."""
-    _check_betas(betas)
     return Adam(parameter_groups(model, lr, weight_decay, backbone_lr_factor), lr=lr, betas=betas, fused=True)
 
 
@@ -47,7 +46,6 @@ def adamw(
     betas: tuple[float, float] = (0.9, 0.999),
 ) -> Optimizer:
     """Loshchilov & Hutter 2019: Adam with decoupled weight decay. `betas` as in `adam`."""
-    _check_betas(betas)
     return AdamW(
         parameter_groups(model, lr, weight_decay, backbone_lr_factor), lr=lr, betas=betas, fused=True
     )
@@ -63,7 +61,6 @@ def sgd(
     nesterov: bool = False,
 ) -> Optimizer:
     """Stochastic gradient descent with `momentum` (0..1), optionally Nesterov's."""
-    check("optimizer.momentum", momentum, 0 <= momentum < 1, "from 0 to below 1")
     check("optimizer.nesterov", nesterov, momentum > 0 or not nesterov, "false if optimizer.momentum is 0")
     groups = parameter_groups(model, lr, weight_decay, backbone_lr_factor)
     # torch's fused SGD does not support parameters that FSDP shards.
@@ -119,12 +116,7 @@ def parameter_groups(
     The parameters below `model.backbone` are the backbone; its rate is `backbone_lr_factor` (> 0) times `lr` (> 0).
     One-dimensional parameters (norms and biases) have no weight decay. Frozen parameters are included, because they may
     be unfrozen later.
-
-    Raises `UserError` for a value out of range.
     """
-    check("optimizer.lr", lr, lr > 0, "above 0")
-    check("optimizer.weight_decay", weight_decay, weight_decay >= 0, "0 or more")
-    check("optimizer.backbone_lr_factor", backbone_lr_factor, backbone_lr_factor > 0, "above 0")
     groups: dict[str, list[nn.Parameter]] = {}
     for path, parameter in model.named_parameters():
         part = "backbone" if path.startswith("backbone.") else "head"
@@ -139,7 +131,3 @@ def parameter_groups(
         }
         for name, parameters in groups.items()
     ]
-
-
-def _check_betas(betas: tuple[float, float]) -> None:
-    check("optimizer.betas", betas, all(0 <= beta < 1 for beta in betas), "each from 0 to below 1")

@@ -87,8 +87,8 @@ def by_step(run: Run, curve: Callable[[float], float], *, warmup_epochs: float) 
 
 def with_warmup(run: Run, curve: Callable[[float], float], warmup_epochs: float) -> Callable[[int], float]:
     """The factor of a step. Raises `UserError` unless the warm-up lies within the run's epochs."""
-    fits = 0 <= warmup_epochs <= run.planned
-    check("scheduler.warmup_epochs", warmup_epochs, fits, f"from 0 to the run's {run.planned:g} epochs")
+    fits = warmup_epochs <= run.planned
+    check("scheduler.warmup_epochs", warmup_epochs, fits, f"within the run's {run.planned:g} epochs")
 
     def factor(step: int) -> float:
         epoch = run.epoch(step)
@@ -115,16 +115,14 @@ def multistep(
     """Times `gamma` (0..1) after each of the `milestones`, in epochs; None is one after two thirds of the run."""
     milestones = [run.length * 2 / 3] if milestones is None else milestones
     increasing = all(early < late for early, late in zip([0.0, *milestones], milestones, strict=False))
-    check("scheduler.milestones", milestones, bool(milestones) and increasing, "epochs above 0 that increase")
+    check("scheduler.milestones", milestones, increasing, "epochs that increase")
     fits = milestones[-1] < run.planned
     check("scheduler.milestones", milestones, fits, f"inside the run of {run.planned:g} epochs")
-    check("scheduler.gamma", gamma, 0 < gamma < 1, "between 0 and 1")
     return by_step(run, lambda epoch: gamma ** bisect_right(milestones, epoch), warmup_epochs=warmup_epochs)
 
 
 def poly(run: Run, *, power: float = 0.9, warmup_epochs: float = 0.0) -> Curve:
     """(1 - finished share of the run)^`power`. Chen et al. 2017, Rethinking Atrous Convolution, sec. 4."""
-    check("scheduler.power", power, power > 0, "above 0")
     length = run.length
     return by_step(run, lambda epoch: (1 - epoch / length) ** power, warmup_epochs=warmup_epochs)
 
@@ -142,9 +140,6 @@ def onecycle(
     It starts at the rate divided by `start_division` and ends at that start divided by `final_division` (both >= 1).
     Smith & Topin 2018, Super-Convergence, with cosines instead of lines, as in PyTorch's OneCycleLR.
     """
-    check("scheduler.warmup_share", warmup_share, 0 < warmup_share < 1, "between 0 and 1")
-    check("scheduler.start_division", start_division, start_division >= 1, "1 or more")
-    check("scheduler.final_division", final_division, final_division >= 1, "1 or more")
     start, length = 1 / start_division, run.length
 
     def curve(epoch: float) -> float:
@@ -162,8 +157,8 @@ def cyclic(run: Run, *, max_lr: float, up_epochs: float = 5.0, warmup_epochs: fl
     Smith 2017, Cyclical Learning Rates for Training Neural Networks, sec. 3.
     """
     check("scheduler.max_lr", max_lr, max_lr > run.lr, f"above optimizer.lr={run.lr}")
-    fits = 0 < up_epochs <= run.planned
-    check("scheduler.up_epochs", up_epochs, fits, f"above 0 and inside the run of {run.planned:g} epochs")
+    fits = up_epochs <= run.planned
+    check("scheduler.up_epochs", up_epochs, fits, f"inside the run of {run.planned:g} epochs")
 
     def curve(epoch: float) -> float:
         height = 1 - abs(epoch % (2 * up_epochs) / up_epochs - 1)
@@ -209,8 +204,6 @@ def plateau(
     warmup_epochs: float = 0.0,
 ) -> Plateau:
     """Times `factor` (0..1) after more than `patience` epochs without a lower val/loss, down to `min_lr`."""
-    check("scheduler.factor", factor, 0 < factor < 1, "between 0 and 1")
-    check("scheduler.patience", patience, patience >= 0, "0 or more")
     low = _relative(run, min_lr)
     return Plateau(run, factor=factor, patience=patience, lowest=low, warmup_epochs=warmup_epochs)
 
@@ -251,5 +244,5 @@ def _cosine(start: float, end: float, done: float) -> float:
 
 
 def _relative(run: Run, min_lr: float) -> float:
-    check("scheduler.min_lr", min_lr, 0 <= min_lr < run.lr, f"from 0 to below optimizer.lr={run.lr}")
+    check("scheduler.min_lr", min_lr, min_lr < run.lr, f"below optimizer.lr={run.lr}")
     return min_lr / run.lr

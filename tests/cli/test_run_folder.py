@@ -31,14 +31,14 @@ SMALL = [
 
 
 def state(folder: Path) -> dict[str, Any]:
-    """All that can be seen of a folder, but for the log and the lock."""
+    """All that can be seen of a folder, but for the lock and the time of the log, which is opened in any case."""
     return {
         str(path.relative_to(folder)): (
-            path.lstat().st_mtime_ns,
+            path.lstat().st_mtime_ns if path.name != "run.log" else 0,
             path.read_bytes() if path.is_file() else b"",
         )
         for path in sorted(folder.rglob("*"))
-        if path.name not in ("run.log", ".lock") and stat.S_ISREG(path.lstat().st_mode)
+        if path.name != ".lock" and stat.S_ISREG(path.lstat().st_mode)
     }
 
 

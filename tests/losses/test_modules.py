@@ -207,7 +207,7 @@ WRONG = [
     ("bce_dice", {"dice_weight": -1}, "loss.dice_weight=-1"),
     ("ce_dice", {"pixel_weight": 0, "dice_weight": 0}, "loss.pixel_weight and loss.dice_weight: all zero"),
     ("lovasz", {"class_weights": [1, 2]}, "loss.class_weights=[1.0, 2.0] must have 3 numbers"),
-    ("bce", {"class_weights": [1, -1, 1]}, "loss.class_weights=-1"),
+    ("bce", {"class_weights": [1, -1, 1]}, "loss.class_weights=[1.0, -1.0, 1.0]"),
     ("bce", {"class_weights": [0, 0, 0]}, "loss.class_weights: all zero"),
     ("bce", {"class_weights": "heavy"}, "loss.class_weights=heavy"),
     ("ce_dice", {"class_weights": [1]}, "loss.class_weights=[1.0] must have 3 numbers"),

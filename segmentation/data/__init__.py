@@ -1,34 +1,50 @@
 """Data sets by name. Nothing here imports torch, so that broken data is reported at once."""
 
+import dataclasses
+import inspect
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
-from segmentation.config import create
-from segmentation.data.binary import binary
+from segmentation.config import call, create
 from segmentation.data.checks import check_samples
+from segmentation.data.class_map import ClassOptions
 from segmentation.data.dataset import SegmentationDataset, with_pixel_range
-from segmentation.data.folder import folder
+from segmentation.data.layouts import LAYOUTS
 from segmentation.data.shapes import shapes
-from segmentation.data.voc import voc
+from segmentation.data.splits import SplitOptions, divide
+from segmentation.errors import UserError, closest
 
-DATASETS: dict[str, Callable[..., SegmentationDataset]] = {
-    "binary": binary,
-    "camvid": folder,  # its classes are in conf/dataset/camvid.yaml
-    "folder": folder,
-    "shapes": shapes,
-    "voc": voc,
-}
+DATASETS: dict[str, Callable[..., SegmentationDataset]] = {"shapes": shapes}
+"""Data sets that divide themselves; the others are in `LAYOUTS`."""
 
-__all__ = ["DATASETS", "SegmentationDataset", "create_dataset", "open_dataset"]
+__all__ = ["DATASETS", "LAYOUTS", "SegmentationDataset", "create_dataset", "open_dataset"]
+
+Options = TypeVar("Options")
 
 
 def create_dataset(channels: int = 3, /, *, name: str, **options: Any) -> SegmentationDataset:
-    """The data set of `DATASETS` with this name and these options, its images of `channels` bands.
+    """The data set of `LAYOUTS` or `DATASETS` with this name and these options, its images of `channels` bands.
 
     Raises `UserError` for a name or an option that does not exist and for data that cannot be used.
     """
-    return create("dataset", DATASETS, name, channels, **options)
+    if name not in LAYOUTS:
+        if name not in DATASETS:
+            raise UserError(f"dataset={name} is unknown.{closest(name, {**LAYOUTS, **DATASETS})}")
+        return create("dataset", DATASETS, name, channels, **options)
+    reader = LAYOUTS[name]
+    split = _taken(SplitOptions, options)
+    takes_classes = any(
+        parameter.kind is parameter.POSITIONAL_ONLY
+        for parameter in inspect.signature(reader).parameters.values()
+    )
+    found = call("dataset", reader, *([_taken(ClassOptions, options)] if takes_classes else []), **options)
+    return divide(found, split, channels)
+
+
+def _taken(kind: type[Options], options: dict[str, Any]) -> Options:
+    """The options of this kind, which are removed from all options."""
+    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    return call("dataset", kind, **{name: options.pop(name) for name in names if name in options})
 
 
 def open_dataset(
@@ -36,4 +52,4 @@ def open_dataset(
 ) -> SegmentationDataset:
     """`create_dataset`, `with_pixel_range`, then `check_samples`, whose notes it gets: every run starts from this."""
     dataset = with_pixel_range(create_dataset(channels, name=name, **options), pixel_range)
-    return replace(dataset, notes=(*dataset.notes, *check_samples(dataset)))
+    return dataclasses.replace(dataset, notes=(*dataset.notes, *check_samples(dataset)))

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageChops
 
 from segmentation.data import image_io
-from segmentation.data.files import Pairs, evenly_spaced, first_of
+from segmentation.data.files import Listing, evenly_spaced, first_of
 from segmentation.data.image_io import WIDE_MODES, open_picture, present_values, read_integers
 from segmentation.data.masks import is_lossy, refuse_shape_in_alpha
 from segmentation.errors import UserError
@@ -77,20 +77,20 @@ class BinaryMask:
             )
 
 
-def find_threshold(pairs: Pairs, ignore: int | None) -> tuple[BinaryMask, tuple[str, ...]]:
+def find_threshold(masks: Listing, ignore: int | None) -> tuple[BinaryMask, tuple[str, ...]]:
     """The decoder for masks of background and one other value, decided from masks spread over the data set; notes.
 
     Raises `UserError` if they have no foreground or several values, and for unreadable masks. More than eight values,
     and those of JPEGs, are soft edges of masks of 0/255.
     """
     for number in _CHECKED:
-        indices = evenly_spaced(len(pairs), number)
-        counts, one_bit, lossy = _count_values(pairs, indices, ignore)
+        indices = evenly_spaced(len(masks), number)
+        counts, one_bit, lossy = _count_values(masks, indices, ignore)
         if one_bit or counts[1:].any():
             break
     else:
         raise UserError(
-            f"No foreground in {len(indices)} masks of {pairs.masks.folder}: correct them, or set dataset.threshold=0 "
+            f"No foreground in {len(indices)} masks of {masks.folder}: correct them, or set dataset.threshold=0 "
             "for masks of 0/1 or dataset.threshold=127 for masks of 0/255."
         )
     levels = np.flatnonzero(counts).tolist()
@@ -100,10 +100,10 @@ def find_threshold(pairs: Pairs, ignore: int | None) -> tuple[BinaryMask, tuple[
     if len(values) == 1:
         return BinaryMask(values[0] // 2, ignore, values[0]), ()
     if not lossy and len(levels) <= _FEW_LEVELS:
-        raise UserError(_several_levels(pairs, indices, counts))
+        raise UserError(_several_levels(masks, indices, counts))
     if values[-1] <= 127:
         raise UserError(
-            f"The masks in {pairs.masks.folder} go up to {values[-1]}, neither 0/1 nor 0/255: set dataset.threshold, "
+            f"The masks in {masks.folder} go up to {values[-1]}, neither 0/1 nor 0/255: set dataset.threshold, "
             "or use dataset=folder for several classes."
         )
     between = counts[_COLOUR_NOISE:-_COLOUR_NOISE].sum() / counts[_COLOUR_NOISE:].sum()
@@ -117,14 +117,14 @@ def find_threshold(pairs: Pairs, ignore: int | None) -> tuple[BinaryMask, tuple[
     return BinaryMask(127, ignore, 255, soft=True), (note,) if between > _FEW_EDGES or not lossy else ()
 
 
-def _count_values(pairs: Pairs, indices: list[int], ignore: int | None) -> tuple[np.ndarray, bool, bool]:
+def _count_values(masks: Listing, indices: list[int], ignore: int | None) -> tuple[np.ndarray, bool, bool]:
     """How often the masks hold each value but `ignore`; whether one has foreground of one bit, and one is lossy.
 
     The values of masks with one bit a pixel are not counted: they go with all others.
     """
     counts, one_bit, lossy = np.zeros(256, np.int64), False, False
     for index in indices:
-        mask = _read_grey(pairs.mask_path(index))
+        mask = _read_grey(masks.path(index))
         lossy |= mask.lossy
         if mask.one_bit:
             one_bit |= bool(mask.values.any())
@@ -135,15 +135,15 @@ def _count_values(pairs: Pairs, indices: list[int], ignore: int | None) -> tuple
     return counts, one_bit, lossy
 
 
-def _several_levels(pairs: Pairs, indices: list[int], counts: np.ndarray) -> str:
+def _several_levels(masks: Listing, indices: list[int], counts: np.ndarray) -> str:
     levels = np.flatnonzero(counts).tolist()
     shares = ", ".join(f"{level} ({counts[level] / counts.sum():.1%})" for level in levels)
     rarest = min(filter(None, levels), key=counts.__getitem__)
-    file = next(path for path in map(pairs.mask_path, indices) if (_read_grey(path).values == rarest).any())
+    file = next(path for path in map(masks.path, indices) if (_read_grey(path).values == rarest).any())
     # 1 is foreground beside 255; in 0, 128, 255 the one between is unknown or another class.
     odd = levels[-1] if 1 in levels else levels[-2]
     return (
-        f"The masks in {pairs.masks.folder} hold {len(levels)} values: {shares}; {file.name} holds {rarest}. Set "
+        f"The masks in {masks.folder} hold {len(levels)} values: {shares}; {file.name} holds {rarest}. Set "
         f"dataset.ignore={odd} if that is unknown, dataset.threshold=VALUE if all above are foreground, or use "
         "dataset=folder for several classes."
     )

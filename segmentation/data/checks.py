@@ -1,7 +1,7 @@
 """Checks of a data set before a run: errors, and notes on what only its owner can judge."""
 
-from segmentation.data.dataset import PairDataset, Samples, SegmentationDataset
-from segmentation.data.files import Pairs, evenly_spaced, first_of
+from segmentation.data.dataset import FileDataset, MaskFiles, Samples, SegmentationDataset
+from segmentation.data.files import evenly_spaced, first_of
 from segmentation.data.image_io import present_values, read_orientation
 from segmentation.errors import UserError
 from segmentation.types import IGNORE_INDEX, Classes
@@ -31,8 +31,8 @@ def check_samples(dataset: SegmentationDataset) -> tuple[str, ...]:
         labels = _check_labels(split, samples, binary=dataset.classes.binary)
         if split == "train":
             notes += _absent_classes(samples, dataset.classes, labels)
-        if isinstance(samples, PairDataset):
-            notes += _turned_images(split, samples.pairs)
+        if isinstance(samples, FileDataset):
+            notes += _turned_images(split, samples)
     return tuple(notes)
 
 
@@ -60,7 +60,7 @@ def _absent_classes(train: Samples, classes: Classes, labels: set[int]) -> list[
     for index in indices:
         if not absent:
             return []
-        mask = train.mask(index) if isinstance(train, PairDataset) else train[index]["mask"]
+        mask = train.mask(index) if isinstance(train, FileDataset) else train[index]["mask"]
         absent -= set(present_values(mask))
     if not absent:
         return []
@@ -79,21 +79,23 @@ def _absent_classes(train: Samples, classes: Classes, labels: set[int]) -> list[
     return [f"{masks} hold no pixel of {names}.{first}"]
 
 
-def _turned_images(split: str, pairs: Pairs) -> list[str]:
+def _turned_images(split: str, samples: FileDataset) -> list[str]:
     """A note of images that their EXIF orientation turns while they keep their size, which a wrong mask has, too."""
-    indices = evenly_spaced(len(pairs), _HEADERS)
-    turned = [index for index in indices if _is_turned_unseen(pairs, index)]
+    indices = evenly_spaced(len(samples), _HEADERS)
+    turned = [index for index in indices if _is_turned_unseen(samples, index)]
     if not turned:
         return []
-    names = first_of([pairs.names[index] for index in turned])
+    names = first_of([samples.names[index] for index in turned])
     return [
         f"EXIF orientation turns {len(turned)} of {len(indices)} {split} images without changing their size ({names}): "
         "a mask that was drawn on the unturned image does not fit."
     ]
 
 
-def _is_turned_unseen(pairs: Pairs, index: int) -> bool:
-    orientation, (height, width) = read_orientation(pairs.image_path(index))
+def _is_turned_unseen(samples: FileDataset, index: int) -> bool:
+    orientation, (height, width) = read_orientation(samples.images.path(index))
     if orientation == 1 or (orientation > 4 and height != width):
         return False
-    return read_orientation(pairs.mask_path(index))[0] != orientation
+    return isinstance(samples.labels, MaskFiles) and (
+        read_orientation(samples.labels.path(index))[0] != orientation
+    )

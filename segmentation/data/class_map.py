@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from segmentation.data.files import contents, missing_folder
+from segmentation.data.files import Listing, contents, missing_folder
+from segmentation.data.masks import ColourMask, IndexMask, LabelMask, any_with_eight_bits
 from segmentation.errors import UserError, closest
 from segmentation.reading import Loader, read_yaml
 from segmentation.types import Classes, Colour
@@ -26,6 +27,44 @@ class ClassMap:
     coloured: bool  # whether masks may hold the colours; False: the palette is only for display
     ignored_labels: tuple[int, ...]
     ignored_colours: tuple[Colour, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassOptions:
+    """The classes by the file `classes` (default: classes.yaml in the data's folder) or by `names` and `labels`.
+
+    `names` is a list or a mapping of names to [R, G, B], `labels` maps the values in the masks to names (without, they
+    are 0, 1, ...), `ignore` lists further labels (0..65535) and colours of ignored pixels.
+    """
+
+    classes: Path | None = None
+    names: list[Any] | dict[Any, Any] | None = None
+    labels: dict[Any, Any] | None = None
+    ignore: Sequence[Any] = ()
+
+    def read(self, root: Path) -> ClassMap:
+        """The class map. Raises `UserError` where both describe the classes, and as `parse_class_map` does."""
+        described = {
+            key: value for key, value in (("names", self.names), ("labels", self.labels)) if value is not None
+        }
+        if described and self.classes is not None:
+            raise UserError(
+                f"dataset.{next(iter(described))} and dataset.classes={self.classes} both describe the classes: "
+                "give one."
+            )
+        if described:
+            return parse_class_map(described, "dataset", self.ignore)
+        path = self.classes or root / "classes.yaml"
+        return parse_class_map(read_class_map(path), str(path), self.ignore)
+
+
+def mask_decoder(class_map: ClassMap, masks: Listing) -> LabelMask:
+    """Reads the masks of a data set, of which `masks` are some or all."""
+    return LabelMask(
+        IndexMask(class_map.classes, class_map.ignored_labels, class_map.labels),
+        ColourMask(class_map.classes, class_map.ignored_colours) if class_map.coloured else None,
+        any_with_eight_bits(masks),
+    )
 
 
 def read_class_map(path: Path) -> dict[str, Any]:

@@ -23,8 +23,8 @@ from segmentation.config import DataSettings
 from segmentation.data.augmentation import Transform, evaluation_transform, resize_image, resize_mask
 from segmentation.data.cache import cached
 from segmentation.data.dataset import (
+    FileDataset,
     Fingerprint,
-    PairDataset,
     Samples,
     SegmentationDataset,
     fingerprint_of,
@@ -66,7 +66,7 @@ def _stack_images(samples: list[Sample]) -> Batch:
 
 def resized(samples: Samples, size: tuple[int, int], *, masks: bool) -> Samples:
     """The images, and with `masks` also their masks, resized to `size` (H, W); JPEGs may be decoded at reduced size."""
-    if isinstance(samples, PairDataset):
+    if isinstance(samples, FileDataset):
         samples = replace(samples, min_size=size)
     return _Resized(samples, size, masks)
 
@@ -235,7 +235,7 @@ class SegmentationData(LightningDataModule):
         return splits
 
     def _transformed(self, split: str, transform: Transform) -> TransformedDataset:
-        decoded = isinstance(self.dataset.splits()[split], PairDataset) and self._settings.cache == "none"
+        decoded = isinstance(self.dataset.splits()[split], FileDataset) and self._settings.cache == "none"
         return TransformedDataset(self._splits[split], transform, decoded=decoded)
 
     def _evaluation_loader(self, split: str) -> Loader:

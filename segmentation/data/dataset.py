@@ -1,6 +1,6 @@
-"""`SegmentationDataset` (classes, three splits of samples, notes), and samples read from pairs of files.
+"""`SegmentationDataset` (classes, three splits of samples, notes), and samples that are read from files.
 
-A data set in another format is a function that returns a `SegmentationDataset`; add it to `DATASETS`.
+A layout's reader returns `FoundFiles`, which `splits.divide` makes a `SegmentationDataset`.
 """
 
 import hashlib
@@ -8,15 +8,16 @@ import os
 import warnings
 from array import array
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from segmentation.data.files import Pairs, evenly_spaced
-from segmentation.data.image_io import is_wide, read_sized, read_values
+from segmentation.data.files import Listing, Names, evenly_spaced
+from segmentation.data.image_io import is_wide, read_size, read_sized, read_values
 from segmentation.data.masks import MaskDecoder
 from segmentation.data.pixel_range import PERCENTILES, PixelRange
 from segmentation.errors import UserError
@@ -90,61 +91,124 @@ class SegmentationDataset:
         return {split: samples.names for split, samples in self.splits().items()}
 
 
-@dataclass(frozen=True)
-class PairDataset:
-    """Samples from pairs of an image file, with `channels` bands, and a mask file; read and checked on access.
+class Labels(Protocol):
+    """The labels of a data set's images, in their order: mask files, or outlines that are drawn."""
+
+    def path(self, index: int) -> Path:
+        """The file that holds the labels of an image, for messages and to notice changes."""
+        ...
+
+    def mask(self, index: int, size: tuple[int, int]) -> np.ndarray:
+        """uint8 (H, W), class indices, 255 is ignore.
+
+        `size` (H, W) is the image's, for labels that do not know it; the mask has the size that its file says.
+        Raises `UserError` for a file that cannot be used.
+        """
+        ...
+
+    def take(self, indices: np.ndarray) -> "Labels":
+        """The labels of the images at these indices."""
+        ...
+
+    def fingerprint(self) -> str:
+        """How the files become masks: part of a cache's key."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class MaskFiles:
+    """A mask file for each image."""
+
+    files: Listing
+    decoder: MaskDecoder
+
+    def path(self, index: int) -> Path:
+        """The mask file."""
+        return self.files.path(index)
+
+    def mask(self, index: int, size: tuple[int, int]) -> np.ndarray:
+        """The decoded file. Raises `UserError` as `decoder.decode` does."""
+        return self.decoder.decode(self.files.path(index))
+
+    def take(self, indices: np.ndarray) -> "MaskFiles":
+        """The files at these indices."""
+        return MaskFiles(self.files.take(indices), self.decoder)
+
+    def fingerprint(self) -> str:
+        """The decoder with its options."""
+        return repr(self.decoder)
+
+
+@dataclass(frozen=True, eq=False)
+class FileDataset:
+    """Samples from image files, with `channels` bands, and their labels; read and checked on access.
 
     With `min_size` (H, W), the size that images are resized to later, JPEGs may be decoded at a reduced size of no less
     than twice that: see `read_sized`. `pixel_range` is for images of more than 8 bits.
     """
 
-    pairs: Pairs
-    decoder: MaskDecoder
+    images: Listing
+    labels: Labels
     channels: int = 3
     min_size: tuple[int, int] | None = None
     pixel_range: PixelRange | None = None
 
     @property
     def names(self) -> Sequence[str]:
-        """The stems of the image files, in order."""
-        return self.pairs.names
+        """The image files' paths in the data set without their endings, in order."""
+        return Names(self.images.stems)
+
+    def take(self, indices: np.ndarray) -> "FileDataset":
+        """The samples at these indices."""
+        return replace(self, images=self.images.take(indices), labels=self.labels.take(indices))
 
     def fingerprint(self) -> Fingerprint:
         """Which files are read and how; their sizes and modification times."""
         files, state = hashlib.sha256(), array("q")
         for index in range(len(self)):
-            for path in (self.pairs.image_path(index), self.pairs.mask_path(index)):
-                files.update(os.fsencode(f"{path.name}\0"))
+            for path in (self.images.path(index), self.labels.path(index)):
+                files.update(os.fsencode(f"{path.resolve()}\0"))
                 try:
                     status = path.stat()
                 except OSError:  # reading the file will report the error
                     continue
                 state.extend((status.st_size, status.st_mtime_ns))
-        folders = f"{self.pairs.images.folder.resolve()}\0{self.pairs.masks.folder.resolve()}"
-        how = f"{self.decoder!r} {self.channels} {self.min_size} {self.pixel_range}"
-        return Fingerprint(f"{folders}\0{files.hexdigest()}\0{how}", hashlib.sha256(state).hexdigest())
+        how = f"{self.labels.fingerprint()} {self.channels} {self.min_size} {self.pixel_range}"
+        return Fingerprint(f"{files.hexdigest()}\0{how}", hashlib.sha256(state).hexdigest())
 
     def __len__(self) -> int:
-        return len(self.pairs)
+        return len(self.images)
 
     def __getitem__(self, index: int) -> Sample:
         """Raises `UserError` for unreadable files, for labels outside the classes and for different sizes."""
-        image_path, mask_path = self.pairs.image_path(index), self.pairs.mask_path(index)
+        image_path = self.images.path(index)
         image, (height, width) = read_sized(image_path, self.channels, self.min_size, self.pixel_range)
-        mask = self.mask(index)
+        mask = self.labels.mask(index, (height, width))
         mask_height, mask_width = mask.shape
         if (height, width) != (mask_height, mask_width):
             swapped = (height, width) == (mask_width, mask_height)
             cause = " Was the mask drawn without the image's EXIF orientation?" if swapped else ""
             raise UserError(
-                f"{image_path} has {width}x{height} pixels, but {mask_path} {mask_width}x{mask_height}: "
+                f"{image_path} has {width}x{height} pixels, but {self.labels.path(index)} {mask_width}x{mask_height}: "
                 f"give them the same size.{cause}"
             )
-        return {"image": image, "mask": mask, "name": self.pairs.names[index]}
+        return {"image": image, "mask": mask, "name": self.names[index]}
 
     def mask(self, index: int) -> np.ndarray:
-        """The mask alone, uint8 (H, W). Raises `UserError` as `decoder.decode` does."""
-        return self.decoder.decode(self.pairs.mask_path(index))
+        """The mask alone, uint8 (H, W). Raises `UserError` as `labels.mask` does."""
+        return self.labels.mask(index, read_size(self.images.path(index)))
+
+
+WHOLE = "whole"
+
+
+@dataclass(frozen=True)
+class FoundFiles:
+    """What a layout's reader found: the classes, and the samples in train, val and perhaps test, or as `WHOLE`."""
+
+    classes: Classes
+    parts: Mapping[str, FileDataset]
+    notes: tuple[str, ...] = ()
 
 
 def with_pixel_range(dataset: SegmentationDataset, choice: Any) -> SegmentationDataset:
@@ -153,11 +217,11 @@ def with_pixel_range(dataset: SegmentationDataset, choice: Any) -> SegmentationD
     "auto" measures the percentiles of up to `_MEASURED` evenly spaced training images, where they have more than 8
     bits. Raises `UserError` where `PixelRange` does.
     """
-    if not isinstance(dataset.train, PairDataset) or choice in ("full", None):
+    if not isinstance(dataset.train, FileDataset) or choice in ("full", None):
         return dataset
     notes: tuple[str, ...] = ()
     if choice == "auto":
-        images = [dataset.train.pairs.image_path(i) for i in evenly_spaced(len(dataset.train), _MEASURED)]
+        images = [dataset.train.images.path(i) for i in evenly_spaced(len(dataset.train), _MEASURED)]
         wide = [path for path in images if is_wide(path)]
         if not wide:
             return dataset
@@ -169,7 +233,7 @@ def with_pixel_range(dataset: SegmentationDataset, choice: Any) -> SegmentationD
     else:
         found = choice if isinstance(choice, PixelRange) else PixelRange.from_list(choice)
     train, val, test = (
-        replace(samples, pixel_range=found) if isinstance(samples, PairDataset) else samples
+        replace(samples, pixel_range=found) if isinstance(samples, FileDataset) else samples
         for samples in dataset.splits().values()
     )
     return replace(

@@ -8,7 +8,7 @@ Unicode's composed form: macOS writes é as two characters, others as one.
 
 import heapq
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from operator import eq
 from pathlib import Path
@@ -17,7 +17,7 @@ from unicodedata import normalize
 
 import numpy as np
 
-from segmentation.data.layouts import recognised
+from segmentation.data.recognise import recognised
 from segmentation.errors import UserError
 
 ENDINGS = frozenset({"bmp", "gif", "jpeg", "jpg", "png", "tif", "tiff", "webp"})
@@ -77,9 +77,10 @@ class Names(Sequence[str]):
 
 @dataclass(frozen=True, eq=False)
 class Listing:
-    """The files of a folder, sorted by stem, as arrays of bytes.
+    """Files in a folder, sorted by stem, as arrays of bytes.
 
-    `stems` are in composed form, `written` as in the folder: the same array where they do not differ.
+    `stems` are the names of the samples, in composed form; `written` are the files' paths in the folder without their
+    endings: the same array where they do not differ.
     """
 
     folder: Path
@@ -134,13 +135,6 @@ class Pairs:
     def mask_path(self, index: int) -> Path:
         """The mask file of a pair."""
         return self.masks.path(index)
-
-    def divide(self, parts: Mapping[str, np.ndarray]) -> dict[str, "Pairs"]:
-        """The pairs at the indices of each part."""
-        return {
-            part: Pairs.of(self.images.take(indices), self.masks.take(indices))
-            for part, indices in parts.items()
-        }
 
 
 def list_files(folder: Path, expected: str, endings: Collection[str] = ENDINGS) -> Listing:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, TiffImagePlugin
 
 from segmentation.data.opening import (
     JPEG_END,
@@ -158,6 +158,20 @@ def read_orientation(path: Path) -> tuple[int, tuple[int, int]]:
             return (orientation if orientation in range(1, 9) else 1), (picture.height, picture.width)
     except Exception:
         return 1, (0, 0)
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """The size (H, W) of an image after rotation by EXIF; only the header is read.
+
+    (0, 0) for a file that cannot be opened, which is reported when it is decoded.
+    """
+    if path.suffix.lower() == ".npy":
+        height, width = read_array(path).shape[:2]
+        return height, width
+    orientation, (height, width) = read_orientation(path)
+    if not height and (tags := tiff_tags(path)):
+        return int(tags[TiffImagePlugin.IMAGELENGTH]), int(tags[TiffImagePlugin.IMAGEWIDTH])
+    return (width, height) if orientation > 4 else (height, width)
 
 
 def is_animated(path: Path) -> bool:

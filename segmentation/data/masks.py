@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from segmentation.data import image_io
-from segmentation.data.files import Pairs, evenly_spaced, first_of
+from segmentation.data.files import Listing, evenly_spaced, first_of
 from segmentation.data.image_io import WIDE_MODES, open_picture, present_values, read_integers
 from segmentation.data.opening import opened
 from segmentation.errors import UserError
@@ -208,9 +208,9 @@ class LabelMask:
         )
 
 
-def any_with_eight_bits(pairs: Pairs) -> bool:
+def any_with_eight_bits(masks: Listing) -> bool:
     """Whether one of some masks, spread over the data set, is grey with 8 bits or more: their headers are read."""
-    return any(_has_eight_bits(pairs.mask_path(index)) for index in evenly_spaced(len(pairs), _CHECKED))
+    return any(_has_eight_bits(masks.path(index)) for index in evenly_spaced(len(masks), _CHECKED))
 
 
 def _has_eight_bits(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""The division of images into train, val and test: by a seed, by a split.csv, or by folders."""
+"""The division of samples into train, val and test: by a seed, by a split.csv, or by folders."""
 
 import csv
 import hashlib
@@ -6,23 +6,14 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
-from segmentation.data.dataset import SegmentationDataset
-from segmentation.data.files import (
-    Names,
-    Pairs,
-    composed,
-    contents,
-    encode_names,
-    first_of,
-    instead_of,
-    missing_folder,
-    pair_folders,
-)
+from segmentation.data.dataset import WHOLE, FileDataset, FoundFiles, SegmentationDataset
+from segmentation.data.files import Names, composed, encode_names, first_of
 from segmentation.errors import UserError, closest
 from segmentation.writing import replacing
 
@@ -151,71 +142,53 @@ def _refusing(path: Path) -> Iterator[None]:
 
 
 NO_TEST = "There is no test folder: val is used as test."
-_EXPECTED = "images/ and masks/, or {train,val,test}/{images,masks}, or {train,val,test}_split/{images,masks}"
 
 
-def read_pairs(
-    root: Path, split: Path | None, fractions: Sequence[float], seed: int
-) -> tuple[dict[str, Pairs], tuple[str, ...]]:
-    """The pairs of train, val and test, and notes for the user.
+@dataclass(frozen=True, kw_only=True)
+class SplitOptions:
+    """How samples without split folders are divided: by the file `split`, else at random by `fractions` and `seed`."""
 
-    `root` holds images/ and masks/, divided by the file `split` (see `read_split`) or else by `fractions` and `seed`
-    (see `split_names`), or both in each of train, val and test (or train_split, ...). Without a test folder val is
-    used as test.
+    split: Path | None = None
+    fractions: Sequence[float] = (0.7, 0.15, 0.15)
+    seed: int = 0
 
-    Raises `UserError` for another layout, for an image without mask or a mask without image, and for a `split` file
-    although there are split folders.
+
+def divide(found: FoundFiles, options: SplitOptions, channels: int = 3) -> SegmentationDataset:
+    """The data set of the files that were found, with images of `channels` bands.
+
+    Those that were found in folders of their own keep them; without a test folder val is used as test.
+
+    Raises `UserError` where `split_names` and `read_split` do, and for a `split` file although there are split folders.
     """
-    suffix = _find_layout(root)
-    if suffix is None:
-        pairs = pair_folders(root / "images", root / "masks", _EXPECTED)
-        parts = (
-            split_names(pairs.names, fractions=fractions, seed=seed)
-            if split is None
-            else read_split(split, pairs.names)
+    parts, notes = found.parts, found.notes
+    if WHOLE in parts:
+        whole = parts[WHOLE]
+        indices = (
+            split_names(whole.names, fractions=options.fractions, seed=options.seed)
+            if options.split is None
+            else read_split(options.split, whole.names)
         )
-        return pairs.divide(parts), ()
-    if split is not None:
+        parts = {split: whole.take(part) for split, part in indices.items()}
+    elif options.split is not None:
         raise UserError(
-            f"dataset.split={split} cannot be used: {root} already has split folders. Leave it out."
+            f"dataset.split={options.split} cannot be used: the data already has split folders. Leave it out."
         )
-    return _read_folders(root, suffix)
+    else:
+        notes += shared_names(parts)
+        if "test" not in parts:
+            parts = {**parts, "test": parts["val"]}
+            notes += (NO_TEST,)
+    train, val, test = (replace(parts[split], channels=channels) for split in SPLITS)
+    if parts["test"] is parts["val"]:
+        test = val
+    return SegmentationDataset(found.classes, train, val, test, notes, channels)
 
 
-def _find_layout(root: Path) -> str | None:
-    """The suffix of the split folders ("" or "_split"); None for data without split folders."""
-    if not root.is_dir():
-        raise missing_folder(root, _EXPECTED)
-    found = [suffix for suffix in ("", "_split") if (root / f"train{suffix}").is_dir()]
-    flat = [(root / folder).is_dir() for folder in ("images", "masks")]
-    if len(found) + all(flat) > 1:
-        raise UserError(f"{root} holds several data sets ({contents(root)}): keep one of {_EXPECTED}.")
-    if not found and not any(flat):
-        raise UserError(f"{root} holds {contents(root)}. {instead_of(_EXPECTED, root)}")
-    return found[0] if found else None
-
-
-def _read_folders(root: Path, suffix: str) -> tuple[dict[str, Pairs], tuple[str, ...]]:
-    expected = f"{{train,val,test}}{suffix}/{{images,masks}}; test may be left out"
-    folders = {split: root / f"{split}{suffix}" for split in SPLITS}
-    notes: tuple[str, ...] = ()
-    if not folders["test"].is_dir():
-        del folders["test"]
-        notes = (NO_TEST,)
-    parts = {
-        split: pair_folders(folder / "images", folder / "masks", expected)
-        for split, folder in folders.items()
-    }
-    notes += shared_names(parts)
-    parts.setdefault("test", parts["val"])
-    return parts, notes
-
-
-def shared_names(parts: Mapping[str, Pairs]) -> tuple[str, ...]:
+def shared_names(parts: Mapping[str, FileDataset]) -> tuple[str, ...]:
     """A note for each two parts in which the same name occurs."""
     notes = []
     for one, other in combinations(parts, 2):
-        shared = Names(np.intersect1d(parts[one].names.encoded, parts[other].names.encoded))
+        shared = Names(np.intersect1d(parts[one].images.stems, parts[other].images.stems))
         if len(shared):
             occur = "1 file name occurs" if len(shared) == 1 else f"{len(shared)} file names occur"
             notes.append(

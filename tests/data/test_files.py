@@ -82,14 +82,15 @@ def test_pairs_are_sorted_by_stem_whatever_the_endings(tmp_path: Path) -> None:
     ]
 
 
-def test_divided_pairs_stay_pairs(tmp_path: Path) -> None:
+def test_files_that_are_taken_stay_pairs(tmp_path: Path) -> None:
     images = touch(tmp_path / "images", "a.jpg", "b.jpg", "c.jpg")
     masks = touch(tmp_path / "masks", "a.png", "b.png", "c.png")
-    parts = pair_folders(images, masks, "").divide({"train": np.array([2, 0]), "val": np.array([1])})
-    train = parts["train"]
-    assert [train.image_path(index).name for index in range(2)] == ["c.jpg", "a.jpg"]
-    assert [train.mask_path(index).name for index in range(2)] == ["c.png", "a.png"]
-    assert parts["val"].names == ["b"]
+    pairs = pair_folders(images, masks, "")
+    taken = [files.take(np.array([2, 0])) for files in (pairs.images, pairs.masks)]
+    assert [[files.path(index).name for index in range(2)] for files in taken] == [
+        ["c.jpg", "a.jpg"],
+        ["c.png", "a.png"],
+    ]
 
 
 @pytest.mark.parametrize("missing", [1, 3, 4])
@@ -124,10 +125,8 @@ def test_names_in_both_forms_of_unicode_are_pairs(tmp_path: Path) -> None:
     masks = touch(tmp_path / "masks", f"{taken_apart}1.png", f"{composed}2.png", "f.png")
     pairs = pair_folders(images, masks, "")
     assert pairs.names == ["f", f"{composed}1", f"{composed}2"]
-    for part in (pairs, pairs.divide({"train": np.array([2, 1])})["train"]):
-        assert all(
-            part.image_path(index).is_file() and part.mask_path(index).is_file() for index in range(len(part))
-        )
+    for files in (pairs.images, pairs.masks, pairs.images.take(np.array([2, 1]))):
+        assert all(files.path(index).is_file() for index in range(len(files)))
     touch(images, f"{taken_apart}1.png")
     with pytest.raises(UserError, match="which have the same name: keep one"):
         pair_folders(images, masks, "")

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from segmentation.data.dataset import PairDataset, SegmentationDataset
+from segmentation.data.dataset import FoundFiles
 from segmentation.data.files import (
     IMAGE_ENDINGS,
     Listing,
@@ -17,8 +17,8 @@ from segmentation.data.files import (
     missing_folder,
     pair_folders,
 )
+from segmentation.data.layouts.folders import with_masks
 from segmentation.data.masks import ColourMask, IndexMask, LabelMask, any_with_eight_bits
-from segmentation.data.splits import shared_names
 from segmentation.errors import UserError
 from segmentation.types import IGNORE_COLOUR, Classes, Colour, voc_palette
 
@@ -45,18 +45,13 @@ _EXPECTED = f"{_DEVKIT}; or {_FOUR}"
 
 
 def voc(
-    channels: int = 3,
-    *,
-    root: Path,
-    train_list: Literal["train", "trainval"] = "train",
-    download: bool = False,
-) -> SegmentationDataset:
+    *, root: Path, train_list: Literal["train", "trainval"] = "train", download: bool = False
+) -> FoundFiles:
     """21 classes, or those of a class list that a labelling tool left; val is used as test.
 
     The object borders (255, or their colour in RGB masks) are ignored.
     `root` holds the devkit's JPEGImages, directly or in [VOCdevkit/]VOC2012, or the four folders. With `download` an
-    archive of 2 GB is first downloaded to `root`, unless the data is already there. Images are read with `channels`
-    bands.
+    archive of 2 GB is first downloaded to `root`, unless the data is already there.
 
     Raises `UserError` for another layout, for a listed name without image or mask, for class lists that contradict
     each other or name no background, for `train_list=trainval` without the devkit's lists, and for a failed download.
@@ -81,10 +76,12 @@ def voc(
         }
     classes, listed = _read_classes({tree or root, root})
     ignored = () if IGNORE_COLOUR in classes.palette else (IGNORE_COLOUR,)
-    decoder = LabelMask(IndexMask(classes), ColourMask(classes, ignored), any_with_eight_bits(parts["train"]))
-    train, val = (PairDataset(parts[split], decoder, channels) for split in ("train", "val"))
-    shared = (_TRAINVAL,) if train_list == "trainval" else shared_names(parts)
-    return SegmentationDataset(classes, train, val, val, (_NO_TEST, *shared, *listed), channels)
+    decoder = LabelMask(
+        IndexMask(classes), ColourMask(classes, ignored), any_with_eight_bits(parts["train"].masks)
+    )
+    notes = (_NO_TEST, *((_TRAINVAL,) if train_list == "trainval" else ()), *listed)
+    files = with_masks(parts, decoder)
+    return FoundFiles(classes, {**files, "test": files["val"]}, notes)
 
 
 def _read_classes(folders: Iterable[Path]) -> tuple[Classes, tuple[str, ...]]:

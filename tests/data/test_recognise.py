@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from segmentation.data import create_dataset
-from segmentation.data.layouts import recognised
+from segmentation.data.recognise import recognised
 from segmentation.errors import UserError
 
 

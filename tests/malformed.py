@@ -249,7 +249,7 @@ MALFORMED = [
     Malformed(
         "binary_1_among_255",
         _after(flat, lambda root: save(root / "masks/p0.png", mask(0, 1))),
-        ("1 (12.5%)", "p0.png holds 1", "dataset.threshold"),
+        ("1 (8.3%)", "p0.png holds 1", "dataset.threshold"),
     ),
     Malformed(
         "binary_jpeg_ignore",

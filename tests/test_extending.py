@@ -1,13 +1,12 @@
 """The snippets of docs/extending.md are short, and a training run with each of them works."""
 
-import csv
 import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import ROOT
-from PIL import Image
 from scripts import run_script
 
 from segmentation.data.shapes import Shapes
@@ -29,7 +28,7 @@ OPTIONS = {
         "backbone=mobilenetv3_small",
         "dataset=shapes_binary",
     ),
-    "dataset": ("dataset=csv", "dataset.names=[a,b,c,d]", "head=lraspp", "backbone=mobilenetv3_small"),
+    "dataset": ("dataset=archives", "dataset.names=[a,b,c,d]", "head=lraspp", "backbone=mobilenetv3_small"),
 }
 
 
@@ -55,7 +54,7 @@ def test_a_snippet_trains(group: str, tmp_path: Path) -> None:
     file.write_text(config)
     script = tmp_path / "my_train.py"
     script.write_text(_block(group, "python") + "\nfrom train import main\n\nmain()\n")
-    data = [f"dataset.root={_make_csv(tmp_path)}"] if group == "dataset" else []
+    data = [f"dataset.root={_make_archives(tmp_path)}"] if group == "dataset" else []
     run = tmp_path / "run"
     arguments = [f"--config-dir={tmp_path / 'conf'}", *OPTIONS[group], *SMALL, *data, f"hydra.run.dir={run}"]
     done = run_script(str(script), *arguments)
@@ -66,15 +65,10 @@ def test_a_snippet_trains(group: str, tmp_path: Path) -> None:
     assert own == file.stem
 
 
-def _make_csv(root: Path) -> Path:
-    """A folder with samples.csv, images and masks of four classes."""
+def _make_archives(root: Path) -> Path:
+    """Folders of archives with an image and a mask of four classes."""
     samples = Shapes(12, 64, (0,))
-    with (root / "samples.csv").open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["image", "mask", "split"])
-        for index, split in enumerate(["train"] * 8 + ["val"] * 2 + ["test"] * 2):
-            names = [f"{index}_image.png", f"{index}_mask.png"]
-            Image.fromarray(samples[index]["image"]).save(root / names[0])
-            Image.fromarray(samples[index]["mask"]).save(root / names[1])
-            rows.writerow([*names, split])
+    for index, split in enumerate(["train"] * 8 + ["val"] * 2 + ["test"] * 2):
+        (root / split).mkdir(exist_ok=True)
+        np.savez(root / split / f"{index}.npz", image=samples[index]["image"], mask=samples[index]["mask"])
     return root

@@ -204,11 +204,17 @@ WHOLE = "whole"
 
 @dataclass(frozen=True)
 class FoundFiles:
-    """What a layout's reader found: the classes, and the samples in train, val and perhaps test, or as `WHOLE`."""
+    """What a layout's reader found: the classes, and the samples in train, perhaps val and test, or as `WHOLE`.
+
+    `groups` says for each sample of a `WHOLE` what it belongs to and is never parted from, where the files say so.
+    With `overlapping`, the parts share images on purpose, which a note says.
+    """
 
     classes: Classes
     parts: Mapping[str, FileDataset]
     notes: tuple[str, ...] = ()
+    groups: Sequence[str] = ()
+    overlapping: bool = False
 
 
 def with_pixel_range(dataset: SegmentationDataset, choice: Any) -> SegmentationDataset:

@@ -1,20 +1,26 @@
-"""The division of samples into train, val and test: by a seed, by a split.csv, or by folders."""
+"""The division of samples into train, val and test: by a seed, in groups, strata and folds, by a file, or by folders."""
 
 import csv
 import hashlib
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from segmentation.data.dataset import WHOLE, FileDataset, FoundFiles, SegmentationDataset
 from segmentation.data.files import Names, composed, encode_names, first_of
+from segmentation.data.image_io import present_values
 from segmentation.errors import UserError, closest
+from segmentation.types import IGNORE_INDEX
 from segmentation.writing import replacing
 
 SPLITS = ("train", "val", "test")
@@ -34,18 +40,12 @@ def split_names(names: Sequence[str], *, fractions: Sequence[float], seed: int) 
     version of Python and numpy, and for every order of `names`. Raises `UserError` for other fractions, and if there
     are too few names for at least one in each split.
     """
-    if len(fractions) != 3 or min(fractions) <= 0 or not math.isclose(sum(fractions), 1, abs_tol=1e-6):
-        raise UserError(f"dataset.fractions={list(fractions)}: give three numbers above 0 that sum to 1.")
+    _check_fractions(fractions)
     if len(names) < 3:
         raise UserError(
             f"{len(names)} images are too few to split into train, val and test: give at least 3."
         )
-    seeded, keys = hashlib.sha256(f"{seed}/".encode()), bytearray()
-    for name in names:
-        digest = seeded.copy()
-        digest.update(name.encode(errors=_OTHER_BYTES))
-        keys += digest.digest()[:8]
-    order = np.argsort(np.frombuffer(keys, ">u8"), kind="stable")
+    order = _hash_order(names, seed)
     val, test = (max(1, round(len(names) * fraction)) for fraction in fractions[1:])
     train = len(names) - val - test
     if train < 1:
@@ -54,6 +54,75 @@ def split_names(names: Sequence[str], *, fractions: Sequence[float], seed: int) 
         )
     parts = (order[:train], order[train : train + val], order[train + val :])
     return {split: np.sort(part) for split, part in zip(SPLITS, parts, strict=True)}
+
+
+def _check_fractions(fractions: Sequence[float]) -> None:
+    if len(fractions) != 3 or min(fractions) <= 0 or not math.isclose(sum(fractions), 1, abs_tol=1e-6):
+        raise UserError(f"dataset.fractions={list(fractions)}: give three numbers above 0 that sum to 1.")
+
+
+def _hash_order(names: Sequence[str], seed: int) -> np.ndarray:
+    seeded, keys = hashlib.sha256(f"{seed}/".encode()), bytearray()
+    for name in names:
+        digest = seeded.copy()
+        digest.update(name.encode(errors=_OTHER_BYTES))
+        keys += digest.digest()[:8]
+    return np.argsort(np.frombuffer(keys, ">u8"), kind="stable")
+
+
+def split_units(
+    groups: Sequence[str], strata: Sequence[str], *, shares: Sequence[float], seed: int
+) -> np.ndarray:
+    """The number of the share that each sample goes to, uint8 (N,): samples of one group go to the same.
+
+    The groups are taken stratum by stratum, in each by the order of a hash, as in `split_names`; the next one always
+    goes to the share that is furthest behind. So the shares differ from `shares` by no more than a group, and in each
+    stratum by no more than two. A group's stratum is the commonest of its samples'. Every share gets a group; raises
+    `UserError` if there are fewer groups than shares.
+    """
+    members: dict[str, list[int]] = {}
+    for index, group in enumerate(groups):
+        members.setdefault(group, []).append(index)
+    if len(members) < len(shares):
+        raise UserError(
+            f"The images are {len(members)} groups ({first_of(members)}), too few for {len(shares)} parts: "
+            "correct dataset.group."
+        )
+    names = sorted(members)
+    stratum = [_commonest([strata[index] for index in members[name]]) for name in names]
+    order = sorted(
+        _hash_order(names, seed).tolist(), key=stratum.__getitem__
+    )  # sorted() keeps the order of equals
+    sizes = [len(members[names[unit]]) for unit in order]
+    shared = _deal(sizes, shares)
+    part_of_sample = np.empty(len(groups), np.uint8)
+    for unit, part in zip(order, shared, strict=True):
+        part_of_sample[members[names[unit]]] = part
+    return part_of_sample
+
+
+def _commonest(values: Sequence[str]) -> str:
+    counts = Counter(values)
+    return min(counts, key=lambda value: (-counts[value], value))
+
+
+def _deal(sizes: Sequence[int], shares: Sequence[float]) -> list[int]:
+    """The share of each unit: the one that is furthest behind gets the next one, and none is left empty."""
+    dealt, seen = [0.0] * len(shares), 0
+    parts = []
+    for size in sizes:
+        seen += size
+        behind = [share * seen - given for share, given in zip(shares, dealt, strict=True)]
+        parts.append(behind.index(max(behind)))
+        dealt[parts[-1]] += size
+    for part in set(range(len(shares))) - set(parts):
+        counts = Counter(parts)
+        giver = max(counts, key=lambda other: (dealt[other], -other) if counts[other] > 1 else (-1.0, 0))
+        unit = min((unit for unit, own in enumerate(parts) if own == giver), key=sizes.__getitem__)
+        parts[unit] = part
+        dealt[giver] -= sizes[unit]
+        dealt[part] += sizes[unit]
+    return parts
 
 
 def write_split(path: Path, dataset: SegmentationDataset) -> None:
@@ -144,37 +213,61 @@ def _refusing(path: Path) -> Iterator[None]:
 NO_TEST = "There is no test folder: val is used as test."
 
 
+_PARENT = "{parent}"
+_CLASSES = "classes"
+
+
 @dataclass(frozen=True, kw_only=True)
 class SplitOptions:
-    """How samples without split folders are divided: by the file `split`, else at random by `fractions` and `seed`."""
+    """How samples without split folders are divided: by the file `split`, else at random by `fractions` and `seed`.
+
+    `group` names what is never parted and `stratify` what is divided alike, each by "{parent}" (the folder in a
+    sample's name) or a regular expression (its first group, else the whole match); `stratify` may be "classes": the
+    rarest class in the mask. With `folds`, test is the fold number `fold`, val the next one, and train the rest.
+    """
 
     split: Path | None = None
     fractions: Sequence[float] = (0.7, 0.15, 0.15)
     seed: int = 0
+    group: str | None = None
+    stratify: str | None = None
+    folds: Annotated[int, Field(ge=3, le=100)] | None = None
+    fold: Annotated[int, Field(ge=0)] = 0
+
+    def refuse_beside(self, what: str) -> None:
+        """Raises `UserError` for an option that divides data which `what` divides already."""
+        for option in ("group", "stratify", "folds"):
+            if getattr(self, option) is not None:
+                raise UserError(
+                    f"dataset.{option}={getattr(self, option)} cannot be used: {what}. Leave one out."
+                )
 
 
 def divide(found: FoundFiles, options: SplitOptions, channels: int = 3) -> SegmentationDataset:
     """The data set of the files that were found, with images of `channels` bands.
 
-    Those that were found in folders of their own keep them; without a test folder val is used as test.
+    Those that were found in folders of their own keep them; without a test folder val is used as test, and without a
+    val folder a part of train becomes val.
 
-    Raises `UserError` where `split_names` and `read_split` do, and for a `split` file although there are split folders.
+    Raises `UserError` where `split_names`, `read_split` and `split_units` do, for options that contradict each other,
+    and for options that divide the data although there are split folders.
     """
     parts, notes = found.parts, found.notes
+    if options.folds is None and options.fold:
+        raise UserError(f"dataset.fold={options.fold} has no use without dataset.folds: give both.")
     if WHOLE in parts:
         whole = parts[WHOLE]
-        indices = (
-            split_names(whole.names, fractions=options.fractions, seed=options.seed)
-            if options.split is None
-            else read_split(options.split, whole.names)
-        )
-        parts = {split: whole.take(part) for split, part in indices.items()}
+        parts = {split: whole.take(part) for split, part in _indices(whole, found, options).items()}
     elif options.split is not None:
         raise UserError(
             f"dataset.split={options.split} cannot be used: the data already has split folders. Leave it out."
         )
     else:
-        notes += shared_names(parts)
+        options.refuse_beside("the data already has split folders")
+        notes += () if found.overlapping else shared_names(parts)
+        if "val" not in parts:
+            parts, taken = _with_val(parts, options)
+            notes += (taken,)
         if "test" not in parts:
             parts = {**parts, "test": parts["val"]}
             notes += (NO_TEST,)
@@ -184,10 +277,99 @@ def divide(found: FoundFiles, options: SplitOptions, channels: int = 3) -> Segme
     return SegmentationDataset(found.classes, train, val, test, notes, channels)
 
 
+def _indices(whole: FileDataset, found: FoundFiles, options: SplitOptions) -> Split:
+    names = whole.names
+    if options.split is not None:
+        options.refuse_beside(f"dataset.split={options.split} divides the data")
+        return read_split(options.split, names)
+    if options.group is None and options.stratify is None and options.folds is None and not found.groups:
+        return split_names(names, fractions=options.fractions, seed=options.seed)
+    if options.folds is None:
+        _check_fractions(options.fractions)
+    elif options.fold >= options.folds:
+        raise UserError(
+            f"dataset.fold={options.fold} is not one of the {options.folds} folds 0..{options.folds - 1}."
+        )
+    groups = found.groups or names
+    if options.group is not None:
+        groups = _keys("group", options.group, names)
+    strata = [""] * len(names)
+    if options.stratify is not None:
+        strata = (
+            _rarest_classes(whole, found)
+            if options.stratify == _CLASSES
+            else _keys("stratify", options.stratify, names)
+        )
+    shares = options.fractions if options.folds is None else [1 / options.folds] * options.folds
+    part_of = split_units(groups, strata, shares=shares, seed=options.seed)
+    if options.folds is not None:
+        # Fold -> its part: 0 is test and 1 val, counted from the chosen one.
+        place = (part_of.astype(int) - options.fold) % options.folds
+        part_of = np.select([place == 0, place == 1], [SPLITS.index("test"), SPLITS.index("val")], 0)
+    return {split: np.flatnonzero(part_of == number) for number, split in enumerate(SPLITS)}
+
+
+def _keys(option: str, pattern: str, names: Sequence[str]) -> list[str]:
+    """The group or stratum of each name. Raises `UserError` for a pattern that does not fit, or tells none apart."""
+    if pattern == _PARENT:
+        keys = [name.rpartition("/")[0] for name in names]
+    else:
+        try:
+            compiled = re.compile(pattern)
+        except (re.error, OverflowError, RecursionError) as error:
+            raise UserError(
+                f"dataset.{option}={pattern} is no regular expression ({error}): write such as '^(.+)_', or"
+                " {parent} for the folders."
+            ) from error
+        matches = list(map(compiled.search, names))
+        unmatched = [name for name, match in zip(names, matches, strict=True) if match is None]
+        if unmatched:
+            raise UserError(
+                f"dataset.{option}={pattern} is not in {len(unmatched)} of {len(names)} names ({first_of(unmatched)}):"
+                " correct it, so that each name has one."
+            )
+        keys = [(match[1] or "") if compiled.groups else match[0] for match in matches if match is not None]
+    if len(set(keys)) < 2 <= len(names):
+        raise UserError(
+            f"dataset.{option}={pattern} is '{keys[0]}' for all {len(names)} names ({first_of(names)}): correct it,"
+            " so that it tells them apart."
+        )
+    return keys
+
+
+def _rarest_classes(whole: FileDataset, found: FoundFiles) -> list[str]:
+    """The class in each mask that the fewest masks hold; "" where all is ignored. Every mask is read."""
+
+    def present(index: int) -> list[int]:
+        return [value for value in present_values(whole.mask(index)) if value != IGNORE_INDEX]
+
+    with ThreadPoolExecutor() as pool:
+        held = list(pool.map(present, range(len(whole))))
+    counts = Counter(label for labels in held for label in labels)
+    names = found.classes.names
+    return [names[min(labels, key=lambda label: (counts[label], label))] if labels else "" for labels in held]
+
+
+def _with_val(parts: Mapping[str, FileDataset], options: SplitOptions) -> tuple[dict[str, FileDataset], str]:
+    """The parts with val, taken from train by a hash of the names in the proportion of the fractions; a note of it."""
+    _check_fractions(options.fractions)
+    train = parts["train"]
+    if len(train) < 2:
+        raise UserError("There is no val folder, and train has too few images to take some: give at least 2.")
+    share = options.fractions[1] / (options.fractions[0] + options.fractions[1])
+    order = _hash_order(train.names, options.seed)
+    count = min(max(1, round(len(train) * share)), len(train) - 1)
+    val, rest = np.sort(order[:count]), np.sort(order[count:])
+    note = f"There is no val folder: {count} of {len(train)} train images are val (dataset.seed, dataset.fractions)."
+    return {**parts, "train": train.take(rest), "val": train.take(val)}, note
+
+
 def shared_names(parts: Mapping[str, FileDataset]) -> tuple[str, ...]:
     """A note for each two parts in which the same name occurs."""
     notes = []
     for one, other in combinations(parts, 2):
+        if parts[one] is parts[other]:  # the reader says that val is used as test
+            continue
         shared = Names(np.intersect1d(parts[one].images.stems, parts[other].images.stems))
         if len(shared):
             occur = "1 file name occurs" if len(shared) == 1 else f"{len(shared)} file names occur"

@@ -81,7 +81,7 @@ def voc(
     )
     notes = (_NO_TEST, *((_TRAINVAL,) if train_list == "trainval" else ()), *listed)
     files = with_masks(parts, decoder)
-    return FoundFiles(classes, {**files, "test": files["val"]}, notes)
+    return FoundFiles(classes, {**files, "test": files["val"]}, notes, overlapping=train_list == "trainval")
 
 
 def _read_classes(folders: Iterable[Path]) -> tuple[Classes, tuple[str, ...]]:

@@ -115,7 +115,7 @@ def test_rare_foreground_is_looked_for(tmp_path: Path) -> None:
     options: dict[str, Any] = {"name": "binary", "root": str(tmp_path)}
     name = create_dataset(**options, threshold=127).train.names[1]
     save(tmp_path / "masks" / f"{name}.png", mask(0, 1))
-    decoder = create_dataset(**options).train.decoder  # type: ignore[attr-defined]
+    decoder = create_dataset(**options).train.labels.decoder  # type: ignore[attr-defined]
     assert decoder == BinaryMask(0, None, 1)
 
 

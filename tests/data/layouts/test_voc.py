@@ -9,10 +9,10 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 from made_data import VOC_LISTS, devkit, image, mask, save
-from segmentation.data.voc import NAMES
 
 from segmentation.data import create_dataset
 from segmentation.data.checks import check_samples
+from segmentation.data.layouts.voc import NAMES
 from segmentation.errors import UserError
 
 LABELS = (0, 15, 255)

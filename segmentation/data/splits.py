@@ -1,4 +1,4 @@
-"""The division of samples into train, val and test: by a seed, in groups, strata and folds, by a file, or by folders."""
+"""Who goes to train, val and test: by a seed, in groups, strata and folds, by a split.csv, or by folders."""
 
 import csv
 import hashlib

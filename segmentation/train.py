@@ -6,21 +6,21 @@ import math
 import sys
 import time
 import traceback
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from pytorch_lightning import Trainer, seed_everything
+from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
 from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
 from segmentation import build, checkpoint
-from segmentation.callbacks import FirstStep, History, Preemption, draw_curves, log_summary
+from segmentation.callbacks import History, Preemption, draw_curves, log_summary
 from segmentation.config import TrainingSettings, read_training_settings
 from segmentation.data.datamodule import SegmentationData
 from segmentation.data.dataset import SegmentationDataset
@@ -101,6 +101,32 @@ def _is_restoring(error: Exception) -> bool:
         frame.f_code.co_filename.endswith("checkpoint_connector.py")
         for frame, _ in traceback.walk_tb(error.__traceback__)
     ) and isinstance(error, checkpoint.UNFIT)
+
+
+class FirstStep(Callback):
+    """Calls `action` once, in the first process, when there is a batch to train or a validation to run.
+
+    By then the options, the data and the checkpoint have been accepted, so a run that is refused changes nothing.
+    """
+
+    def __init__(self, action: Callable[[], None]) -> None:
+        self._action: Callable[[], None] | None = action
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """The usual beginning."""
+        self.begin(trainer)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The beginning of a run that was cut off in its validation."""
+        self.begin(trainer)
+
+    def begin(self, trainer: Trainer) -> None:
+        """Does nothing the second time."""
+        action, self._action = self._action, None
+        if action is not None and trainer.is_global_zero:
+            action()
 
 
 def _begin(config: Config, dataset: SegmentationDataset, folder: Path, stale: Collection[str]) -> None:

@@ -5,24 +5,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning import Callback
+from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import EMAWeightAveraging, LearningRateMonitor
 
 from segmentation.callbacks.checkpoint import RunCheckpoint
-from segmentation.callbacks.early_stopping import EarlyStopping
-from segmentation.callbacks.first_step import FirstStep
-from segmentation.callbacks.freeze import FreezeBackbone
+from segmentation.callbacks.early_stopping import EarlyStopping, Pruning
 from segmentation.callbacks.history import History, TrainingCurves, draw_curves
 from segmentation.callbacks.monitoring import Progress, Throughput, log_summary
 from segmentation.callbacks.prediction_grid import PredictionGrid
 from segmentation.callbacks.preemption import Preemption
-from segmentation.callbacks.pruning import Pruning
 from segmentation.config import call
 from segmentation.errors import UserError, closest
 from segmentation.metrics import scores
 from segmentation.report.report import lower_is_better
+from segmentation.task import SegmentationTask
 
-__all__ = ["FirstStep", "History", "Preemption", "build_callbacks", "draw_curves", "log_summary"]
+__all__ = ["History", "Preemption", "build_callbacks", "draw_curves", "log_summary"]
 
 Options = dict[str, Any]
 
@@ -104,3 +102,20 @@ def _check_metric(section: str, monitor: str, mode: str, metrics: list[str]) -> 
     follows = "min" if lower_is_better(monitor) else "max"
     if mode not in ("auto", follows):
         raise UserError(f"{section}.mode={mode} is wrong for {monitor}: leave it out, the metric decides.")
+
+
+class FreezeBackbone(Callback):
+    """Freezes the backbone for the first `epochs` epochs: neither its weights nor its batch statistics change."""
+
+    def __init__(self, epochs: int) -> None:
+        self._epochs = epochs
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """For a run resumed within an epoch, which does not see the start of that epoch."""
+        self.on_train_epoch_start(trainer, pl_module)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Freeze or unfreeze, by the epoch's number alone, so that a resumed run does the same."""
+        assert isinstance(pl_module, SegmentationTask)
+        frozen = trainer.current_epoch < self._epochs
+        pl_module.model.backbone.requires_grad_(not frozen).train(not frozen)

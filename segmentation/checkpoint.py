@@ -13,7 +13,7 @@ from segmentation.data.pixel_range import PixelRange
 from segmentation.environment import versions
 from segmentation.errors import UserError, one_line
 from segmentation.models import Decision, Segmenter, create_segmenter
-from segmentation.models.tensors import is_dense
+from segmentation.models.pretrained import is_dense
 from segmentation.types import Classes
 from segmentation.writing import replacing
 

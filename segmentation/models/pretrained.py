@@ -27,7 +27,6 @@ from segmentation.errors import UserError, closest
 from segmentation.models.backbones.base import adapt_filters, repeat_channels
 from segmentation.models.backbones.timm import TimmBackbone
 from segmentation.models.segmenter import Segmenter
-from segmentation.models.tensors import is_dense, is_finite
 
 Options = dict[str, Any]
 State = Mapping[str, Any]
@@ -84,9 +83,26 @@ def _read_file(path: Path) -> WeightsFile:
     if not isinstance(contents, dict):
         raise UserError(f"weights={path} holds a {type(contents).__name__}, not a state dict.")
     for key, value in contents.items():
-        if isinstance(value, Tensor) and not (is_dense(value) and is_finite(value)):
+        if isinstance(value, Tensor) and not (is_dense(value) and _is_finite(value)):
             raise UserError(f"weights={path}: {key} holds no plain finite numbers. Give another file.")
     return WeightsFile(contents, classes)
+
+
+def is_dense(value: Tensor) -> bool:
+    """Whether a tensor is an ordinary one that takes as much memory as its shape says.
+
+    Sparse, quantised and expanded tensors are not: a stranger's file of a kilobyte may claim gigabytes with them.
+    """
+    if value.layout is not torch.strided or value.device.type != "cpu" or value.is_quantized:
+        return False
+    return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+
+
+def _is_finite(value: Tensor) -> bool:
+    """Whether a dense tensor holds whole numbers, or real numbers that are all finite."""
+    if value.is_complex():
+        return False
+    return not value.is_floating_point() or bool(value.isfinite().all())
 
 
 def _class_names(contents: Any) -> tuple[str, ...]:

@@ -1,5 +1,9 @@
-"""Error messages: an exception becomes one line on stderr that says what is wrong and how to cure it."""
+"""Messages: an exception becomes one line on stderr that says what is wrong and how to cure it; logs are printable.
 
+`conf/hydra/job_logging` names the two classes.
+"""
+
+import logging
 import os
 import re
 import signal
@@ -8,9 +12,10 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from segmentation.errors import UserError, closest, one_line
+from segmentation.errors import UserError, closest, one_line, printable
+from segmentation.writing import no_link
 
 # Hydra is imported where it is needed: --help must not wait for it.
 if TYPE_CHECKING:
@@ -46,6 +51,21 @@ USUAL_NAMES = {
     "device": "trainer.accelerator",
 }
 """What other programs call an option, and what it is called here."""
+
+
+class PrintableFormatter(logging.Formatter):
+    """Escapes what a terminal would obey: file and class names may hold any character."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record in lines of printable characters."""
+        return "\n".join(map(printable, super().format(record).split("\n")))
+
+
+class LogFile(logging.FileHandler):
+    """Appends to a file, and refuses a symbolic link in its place."""
+
+    def _open(self) -> Any:
+        return open(self.baseFilename, self.mode, encoding="utf-8", errors="replace", opener=no_link)
 
 
 @contextmanager

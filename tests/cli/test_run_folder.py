@@ -14,7 +14,7 @@ import yaml
 from conftest import CONF
 from scripts import run_script
 
-from segmentation.cli.logs import LogFile, PrintableFormatter
+from segmentation.cli.messages import LogFile, PrintableFormatter
 from segmentation.cli.run_folder import own_folder, waiting_writer
 from segmentation.errors import UserError
 

@@ -1,19 +1,23 @@
-"""Checkpoints: self-contained and inert. They hold weights and plain data, and loading one runs none of its code."""
+"""Checkpoints: self-contained and inert. They hold weights and plain data, and loading one runs none of its code.
+
+The threshold of a binary model is chosen here too: the checkpoint's own, a number, or the best one on the val split.
+"""
 
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from segmentation.config import call
+from segmentation.config import Threshold, call, check_threshold
 from segmentation.data.pixel_range import PixelRange
 from segmentation.environment import versions
 from segmentation.errors import UserError, one_line
 from segmentation.models import Decision, Segmenter, create_segmenter
 from segmentation.models.pretrained import is_dense
+from segmentation.reading import file_hash, read_json
 from segmentation.types import Classes
 from segmentation.writing import replacing
 
@@ -27,6 +31,8 @@ _MOST_PARTS = 10_000  # lists and dicts in the description; ours have some 300 w
 _LONGEST_SIDE = 2**15  # pixels of the input, as of the largest image that is read
 _PREFIX = "model."  # where the LightningModule keeps the segmenter
 
+EVALUATIONS = Path("outputs/evaluations")
+"""Where `evaluate.py` writes unless told otherwise, relative to the working folder."""
 
 UNFIT = (
     AttributeError,
@@ -195,6 +201,63 @@ def read_pixel_range(path: Path) -> PixelRange | None:
         return _pixel_range(read(path)["segmentation"]["input"].get("pixel_range"))
     except UNFIT as error:
         raise UserError(f"{path} does not say how its images were read: start the run anew.") from error
+
+
+def with_threshold(trained: Trained, path: Path, threshold: Threshold) -> Trained:
+    """The model of the checkpoint `path` with the threshold that was asked for.
+
+    "auto" keeps the checkpoint's own. "best" takes the one with the best F1 and IoU on the validation split: the
+    checkpoint's own if `evaluate.py write_threshold=true` wrote it, else the one in the newest `report.json` of an
+    evaluation of this very file on split=val, in the run's folder or in `outputs/evaluations`.
+
+    Raises `UserError` for other values, for a model of several classes unless "auto", and if no report is found.
+    """
+    check_threshold(threshold)
+    if threshold == "auto":
+        return trained
+    if not trained.classes.binary:
+        raise UserError(
+            f"threshold={threshold}: {path} has several classes and takes the most probable one. "
+            "Leave threshold out."
+        )
+    if threshold == "best":
+        return trained if trained.threshold_is_best else _with_best_threshold(trained, path)
+    return replace(trained, decision=Decision(True, float(threshold)), threshold_source="given as an option")
+
+
+def _with_best_threshold(trained: Trained, path: Path) -> Trained:
+    sha256 = file_hash(path)
+    reports = sorted(_evaluation_reports(path), key=lambda report: report.stat().st_mtime, reverse=True)
+    for report in reports:
+        value = _validation_threshold(report, sha256)
+        if value is not None:
+            source = f"best F1 and IoU on the val split, from {report}"
+            return replace(trained, decision=Decision(True, value), threshold_source=source)
+    raise UserError(
+        f"threshold=best: no evaluation of {path} on the validation split was found in its run's folder or in "
+        f"{EVALUATIONS}. Run evaluate.py with split=val write_threshold=true, or give a number."
+    )
+
+
+def _evaluation_reports(path: Path) -> Iterator[Path]:
+    file = path.resolve()
+    run = file.parents[1] if file.parent.name == "checkpoints" else file.parent
+    for folder in dict.fromkeys((run, EVALUATIONS.resolve())):
+        # An evaluation of several checkpoints has a folder for each of them.
+        for pattern in ("*/report.json", "*/*/report.json"):
+            yield from folder.glob(pattern)
+
+
+def _validation_threshold(report: Path, sha256: str) -> float | None:
+    try:
+        content = read_json(report)
+        protocol = content["protocol"]
+        if protocol["split"] != "val" or protocol["checkpoint_sha256"] != sha256:
+            return None
+        value = float(content["metrics"]["val/best_threshold_f1"])
+    except (OSError, UserError, ValueError, KeyError, TypeError):
+        return None  # the report of a training run or of a comparison, or no report of ours
+    return value if 0 <= value <= 1 else None
 
 
 def write_threshold(path: Path, threshold: float, *, split_sha256: str, tta: str) -> None:

@@ -35,7 +35,6 @@ from segmentation.environment import device_name, versions
 from segmentation.errors import UserError
 from segmentation.inference import Predictor
 from segmentation.inference.outputs import save_mask
-from segmentation.inference.threshold import with_threshold
 from segmentation.inference.tta import describe_tta, tta_views
 from segmentation.library_warnings import library_warnings_hidden
 from segmentation.metrics import EvaluationMetrics, constant_baseline, image_means, image_scores, ratios
@@ -82,7 +81,7 @@ def open_context(path: Path, settings: EvaluationSettings) -> EvaluationContext:
 
     Raises `UserError` for a checkpoint or data that cannot be used and for data of other classes.
     """
-    trained = with_threshold(checkpoint.load(path), path, settings.threshold)
+    trained = checkpoint.with_threshold(checkpoint.load(path), path, settings.threshold)
     binary = trained.classes.binary
     if settings.write_threshold and not binary:
         raise UserError(f"{path} has several classes and no threshold: leave write_threshold out.")

@@ -1,5 +1,6 @@
-"""Small text files that may be a stranger's: bounded in size and depth, and never waiting for a pipe."""
+"""Small text files that may be a stranger's: bounded in size and depth, and never waiting for a pipe; hashes of files."""
 
+import hashlib
 import json
 import os
 import stat
@@ -47,6 +48,12 @@ def last_line(path: Path) -> str:
 def read_json(path: Path) -> Any:
     """The content of a JSON file. Raises `UserError` for a damaged one, and as `read_bytes`."""
     return _parsed(path, "JSON", json.loads, _JSON_BYTES)
+
+
+def file_hash(path: Path) -> str:
+    """A hash of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 class Loader(yaml.SafeLoader):

@@ -29,12 +29,11 @@ def load(
 
     Raises `UserError` for a file that is no checkpoint of ours, and where `Predictor` and `with_threshold` do.
     """
-    from segmentation.checkpoint import load as load_checkpoint
+    from segmentation import checkpoint
     from segmentation.inference.predictor import Predictor
-    from segmentation.inference.threshold import with_threshold
 
     path = checkpoint_file(path)
-    trained = with_threshold(load_checkpoint(path), path, threshold)
+    trained = checkpoint.with_threshold(checkpoint.load(path), path, threshold)
     return Predictor(trained, device=device, precision=precision, tta=tta, compile=compile)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from segmentation.data.dataset import SegmentationDataset
+from segmentation.reading import file_hash
 from segmentation.types import IGNORE_INDEX
 
 SCORED_AT = "the size of each mask file; logits are resized to it, bilinear, corners not aligned"
@@ -64,12 +65,6 @@ def evaluation_protocol(
 def split_hash(names: Iterable[str]) -> str:
     """A hash of the names of a split's images, independent of their order."""
     return hashlib.sha256("\n".join(sorted(names)).encode(errors="surrogateescape")).hexdigest()[:16]
-
-
-def file_hash(path: Path) -> str:
-    """A hash of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def _plain(key: str, value: Any) -> Any:

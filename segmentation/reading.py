@@ -1,4 +1,4 @@
-"""Small text files that may be a stranger's: bounded in size and depth, and never waiting for a pipe; hashes of files."""
+"""Small text files that may be a stranger's: bounded in size and depth, never waiting for a pipe. Hashes of files."""
 
 import hashlib
 import json

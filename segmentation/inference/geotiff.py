@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import ExifTags
@@ -24,9 +24,11 @@ from segmentation.inference.outputs import (
     unwritten,
     written_whole,
 )
-from segmentation.inference.predictor import Predictor
 from segmentation.inference.tiling import Tiling, Whole
 from segmentation.types import IGNORE_COLOUR, IGNORE_INDEX, Classes
+
+if TYPE_CHECKING:
+    from segmentation.inference.predictor import Predictor
 
 # Otherwise GDAL's block cache grows to a share of the machine's memory.
 _CACHE_BYTES = 64 * 2**20
@@ -138,7 +140,7 @@ Sink = Callable[[Window, np.ndarray, np.ndarray], None]
 
 
 def predict_raster(
-    source: Path, targets: OutputPaths, tiling: Tiling | Whole, predictor: Predictor, *, alpha: float
+    source: Path, targets: OutputPaths, tiling: Tiling | Whole, predictor: "Predictor", *, alpha: float
 ) -> None:
     """Write the predictions that `targets` names as compressed, tiled TIFF files, by window.
 

@@ -5,6 +5,7 @@ torchrun and srun every process is such a command: the first one composes, and s
 store, for each would name a run folder after its own clock. A sweep has many jobs, and is refused there.
 """
 
+import functools
 import json
 import logging
 import logging.config
@@ -45,6 +46,12 @@ _GRACE_S = 30.0  # for a process to end by itself after the first one, or the co
 # ---- processes that the command starts ----
 
 
+def in_processes(job: Job, config: Config) -> Job:
+    """The job, or one that runs it in the processes on this machine that `trainer.devices` asks for."""
+    processes = processes_to_start(config)
+    return job if processes == 1 else functools.partial(_run_in_processes, job, processes=processes)
+
+
 def processes_to_start(config: Mapping[str, Any]) -> int:
     """The number of processes that `trainer.devices` asks for on this machine; 1 where torchrun or Slurm does.
 
@@ -75,17 +82,7 @@ def processes_to_start(config: Mapping[str, Any]) -> int:
         return 1
 
 
-def log_config() -> Config:
-    """Hydra's logging of the running job, for the processes that have no Hydra."""
-    from hydra.core.hydra_config import HydraConfig
-    from omegaconf import OmegaConf
-
-    settings = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
-    assert isinstance(settings, dict)
-    return {str(key): value for key, value in settings.items()}
-
-
-def run_in_processes(job: Job, config: Config, folder: Path, processes: int, log_config: Config) -> float:
+def _run_in_processes(job: Job, config: Config, folder: Path, processes: int) -> float:
     """Runs `job` in this many processes and returns the result of the first.
 
     The processes get SIGINT, SIGTERM and SIGUSR1 of the command. Raises `SystemExit` with the exit status of a run
@@ -113,7 +110,7 @@ def run_in_processes(job: Job, config: Config, folder: Path, processes: int, log
             logs_specs=DefaultLogsSpecs(log_dir=logs),
         )
         script = job.__code__.co_filename
-        arguments = (script, job.__name__, config, str(folder.absolute()), log_config)
+        arguments = (script, job.__name__, config, str(folder.absolute()), _log_config())
         # In a thread of its own: there torch installs no signal handlers, which would end the processes in 30 s
         # whether they have written their checkpoint or not. They begin with the signals blocked, as the thread has.
         with ThreadPoolExecutor(
@@ -126,6 +123,16 @@ def run_in_processes(job: Job, config: Config, folder: Path, processes: int, log
     except ChildFailedError as error:
         raise _reason(error, received) from None
     return value
+
+
+def _log_config() -> Config:
+    """Hydra's logging of the running job, for the processes that have no Hydra."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    settings = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
+    assert isinstance(settings, dict)
+    return {str(key): value for key, value in settings.items()}
 
 
 @contextmanager

@@ -20,11 +20,10 @@ from segmentation.cli.overrides import (
     Gather,
     Job,
     as_plain_data,
+    own_config,
     refuse_training_options,
     refuse_wrong_choices,
     shared_options,
-    without_leftovers,
-    without_training,
 )
 
 # Hydra is imported where it is needed: --help must not wait for it.
@@ -66,7 +65,8 @@ def script(config_name: str, gather: Gather | None = None) -> Callable[[Job], Ca
 
                 from segmentation.cli.resume import with_resumed
                 from segmentation.cli.run_folder import keep_config, only_writer, placed
-                from segmentation.cli.sweep import plan_sweep, run_sweep
+                from segmentation.cli.sweep import run_sweep
+                from segmentation.cli.sweep_plan import plan_sweep
 
                 # Hydra would print its own report of a wrong override, and end with exit status 1.
                 os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -81,20 +81,15 @@ def script(config_name: str, gather: Gather | None = None) -> Callable[[Job], Ca
                     folder = Path(HydraConfig.get().runtime.output_dir)
                     # Hydra would print the overrides above an exception that passes through it.
                     with short_messages(quiet):
-                        composed, notes = without_leftovers(composed, HydraConfig.get())
-                        # The files of conf/dataset bring values for training, which a checkpoint has already.
-                        config = as_plain_data(without_training(composed, CONF, config_name))
+                        composed, notes = own_config(composed, config_name)
+                        config = as_plain_data(composed)
                         with only_writer(config, folder):
                             for note in notes:
                                 log.info("note: %s", note)
                             if config.get("resume", "") is None:
                                 keep_config(folder, composed)
                             announce(config, folder)
-                            if (processes := launch.processes_to_start(config)) > 1:
-                                logs = launch.log_config()
-                                value = launch.run_in_processes(job, config, folder, processes, logs)
-                            else:
-                                value = job(config, folder)
+                            value = launch.in_processes(job, config)(config, folder)
                         if gather is not None:
                             print(gather(folder), flush=True)  # noqa: T201
                     return value

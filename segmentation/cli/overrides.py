@@ -58,6 +58,11 @@ def _is_quoted(value: str) -> bool:
     return len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
 
 
+def key_of(override: str) -> str:
+    """The key of an override, without the sign of an addition or deletion."""
+    return override.partition("=")[0].lstrip("+~")
+
+
 def quote_paths(*keys: str) -> None:
     """Quotes the values of these options in `sys.argv`, so that any file name may be typed there, and expands `~`.
 
@@ -261,15 +266,20 @@ def training_keys(conf: Path, config_name: str) -> set[str]:
     return _keys(conf, "train") - own if "checkpoint" in own else set()
 
 
-def without_training(composed: "DictConfig", conf: Path, config_name: str) -> "DictConfig":
-    """The config without the values for training that the files of its groups brought."""
+def own_config(composed: "DictConfig", config_name: str) -> tuple["DictConfig", list[str]]:
+    """What a job gets of the config that Hydra has composed for it, and notes of what is left out of an experiment.
+
+    The files of `conf/dataset` bring values for training, which a checkpoint has already.
+    """
+    from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
-    foreign = training_keys(conf, config_name)
+    composed, notes = without_leftovers(composed, HydraConfig.get())
+    foreign = training_keys(CONF, config_name)
     own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key not in foreign])
-    for group, options in shared_options(conf, config_name).items():
+    for group, options in shared_options(CONF, config_name).items():
         own[group] = OmegaConf.masked_copy(own[group], options)
-    return own
+    return own, notes
 
 
 def shared_options(conf: Path, config_name: str) -> dict[str, list[str]]:
@@ -334,7 +344,7 @@ def _typed_keys(hydra: Any) -> set[str]:
     # Not resolved: `name=${nothing}` is text here.
     typed = OmegaConf.to_container(hydra.overrides.task, resolve=False)
     assert isinstance(typed, list)
-    return {str(override).partition("=")[0].lstrip("+~") for override in typed}
+    return {key_of(str(override)) for override in typed}
 
 
 def refuse_words_for_numbers(composed: "DictConfig", hydra: Any) -> None:

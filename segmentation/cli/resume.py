@@ -11,7 +11,15 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from segmentation.cli.overrides import Command, Config, as_plain_data, quoted, refuse_wrong_choices, unquoted
+from segmentation.cli.overrides import (
+    Command,
+    Config,
+    as_plain_data,
+    key_of,
+    quoted,
+    refuse_wrong_choices,
+    unquoted,
+)
 from segmentation.cli.run_folder import has_checkpoint, is_free
 from segmentation.config import flat
 from segmentation.errors import UserError, one_line
@@ -66,14 +74,14 @@ def _earlier(folder: Path, run: str, command: Command) -> list[str]:
     earlier = read_yaml(overrides)
     if not isinstance(earlier, list) or not all(isinstance(override, str) for override in earlier):
         raise UserError(f"{overrides} is damaged: it should be a list of overrides.")
-    typed = {_key_of(override) for override in command.overrides}
+    typed = {key_of(override) for override in command.overrides}
     kept = []
     for text in earlier:
         if _is_resume(text):
             continue
         if _is_plain(text):
             kept.append(text)
-        elif _key_of(text) not in typed:
+        elif key_of(text) not in typed:
             raise UserError(
                 f"{overrides} holds '{one_line(text, 100)}', which is no option of a run with a plain value: it was"
                 " not resumed. If the run is your own, type that option again beside resume."
@@ -87,10 +95,6 @@ def _earlier(folder: Path, run: str, command: Command) -> list[str]:
 
 def _is_resume(argument: str) -> bool:
     return argument.lstrip("+").startswith(_KEY)
-
-
-def _key_of(override: str) -> str:
-    return override.partition("=")[0].lstrip("+~")
 
 
 def _is_plain(text: str) -> bool:

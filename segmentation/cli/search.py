@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segmentation.cli.overrides import as_plain_data, quoted
-from segmentation.cli.sweep import Sweep, job_folder
+from segmentation.cli.sweep_plan import Sweep, job_folder
 from segmentation.config import flat
 from segmentation.errors import UserError
 from segmentation.reading import read_yaml

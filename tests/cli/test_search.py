@@ -13,7 +13,7 @@ from scripts import Done, run_script
 from segmentation.cli import compose
 from segmentation.cli.messages import explain
 from segmentation.cli.search import Search, more_overrides
-from segmentation.cli.sweep import plan_sweep
+from segmentation.cli.sweep_plan import plan_sweep
 from segmentation.errors import UserError
 
 pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")

@@ -70,7 +70,7 @@ def _unreadable(path: Path) -> UserError:
     return UserError(f"{path} cannot be read: {cause}. Repair it, or convert it to MP4.")
 
 
-_USUAL_RATE_decode = Fraction(25)
+_USUAL_FRAMES = Fraction(25)  # a second
 _FASTEST = 240  # frames a second; some containers tell the ticks of their clock instead
 
 
@@ -107,7 +107,7 @@ class Reader:
             raise UserError(f"{source} is in a format that cannot be decoded: convert it to MP4.")
         self.damaged = 0
         rate = stream.average_rate or stream.guessed_rate
-        self.rate = rate if rate and rate <= _FASTEST else _USUAL_RATE_decode
+        self.rate = rate if rate and rate <= _FASTEST else _USUAL_FRAMES
         self.total = stream.frames
         self.time_base = stream.time_base or 1 / self.rate
         self.aspect = Fraction(stream.sample_aspect_ratio or 1)
@@ -213,7 +213,7 @@ _KEPT = frozenset({"aac", "mp3", "opus", "flac"})
 """What browsers play out of an MP4; everything else becomes AAC."""
 
 _RATES = frozenset({8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000})
-_USUAL_RATE = 48000
+_USUAL_SAMPLES = 48000  # a second
 
 
 class Sound:
@@ -240,7 +240,7 @@ class Sound:
             target = output.add_stream_from_template(self._stream, opaque=True)
             packets = self._copied(target)
         else:
-            rate = self._stream.rate if self._stream.rate in _RATES else _USUAL_RATE
+            rate = self._stream.rate if self._stream.rate in _RATES else _USUAL_SAMPLES
             target = output.add_stream("aac", rate=rate)
             target.layout = "mono" if self._stream.channels == 1 else "stereo"
             packets = self._encoded(target)

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import shlex
 import sys
 from collections.abc import Iterator
@@ -52,9 +53,16 @@ def device_name(device: torch.device) -> str:
 
 
 def command_line() -> str:
-    """The running command as the user typed it, because the scripts quote and extend `sys.argv`."""
+    """The running command as the user typed it, because the scripts quote and extend `sys.argv`.
+
+    A process that the command started has no other: there the quotes and the options for Hydra are taken out again.
+    """
     given = sys.orig_argv
-    arguments = given[given.index(sys.argv[0]) + 1 :] if sys.argv[0] in given else sys.argv[1:]
+    if sys.argv[0] in given:
+        arguments = given[given.index(sys.argv[0]) + 1 :]
+    else:
+        typed = [argument for argument in sys.argv[1:] if not argument.startswith("hydra.")]
+        arguments = [re.sub(r"^([\w.]+=)'(.*)'$", r"\1\2", argument) for argument in typed]
     return shlex.join(["python", Path(sys.argv[0]).name, *arguments])
 
 

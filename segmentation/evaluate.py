@@ -6,12 +6,10 @@ From the bottom up: the data that a checkpoint is evaluated on, one pass over th
 
 import logging
 import math
-import os
 import re
-import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
@@ -31,7 +29,7 @@ from segmentation.data.dataset import Samples, SegmentationDataset
 from segmentation.data.files import first_of
 from segmentation.data.samplers import RoundRobinBatchSampler
 from segmentation.distributed import SINGLE_PROCESS, ProcessShare, evaluation_processes, open_trainer
-from segmentation.environment import device_name, versions
+from segmentation.environment import command_line, device_name, versions
 from segmentation.errors import UserError
 from segmentation.inference import Predictor
 from segmentation.inference.outputs import save_mask
@@ -39,10 +37,10 @@ from segmentation.inference.tta import describe_tta, tta_views
 from segmentation.library_warnings import library_warnings_hidden
 from segmentation.metrics import EvaluationMetrics, constant_baseline, image_means, image_scores, ratios
 from segmentation.models import Decision
-from segmentation.report.evaluation import Evaluation, ImageScores, worst_first
+from segmentation.report.evaluation import Evaluation, ImageScores, refuse_used_folder, worst_first
 from segmentation.report.gallery import ReadImage
 from segmentation.report.html import refuse_different, write_comparison, write_evaluation
-from segmentation.report.protocol import evaluation_protocol
+from segmentation.report.protocol import evaluation_protocol, split_notes
 from segmentation.report.report import table
 from segmentation.types import Batch, Classes
 
@@ -100,7 +98,7 @@ def open_context(path: Path, settings: EvaluationSettings) -> EvaluationContext:
     ) | {"threshold_source": trained.threshold_source if binary else None}
     notes = (
         *dataset.notes,
-        *_split_notes(settings.split, protocol["split_sha256"], trained.protocol),
+        *split_notes(settings.split, protocol["split_sha256"], trained.protocol),
         *(_threshold_notes(trained, settings) if binary else []),
     )
     return EvaluationContext(
@@ -163,21 +161,6 @@ def _check_classes(path: Path, own: Classes, others: Classes) -> None:
     raise UserError(
         f"{path} has {len(own)} classes, the data {len(others)}: {'; '.join(parts)}. Give data of the same classes."
     )
-
-
-def _split_notes(split: str, digest: str, trained: Mapping[str, Any]) -> list[str]:
-    known = trained.get("split_sha256", {})
-    if split == "train":
-        return [
-            "These are images of the train split: the scores do not show how the model does on new images."
-        ]
-    if known.get(split) == digest:
-        return []
-    there = known.get(split, "unknown")
-    return [
-        f"The {split} split is not the one of the training (its hash is {digest}, there {there}): "
-        "make sure that no image of the training is in it."
-    ]
 
 
 def _threshold_notes(trained: checkpoint.Trained, settings: EvaluationSettings) -> list[str]:
@@ -285,21 +268,6 @@ def image_with_prediction(predictor: Predictor, context: EvaluationContext) -> R
         return sample["image"], sample["mask"], labels_BHW[0].cpu().numpy()
 
     return one
-
-
-_OURS = (
-    *(f"report.{ending}" for ending in ("json", "md", "html")),
-    *("per_image.csv", "confusion.csv", "confusion.png"),
-    *(f"{curve}.{ending}" for curve in ("roc", "pr", "reliability") for ending in ("csv", "png")),
-    *("masks", "checkpoints"),
-)
-
-
-def refuse_used_folder(folder: Path) -> None:
-    """Raises `UserError` if results, or a training run's checkpoints, are in the folder already."""
-    for name in _OURS:
-        if os.path.lexists(folder / name):  # also a link to nothing
-            raise UserError(f"{folder} already holds {name}: give another output=FOLDER.")
 
 
 def subfolder_name(number: int, title: str) -> str:
@@ -426,7 +394,7 @@ def _evaluate_one(
             "processes": share.processes,
             "precision": predictor.precision,
             "compiled": settings.compile,  # which `seconds` holds, too
-            "command": _command(sys.argv),
+            "command": command_line(),
             **versions(),
         },
         "seconds": seconds,
@@ -440,13 +408,6 @@ def _evaluate_one(
         curves=metrics.curves(),
         images=worst_first(images, binary=binary),
     )
-
-
-def _command(argv: Sequence[str]) -> str:
-    """The command line as it was typed, without the quotes and options that the script adds for Hydra."""
-    typed = [argument for argument in argv[1:] if not argument.startswith("hydra.")]
-    plain = [re.sub(r"^([\w.]+=)'(.*)'$", r"\1\2", argument) for argument in typed]
-    return shlex.join(["python", Path(argv[0]).name, *plain])
 
 
 def _announce(context: EvaluationContext, predictor: Predictor) -> None:

@@ -1,4 +1,4 @@
-"""The device that a report names, and the cores that a process may use."""
+"""The device and the command that a report names, and the cores that a process may use."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from segmentation.cli import compose
 from segmentation.config import read_evaluation_settings
 from segmentation.data import open_dataset
 from segmentation.data.datamodule import count_workers
-from segmentation.environment import device_name
+from segmentation.environment import command_line, device_name
 from segmentation.evaluate import evaluate
 from segmentation.train import train
 
@@ -49,6 +49,15 @@ def test_reports_beside_a_gpu_name_the_processor_that_was_used(beside_a_gpu: Non
     for folder in (tmp_path, tmp_path / "out"):
         report = json.loads((folder / "report.json").read_text())
         assert report["environment"]["device"].endswith(" threads"), folder
+
+
+def test_the_command_is_kept_as_it_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = ["/x/evaluate.py", "checkpoint='a b=c'", "split=val", "output='out'", "hydra.run.dir='out'"]
+    monkeypatch.setattr(sys, "argv", given)
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-c", "from multiprocessing.spawn import spawn_main"])
+    assert command_line() == "python evaluate.py 'checkpoint=a b=c' split=val output=out"
+    monkeypatch.setattr(sys, "orig_argv", ["python", "/x/evaluate.py", "split=val", "checkpoint=a b=c"])
+    assert command_line() == "python evaluate.py split=val 'checkpoint=a b=c'"
 
 
 @pytest.fixture

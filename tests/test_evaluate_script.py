@@ -21,7 +21,7 @@ from segmentation.config import read_evaluation_settings as read_evaluation
 from segmentation.config import read_training_settings
 from segmentation.data import open_dataset
 from segmentation.errors import UserError
-from segmentation.evaluate import _command, evaluate, evaluate_split, open_context, subfolder_name
+from segmentation.evaluate import evaluate, evaluate_split, open_context, subfolder_name
 from segmentation.inference import Predictor
 from segmentation.metrics import EvaluationMetrics
 from segmentation.report.evaluation import ImageScores
@@ -500,8 +500,3 @@ def test_a_mistake_ends_in_one_line(tmp_path: Path) -> None:
     done = run_script("evaluate.py", "checkpoint=nowhere.ckpt", "dataset=camvid", "dataset.root=x", out)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
     assert done.stderr.startswith("error: There is no checkpoint nowhere.ckpt")
-
-
-def test_the_command_is_kept_as_it_was_typed() -> None:
-    typed = ["/x/evaluate.py", "checkpoint='a b=c'", "split=val", "output='out'", "hydra.run.dir='out'"]
-    assert _command(typed) == "python evaluate.py 'checkpoint=a b=c' split=val output=out"

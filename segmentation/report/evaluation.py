@@ -1,7 +1,8 @@
-"""The results of an evaluation, and its CSV files."""
+"""The results of an evaluation, the files that hold them, and those that are CSV."""
 
 import csv
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from segmentation.errors import UserError
 from segmentation.types import Classes
 from segmentation.writing import replacing
 
@@ -62,6 +64,21 @@ def worst_first(images: list[ImageScores], *, binary: bool) -> tuple[ImageScores
         return (math.inf if math.isnan(score) else score), image.name
 
     return tuple(sorted(images, key=rank))
+
+
+_OURS = (
+    *(f"report.{ending}" for ending in ("json", "md", "html")),
+    *("per_image.csv", "confusion.csv", "confusion.png"),
+    *(f"{curve}.{ending}" for curve in ("roc", "pr", "reliability") for ending in ("csv", "png")),
+    *("masks", "checkpoints"),
+)
+
+
+def refuse_used_folder(folder: Path) -> None:
+    """Raises `UserError` if results, or a training run's checkpoints, are in the folder already."""
+    for name in _OURS:
+        if os.path.lexists(folder / name):  # also a link to nothing
+            raise UserError(f"{folder} already holds {name}: give another output=FOLDER.")
 
 
 _CURVES = {

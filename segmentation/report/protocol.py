@@ -62,6 +62,22 @@ def evaluation_protocol(
     }
 
 
+def split_notes(split: str, digest: str, trained: Mapping[str, Any]) -> list[str]:
+    """What to know about scores on this split, whose hash is `digest`, of a model with the protocol `trained`."""
+    known = trained.get("split_sha256", {})
+    if split == "train":
+        return [
+            "These are images of the train split: the scores do not show how the model does on new images."
+        ]
+    if known.get(split) == digest:
+        return []
+    there = known.get(split, "unknown")
+    return [
+        f"The {split} split is not the one of the training (its hash is {digest}, there {there}): "
+        "make sure that no image of the training is in it."
+    ]
+
+
 def split_hash(names: Iterable[str]) -> str:
     """A hash of the names of a split's images, independent of their order."""
     return hashlib.sha256("\n".join(sorted(names)).encode(errors="surrogateescape")).hexdigest()[:16]

@@ -41,9 +41,8 @@ def process_group(trainer: Trainer) -> Iterator[None]:
         return
     if trainer.world_size > 1 and not environment.creates_processes_externally:
         raise UserError("Several processes are for commands such as train.py: here, take trainer.devices=1.")
-    variables = dict(
-        os.environ
-    )  # Lightning sets some, which the next run of this process would take for a cluster's
+    # Lightning sets some, which the next run of this process would take for a cluster's.
+    variables = dict(os.environ)
     try:
         yield
     finally:

@@ -79,9 +79,8 @@ class Calibration(Metric):
         # Bins are open below and closed above: wrong pixels first, then right ones, ignored ones last. Adding and
         # clamping is five times faster than `torch.where`.
         cells_BP = (confidence_BP * BINS).ceil_().clamp_(1, BINS).sub_(1).add_(right_BP, alpha=BINS)
-        cells_BP = cells_BP.add_(ignored_BP, alpha=2 * BINS).add_(
-            error_BP, alpha=0
-        )  # nan where the error is nan
+        # The last addition makes them nan where the error is nan.
+        cells_BP = cells_BP.add_(ignored_BP, alpha=2 * BINS).add_(error_BP, alpha=0)
         cells_P = cells_BP.clamp_max_(2 * BINS).nan_to_num_(2 * BINS).to(torch.int32).flatten()
         cells_P = _spread_over_copies(cells_P)
         self.pixels += _sum_of_copies(torch.bincount(cells_P, minlength=_CELLS))

@@ -222,13 +222,8 @@ def roc_points(counts_2N: Tensor) -> Columns:
     false, true, threshold = _by_threshold(counts_2N)
     if not (false[-1] and true[-1]):
         return {"false_positive_rate": [], "true_positive_rate": [], "threshold": []}
-    x, y = false / false[-1], true / true[-1]
-    kept = _thin(x, y)
-    return {
-        "false_positive_rate": x[kept].tolist(),
-        "true_positive_rate": y[kept].tolist(),
-        "threshold": threshold[kept].tolist(),
-    }
+    rates = {"false_positive_rate": false / false[-1], "true_positive_rate": true / true[-1]}
+    return _thin({**rates, "threshold": threshold})
 
 
 def pr_points(counts_2N: Tensor) -> Columns:
@@ -236,13 +231,7 @@ def pr_points(counts_2N: Tensor) -> Columns:
     false, true, threshold = (values[1:] for values in _by_threshold(counts_2N))
     if not len(true) or not true[-1]:
         return {"recall": [], "precision": [], "threshold": []}
-    x, y = true / true[-1], true / (true + false)
-    kept = _thin(x, y)
-    return {
-        "recall": x[kept].tolist(),
-        "precision": y[kept].tolist(),
-        "threshold": threshold[kept].tolist(),
-    }
+    return _thin({"recall": true / true[-1], "precision": true / (true + false), "threshold": threshold})
 
 
 def _roc_auc(counts_2N: Tensor) -> Tensor:
@@ -287,10 +276,12 @@ def _by_threshold(counts_2N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return false, true, threshold
 
 
-def _thin(x: Tensor, y: Tensor) -> Tensor:
-    # Points at even distances along the curve, including both ends.
-    if len(x) <= _POINTS:
-        return torch.arange(len(x))
-    way = nn.functional.pad((x.diff().abs() + y.diff().abs()).cumsum(0), (1, 0))
-    steps = torch.linspace(0, float(way[-1]), _POINTS, dtype=way.dtype)
-    return torch.searchsorted(way, steps).clamp_max(len(x) - 1).unique()
+def _thin(columns: dict[str, Tensor]) -> Columns:
+    # Points at even distances along the curve of the first two columns, including both ends.
+    x, y, *_ = columns.values()
+    if len(x) > _POINTS:
+        way = nn.functional.pad((x.diff().abs() + y.diff().abs()).cumsum(0), (1, 0))
+        steps = torch.linspace(0, float(way[-1]), _POINTS, dtype=way.dtype)
+        kept = torch.searchsorted(way, steps).clamp_max(len(x) - 1).unique()
+        columns = {name: values[kept] for name, values in columns.items()}
+    return {name: values.tolist() for name, values in columns.items()}

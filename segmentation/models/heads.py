@@ -136,9 +136,7 @@ class DeepLabV3Head(nn.Sequential):
         return logits
 
 
-_DETAIL_WIDTH = (
-    48  # channels of the stride-4 features: few, so that the pyramid dominates (table 1 of the paper)
-)
+_DETAIL_WIDTH = 48  # of the stride-4 features: few, so that the pyramid dominates (table 1 of the paper)
 
 
 class DeepLabV3PlusHead(nn.Module):

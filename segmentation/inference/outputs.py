@@ -17,8 +17,8 @@ from PIL import Image
 from segmentation.config import OUTPUT_KINDS, Existing, OutputKind
 from segmentation.errors import UserError, closest
 from segmentation.inference.inputs import Input
-from segmentation.types import IGNORE_COLOUR, IGNORE_INDEX, Classes
-from segmentation.visualization import as_rgb, colourise, with_legend
+from segmentation.types import Classes
+from segmentation.visualization import as_rgb, colour_table, colourise, with_legend
 from segmentation.writing import replaced
 
 FULL = 65535
@@ -35,10 +35,7 @@ def mask_picture(labels_HW: np.ndarray, classes: Classes) -> Image.Image:
     if classes.binary:
         return Image.fromarray(mask_values(labels_HW, classes))
     picture = Image.fromarray(labels_HW)
-    table = np.zeros((256, 3), np.uint8)
-    table[: len(classes)] = classes.palette
-    table[IGNORE_INDEX] = IGNORE_COLOUR
-    picture.putpalette(table.tobytes())
+    picture.putpalette(colour_table(classes).tobytes())
     return picture
 
 

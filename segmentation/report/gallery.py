@@ -11,7 +11,7 @@ from PIL import Image
 from segmentation.report.colours import BINARY_ERRORS, MULTICLASS_ERRORS
 from segmentation.report.evaluation import Evaluation, ImageScores
 from segmentation.types import IGNORE_COLOUR, IGNORE_INDEX, Classes, Colour
-from segmentation.visualization import as_rgb
+from segmentation.visualization import as_rgb, colour_table
 
 ReadImage = Callable[[int], tuple[np.ndarray, np.ndarray, np.ndarray]]
 """Reads image uint8 (H, W, C), truth and prediction uint8 (H, W) at an index of the split."""
@@ -163,10 +163,7 @@ def _photo(image_HWC: np.ndarray, size: tuple[int, int]) -> str:
 
 
 def _mask(mask_HW: np.ndarray, classes: Classes) -> str:
-    palette = np.zeros((256, 3), np.uint8)
-    palette[: len(classes)] = classes.palette
-    palette[IGNORE_INDEX] = IGNORE_COLOUR
-    return _indexed(mask_HW, palette)
+    return _indexed(mask_HW, colour_table(classes))
 
 
 def _errors(truth_HW: np.ndarray, prediction_HW: np.ndarray, *, binary: bool) -> str:

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,7 @@ def imported(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module == "segmentation":
             names |= {f"segmentation.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module)
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     return names
 
 
@@ -65,6 +66,23 @@ def test_imports_go_down(path: Path) -> None:
             assert other == own or floor(other) < floor(own) or floor(other) == floor(own) == 0, (
                 f"{own} -> {other}"
             )
+
+
+def test_no_files_import_each_other() -> None:
+    modules = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in FILES
+    }
+    # An import of a package's module counts as one of the module alone.
+    graph = {
+        name: {
+            other
+            for other in imported(path) & modules.keys() - {name}
+            if not any(deeper.startswith(f"{other}.") for deeper in imported(path) & modules.keys())
+        }
+        for name, path in modules.items()
+    }
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -28,7 +28,7 @@ from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from segmentation.cli.messages import explain, lost_another, rank
+from segmentation.cli.messages import explain, leave, lost_another, rank
 from segmentation.cli.overrides import Config, Job
 from segmentation.errors import UserError
 
@@ -208,8 +208,8 @@ def _run_worker(script: str, function: str, config: Config, folder: str, log_con
     os.setpgrp()  # a terminal sends Ctrl-C to the command's group: the command alone forwards it
     # What a signal does until the training listens to it itself.
     signal.signal(signal.SIGINT, signal.default_int_handler if first else signal.SIG_IGN)
-    signal.signal(signal.SIGUSR1, _leave if first else signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _leave if first else signal.SIG_DFL)
+    signal.signal(signal.SIGUSR1, leave if first else signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, leave if first else signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     if first:
         if log_config.get("root"):
@@ -233,10 +233,6 @@ def _run_worker(script: str, function: str, config: Config, folder: str, log_con
         if (message := explain(error)) is not None:
             raise UserError(message) from error
         raise
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
 
 
 def _share_threads(processes: int) -> None:

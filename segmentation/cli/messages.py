@@ -94,15 +94,17 @@ def signals_as_exits() -> Iterator[None]:
         yield
         return
 
-    def leave(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
     earlier = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGUSR1)}
     try:
         yield
     finally:
         for number, handler in earlier.items():
             signal.signal(number, handler)
+
+
+def leave(number: int, frame: FrameType | None) -> None:
+    """A signal's handler: ends the process with the exit status that a shell expects."""
+    raise SystemExit(128 + number)
 
 
 def stop(message: str) -> NoReturn:

@@ -22,7 +22,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_
 from segmentation import build, checkpoint
 from segmentation.callbacks import History, Preemption, draw_curves, log_summary
 from segmentation.config import TrainingSettings, read_training_settings
-from segmentation.data.datamodule import SegmentationData
+from segmentation.data.datamodule import LoaderError, SegmentationData
 from segmentation.data.dataset import SegmentationDataset
 from segmentation.data.splits import write_split
 from segmentation.distributed import process_group
@@ -157,11 +157,8 @@ def _explained(error: Exception, trainer: Trainer, folder: Path) -> str | None:
     # While torch.save handles the system's error, it raises one of its own.
     if any(isinstance(each, OSError) and each.errno == errno.ENOSPC for each in (error, error.__context__)):
         return f"The disk of {folder} is full. Make room, {go_on}."
-    if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
-        return (
-            "The system has ended a loader process, mostly for want of memory. Take fewer data.workers or a smaller"
-            f" data.batch_size, {go_on}."
-        )
+    if isinstance(error, LoaderError):
+        return f"{str(error).removesuffix('.')}, {go_on}."
     return None
 
 

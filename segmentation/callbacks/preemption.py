@@ -1,7 +1,6 @@
 """Preemption: on Ctrl-C, SIGTERM or SIGUSR1 a run finishes its step, writes a checkpoint and ends."""
 
 import logging
-import multiprocessing
 import os
 import signal
 import threading
@@ -16,6 +15,8 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import WeightAveraging
 from pytorch_lightning.utilities.exceptions import SIGTERMException
+
+from segmentation.data.datamodule import end_loader_processes
 
 log = logging.getLogger(__name__)
 
@@ -147,9 +148,7 @@ class Preemption(Callback):
         if repeated:
             self.gave_up = True
             # The loaders' processes may hang as well, and would be waited for.
-            for child in multiprocessing.active_children():
-                if child.daemon:
-                    child.kill()
+            end_loader_processes()
         if repeated or not self._stepping:
             raise SystemExit(self.status)
         if not announced:

@@ -4,19 +4,24 @@ Ignored pixels (255) come from the mask decoders (`masks`), from augmentation (p
 from samples that only fill up a batch (`TransformedDataset` below). Losses and metrics leave them out.
 """
 
+import atexit
 import shutil
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
+from multiprocessing.process import BaseProcess
+from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any, Literal
+from weakref import WeakSet
 
 import cv2
 import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
+from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader, Dataset
 
 from segmentation.config import DataSettings
@@ -41,6 +46,7 @@ from segmentation.environment import cores
 from segmentation.errors import UserError
 from segmentation.types import IGNORE_INDEX, Batch, Sample
 
+_SHARED_MEMORY = Path("/dev/shm")
 _PREFETCHED = 3
 """Batches of a loader process that may wait in shared memory: torch's two, and the one that the training reads."""
 
@@ -138,11 +144,46 @@ class TransformedDataset(Dataset[Sample]):
         return sample
 
 
+_processes: WeakSet[BaseProcess] = WeakSet()
+
+
+@atexit.register
+def end_loader_processes() -> None:
+    """Kills the loader processes that still run after an error or a signal.
+
+    They ignore the first SIGTERM, which is all that they would get before the exit waits for them.
+    """
+    for process in _processes:
+        process.kill()
+
+
+class LoaderError(UserError):
+    """A loader process that has ended, or cannot hand on its batches."""
+
+
 class Loader(DataLoader[Sample]):
-    """Starts its iterator at the first batch, because the trainer sets the sampler's epoch only after `iter`."""
+    """Starts its iterator at the first batch, because the trainer sets the sampler's epoch only after `iter`.
+
+    Raises `LoaderError` where the machine has too little memory for the loader processes.
+    """
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        yield from super().__iter__()
+        try:
+            batches = super().__iter__()
+            _processes.update(getattr(batches, "_workers", ()))
+            yield from batches
+        except RuntimeError as error:
+            if "shared memory" in str(error):
+                raise LoaderError(
+                    f"{_SHARED_MEMORY} is full: give more (docker run --shm-size=1g), or take data.workers=0"
+                    " (evaluate.py: workers=0)."
+                ) from error
+            if "DataLoader worker" in str(error):
+                raise LoaderError(
+                    "The system has ended a loader process, mostly for want of memory. Take fewer data.workers or a"
+                    " smaller data.batch_size (evaluate.py: workers, batch_size)."
+                ) from error
+            raise
 
 
 class SegmentationData(LightningDataModule):
@@ -286,16 +327,16 @@ def count_workers(workers: int | Literal["auto"]) -> int:
     return min(cores() - 1, 8) if torch.cuda.is_available() else 0
 
 
-def _check_shared_memory(workers: int, settings: DataSettings, folder: Path = Path("/dev/shm")) -> None:
-    """Raises `UserError` where loader processes have too little shared memory for their batches: they would hang."""
-    if workers == 0 or not folder.is_dir():
+def _check_shared_memory(workers: int, settings: DataSettings) -> None:
+    """Raises `UserError` where loader processes have too little shared memory for their batches."""
+    if workers == 0 or not _SHARED_MEMORY.is_dir():
         return
     height, width = settings.size
     batch = settings.batch_size * (settings.channels + 1) * height * width
-    free = shutil.disk_usage(folder).free
+    free = shutil.disk_usage(_SHARED_MEMORY).free
     if free < workers * _PREFETCHED * batch:
         raise UserError(
-            f"{folder} has {free / 1e6:.0f} MB free; {workers} loader processes need"
+            f"{_SHARED_MEMORY} has {free / 1e6:.0f} MB free; {workers} loader processes need"
             f" {workers * _PREFETCHED * batch / 1e6:.0f} for their batches. Give more (docker run --shm-size=1g), or"
             f" take data.workers={free // (_PREFETCHED * batch)}."
         )
@@ -307,6 +348,12 @@ def _quiet_worker(worker: int) -> None:
     # Signals that end a run also reach its workers, but the main process still needs the last batch from them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _restore_default)
+    Queue._on_queue_feeder_error = _put_error  # type: ignore[attr-defined]
+
+
+def _put_error(queue: Queue, error: Exception, batch: tuple[int, Any]) -> None:
+    """Hands on the error in place of a batch that does not fit into shared memory, which would be waited for."""
+    queue.put((batch[0], ExceptionWrapper(where="in a loader process")))
 
 
 def _restore_default(*_: object) -> None:

@@ -1,15 +1,19 @@
 """Loader processes: their number, and the memory that they share."""
 
+import multiprocessing
 import shutil
+import signal
 from collections import namedtuple
 from typing import Any
 
 import pytest
+import torch
 from conftest import composed
 
 from segmentation.build import build_data
 from segmentation.config import read_training_settings
 from segmentation.data import open_dataset
+from segmentation.data.datamodule import end_loader_processes
 from segmentation.errors import UserError
 
 Usage = namedtuple("Usage", "total used free")
@@ -38,3 +42,34 @@ def test_too_little_shared_memory_is_said_before_it_hangs(
         return
     with pytest.raises(UserError, match=f"^{words}\\.$"):
         build_data(settings, dataset)
+
+
+def test_a_batch_that_shared_memory_cannot_hold_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole images may be larger than the batches of training for which there was room."""
+
+    def full(storage: torch.UntypedStorage) -> None:
+        raise RuntimeError(
+            "unable to allocate shared memory(shm) for file </torch_1_2>: No space left on device"
+        )
+
+    monkeypatch.setattr(torch.UntypedStorage, "_share_fd_cpu_", full)
+    few = [f"dataset.{split}=1" for split in ("train", "val", "test")]
+    settings = read_training_settings(composed("data.workers=1", "data.resize=false", *few))
+    loader = build_data(settings, open_dataset(**settings.dataset)).val_dataloader()
+    with pytest.raises(UserError, match=r"^/dev/shm is full[^\n]*\.$"):
+        next(iter(loader))
+
+
+def test_no_loader_process_outlives_the_end() -> None:
+    few = [f"dataset.{split}=1" for split in ("train", "val", "test")]
+    settings = read_training_settings(composed("data.workers=1", *few))
+    loader = build_data(settings, open_dataset(**settings.dataset)).val_dataloader()
+    earlier, batches = {*multiprocessing.active_children()}, iter(loader)
+    next(batches)
+    (process,) = {*multiprocessing.active_children()} - earlier
+    process.terminate()  # as multiprocessing does at exit, before it waits
+    process.join(0.5)
+    assert process.is_alive()
+    end_loader_processes()
+    process.join(5)
+    assert process.exitcode == -signal.SIGKILL

@@ -1,5 +1,6 @@
 """Machine and software: versions and device names for reports, precision, device, memory errors and CPU cores."""
 
+import math
 import os
 import platform
 import re
@@ -124,18 +125,25 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+_BYTES = 12  # of an output's values for a pixel: float32 logits, probabilities and their copy
+
+
 @contextmanager
-def enough_memory(height: int, width: int) -> Iterator[None]:
-    """Turns torch's out-of-memory error for an image of this size into a `UserError` that says what to change."""
+def enough_memory(height: int, width: int, values: int, device: torch.device) -> Iterator[None]:
+    """Raises `UserError` where `values` outputs for each pixel of this size do not fit in memory, now or in torch.
+
+    Before, because on a processor the system would end the process instead.
+    """
+    cure = f"{width}x{height} pixels at once do not fit in memory: give tile=1024, or a smaller tile or batch_size."
+    if device.type == "cpu" and height * width * values * _BYTES > free_memory():
+        raise UserError(cure)
     try:
         yield
     except RuntimeError as error:
         # On the CPU torch raises a plain RuntimeError.
         if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
             raise
-        raise UserError(
-            f"{width}x{height} pixels at once do not fit in memory: give tile=1024, or a smaller tile or batch_size."
-        ) from error
+        raise UserError(cure) from error
 
 
 _CGROUPS = Path("/sys/fs/cgroup")  # the limits of a container
@@ -150,6 +158,19 @@ def cores() -> int:
         if quota.isdigit():
             bound = min(bound, int(quota) // int(period))
     return max(bound, 1)
+
+
+def free_memory() -> float:
+    """Bytes that this process may still take, by the system and by its container's limit; infinite if unknown."""
+    lines = dict(line.split(":", 1) for line in _text(_PROC / "meminfo").splitlines())
+    free = [1024 * float(lines["MemAvailable"].split()[0])] if "MemAvailable" in lines else []
+    for folder in _cgroups():
+        limit, used = _text(folder / "memory.max"), _text(folder / "memory.current")
+        if limit.isdigit() and used.isdigit():
+            # The files that the container has read count as used, but are given up when needed.
+            cached = re.search(r"^inactive_file (\d+)$", _text(folder / "memory.stat"), re.MULTILINE)
+            free.append(int(limit) - int(used) + (int(cached[1]) if cached else 0))
+    return min(free, default=math.inf)
 
 
 def _cgroups() -> Iterator[Path]:

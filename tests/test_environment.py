@@ -15,6 +15,7 @@ from segmentation.config import read_evaluation_settings
 from segmentation.data import open_dataset
 from segmentation.data.datamodule import count_workers
 from segmentation.environment import command_line, device_name
+from segmentation.errors import UserError
 from segmentation.evaluate import evaluate
 from segmentation.train import train
 
@@ -93,8 +94,37 @@ def test_bound_to_some_cores(container: Path, monkeypatch: pytest.MonkeyPatch) -
     assert environment.cores() == 3
 
 
+@pytest.mark.parametrize(
+    ("limit", "free"),
+    [("max", 8e9 // 1024 * 1024), ("3000000000", 2.5e9), ("600000000", 1e8)],
+)
+def test_free_memory(container: Path, limit: str, free: float) -> None:
+    (container.parent.parent.parent / "proc" / "meminfo").write_text(
+        f"MemTotal: 9 kB\nMemAvailable: {8 * 10**9 // 1024} kB\n"
+    )
+    for name, text in {
+        "max": limit,
+        "current": "600000000",
+        "stat": "anon 1\ninactive_file 100000000",
+    }.items():
+        (container / f"memory.{name}").write_text(text)
+    assert environment.free_memory() == free
+
+
+def test_a_picture_too_large_for_the_memory_is_refused_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "free_memory", lambda: 1e9)
+    with environment.enough_memory(5000, 5000, 3, torch.device("cpu")):
+        pass
+    with (
+        pytest.raises(UserError, match="20000x10000 pixels at once do not fit in memory: give tile=1024"),
+        environment.enough_memory(10000, 20000, 3, torch.device("cpu")),
+    ):
+        raise AssertionError
+
+
 def test_of_this_machine() -> None:
     assert environment.cores() >= 1
+    assert environment.free_memory() > 0
 
 
 @pytest.mark.parametrize(

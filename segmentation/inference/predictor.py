@@ -159,7 +159,8 @@ class Predictor:
         ]
         # As a view, the stack of (H, W, C) pictures already is a channels-last (B, C, H, W) tensor.
         images_BCHW = torch.from_numpy(np.stack(seen)).permute(0, 3, 1, 2)
-        with enough_memory(height, width):
+        values = len(pictures_HWC) * self.trained.classes.outputs
+        with enough_memory(height, width, values, self.device):
             return self.probabilities(images_BCHW, size=(height, width))
 
     @torch.inference_mode(False)

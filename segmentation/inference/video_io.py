@@ -39,7 +39,10 @@ def open_media(path: Path) -> av.container.InputContainer:
     try:
         # Named as a file, lest FFmpeg takes a colon in a name for a protocol.
         container = av.open(
-            f"file:{path}", "r", options={"protocol_whitelist": "file", "format_whitelist": FORMATS}
+            f"file:{path}",
+            "r",
+            options={"protocol_whitelist": "file", "format_whitelist": FORMATS},
+            metadata_errors="replace",  # titles need not be UTF-8
         )
     except av.FFmpegError as error:
         raise _unreadable(path) from error

@@ -28,6 +28,20 @@ _IGNORED_OPTIONS = {"seed", "name", "resume", "dataset.download"}
 """Options that do not change the experiment."""
 
 
+_ASKED_FOR = (
+    *(
+        "backbone.name",
+        "head.name",
+        "weights",
+        "loss.name",
+        "optimizer.name",
+        "optimizer.lr",
+        "scheduler.name",
+    ),
+    *("trainer.max_epochs", "data.size", "seed"),
+)
+
+
 def differing_options(runs: Sequence[Run]) -> list[str]:
     """The options in which the runs differ, without those that follow from a `name` option of the same group.
 
@@ -135,7 +149,8 @@ class Board:
     """Rows whose scores can be compared, best first; rows in which a run lacks the score come after them.
 
     `apart` holds the entries in which other boards differ from this one (None: this one does not have the entry).
-    `withheld` is a metric that is not shown because runs measured it on different images.
+    `withheld` is a metric that is not shown because runs measured it on different images. `shared` has options that a
+    reader asks for and that are the same in all runs, the seed for example.
     """
 
     metrics: tuple[str, ...]
@@ -144,6 +159,7 @@ class Board:
     protocol: Mapping[str, Any]
     apart: Mapping[str, Any] = field(default_factory=dict)
     withheld: str | None = None
+    shared: Mapping[str, str] = field(default_factory=dict)
 
 
 def boards(runs: Sequence[Run], metric: str) -> list[Board]:
@@ -184,6 +200,11 @@ def _board(runs: Sequence[Run], metric: str, way: Mapping[str, Any], apart: Mapp
         {**way, "split_sha256": {each.partition("/")[0]: _hash(runs, each) for each in metrics}},
         apart,
         other if there and not compares else None,
+        {
+            key.removesuffix(".name"): shown(runs[0].options[key])
+            for key in _ASKED_FOR
+            if len({repr(run.options.get(key)) for run in runs}) == 1 and key in runs[0].options
+        },
     )
 
 

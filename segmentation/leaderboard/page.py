@@ -86,6 +86,9 @@ def notes(row: Row) -> str:
 def explanations(board: Board, timing: str) -> list[str]:
     """Sentences on how to read the board."""
     sentences = [f"Ranked by {board.metrics[0]}; the columns are the options in which the runs differ."]
+    if board.shared:
+        options = ", ".join(f"{key} {value}" for key, value in board.shared.items())
+        sentences.append(f"The same in all of them: {options}.")
     if has_repeats(board):
         sentences.append(
             "± is the sample standard deviation over the runs of a row, which differ only in their seed."

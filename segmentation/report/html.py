@@ -301,11 +301,17 @@ def render_comparison(
         notes=_constant_notes(evaluations),
         baseline=baseline_note(first.report),
         tables=[
-            {"title": "Scores", "head": "score", "rows": comparison_rows(content["metrics"], named=True)},
+            {
+                "title": "Scores",
+                "head": "score",
+                "rows": comparison_rows(content["metrics"], named=True),
+                "sortable": False,
+            },
             {
                 "title": "IoU by class",
                 "head": "class",
                 "rows": comparison_rows(content["per_class_iou"], named=False),
+                "sortable": True,  # scores of different kinds keep their order
             },
         ],
         images=images,

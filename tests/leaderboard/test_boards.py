@@ -16,6 +16,7 @@ from made_runs import made, write_run
 from segmentation.errors import UserError
 from segmentation.leaderboard.boards import boards, differing_options, pareto_front
 from segmentation.leaderboard.latency import timed
+from segmentation.leaderboard.page import explanations
 from segmentation.leaderboard.runs import read_runs
 
 
@@ -199,3 +200,11 @@ def test_a_baseline_of_wrong_types_is_a_damaged_report(tmp_path: Path) -> None:
     write_run(tmp_path / "one", baseline={"everywhere": ["x"]})
     (run,) = read_runs([tmp_path])
     assert run.report is None and "report.json is damaged" in run.reason
+
+
+def test_what_is_the_same_in_all_runs_is_said(tmp_path: Path) -> None:
+    for backbone in ("a", "b"):
+        write_run(tmp_path / backbone, backbone=backbone, seed=42)
+    (board,) = boards(read_runs([tmp_path]), "val/miou")
+    assert board.shared == {"loss": "dice", "data.size": "[64, 64]", "seed": "42"}
+    assert "The same in all of them: loss dice, data.size [64, 64], seed 42." in explanations(board, "")

@@ -255,3 +255,24 @@ def test_the_comparison_links_to_the_pages(tmp_path: Path) -> None:
     assert row is not None
     best = ["best" in cell for cell in re.findall(r'<td class="([^"]*)"', row[0])]
     assert best == [name == better for name in scores]
+
+
+_SORTED = """
+const table = document.querySelector("table.sortable");
+const seen = () => [...table.tBodies[0].rows].map((row) => row.cells[1].dataset.value);
+table.querySelectorAll("thead button")[1].click();
+document.title = JSON.stringify(seen());
+"""
+
+
+@needs_browser
+def test_the_classes_of_a_comparison_sort_by_a_checkpoint(tmp_path: Path) -> None:
+    evaluation, _ = make_evaluation(tmp_path, NAMES[:3], CLASSES)
+    write_comparison(tmp_path, {"1_a": evaluation, "2_b": evaluation})
+    page = tmp_path / "report.html"
+    text = page.read_text()
+    page.write_text(re.sub(r"<meta http-equiv.*?>", "", text) + f"<script>{_SORTED}</script>")
+    found = re.search(r"<title>(.*?)</title>", browse(page, tmp_path)[0], re.DOTALL)
+    assert found is not None
+    values = [float(value) for value in json.loads(html.unescape(found[1])) if value]
+    assert len(values) > 2 and values == sorted(values, reverse=True)

@@ -68,10 +68,8 @@ def _scatter(
             if row.settings["head"] == head
         ]
         if of_head:
-            (across, up), areas = (
-                zip(*(point for point, _ in of_head), strict=True),
-                [area for _, area in of_head],
-            )
+            across, up = zip(*(point for point, _ in of_head), strict=True)
+            areas = [area for _, area in of_head]
             colour = HEADS[index % len(HEADS)]
             axes.scatter(across, up, s=areas, color=colour, alpha=0.55, linewidths=0, label=head)
     if len(heads) > 1:

@@ -25,10 +25,9 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from segmentation.cli.messages import explain, leave, lost_another, rank
+from segmentation.cli.messages import explain, handling, leave, lost_another, rank
 from segmentation.cli.overrides import Config, Job
 from segmentation.errors import UserError
 
@@ -95,7 +94,8 @@ def _run_in_processes(job: Job, config: Config, folder: Path, processes: int) ->
     from segmentation.distributed import OWN_LAUNCH
 
     received: list[int] = []
-    with TemporaryDirectory() as logs, _signals_noted(received), _logging_disabled():
+    noting = handling(_SIGNALS, lambda number, frame: received.append(number))
+    with TemporaryDirectory() as logs, noting, _logging_disabled():
         launch = LaunchConfig(
             min_nodes=1,
             max_nodes=1,
@@ -133,22 +133,6 @@ def _log_config() -> Config:
     settings = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
     assert isinstance(settings, dict)
     return {str(key): value for key, value in settings.items()}
-
-
-@contextmanager
-def _signals_noted(received: list[int]) -> Iterator[None]:
-    def note(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals go to the main thread alone
-        return
-    earlier = {number: signal.signal(number, note) for number in _SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

@@ -9,8 +9,8 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -90,16 +90,22 @@ def signals_as_exits() -> Iterator[None]:
     A training has handlers of its own while it steps. One of several processes of a run keeps the system's handling:
     it may wait for another in code that no exception reaches.
     """
-    if rank() >= 0 or threading.current_thread() is not threading.main_thread():
+    with nullcontext() if rank() >= 0 else handling((signal.SIGTERM, signal.SIGUSR1), leave):
+        yield
+
+
+@contextmanager
+def handling(numbers: Iterable[int], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Inside, these signals go to `handler`. Does nothing outside of the main thread, to which they all go."""
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-
-    earlier = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    earlier = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
+        for number, before in earlier.items():
+            signal.signal(number, before)
 
 
 def leave(number: int, frame: FrameType | None) -> None:

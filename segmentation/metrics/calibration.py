@@ -67,10 +67,8 @@ class Calibration(Metric):
             confidence_BP, right_BP = probabilities_BKP[:, 0], mask_BP.float()
             error_BP = (confidence_BP - right_BP).square_()
         else:
-            confidence_BP, right_BP = (
-                _probability_of(labels_BP, probabilities_BKP),
-                (labels_BP == mask_BP).float(),
-            )
+            confidence_BP = _probability_of(labels_BP, probabilities_BKP)
+            right_BP = (labels_BP == mask_BP).float()
             # The sum over classes of (p - y)^2 is the sum of p^2, plus 1 - 2 p of the true class.
             error_BP = _sum_of_squares(probabilities_BKP) + 1
             error_BP -= 2 * _probability_of(

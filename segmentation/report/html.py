@@ -130,10 +130,8 @@ def confusion(evaluation: Evaluation) -> list[list[Cell]]:
 
     Empty with more than `_MAX_CLASSES` of them.
     """
-    labels, names = (
-        occurring(evaluation),
-        [evaluation.classes.names[label] for label in occurring(evaluation)],
-    )
+    labels = occurring(evaluation)
+    names = [evaluation.classes.names[label] for label in labels]
     if len(names) > _MAX_CLASSES:
         return []
     counts_KK = evaluation.confusion[np.ix_(labels, labels)]

@@ -33,6 +33,8 @@ if __name__ == "__main__":
         *sys.argv
     }
     quote_paths(
-        "output", "dataset.root", "dataset.split", "dataset.classes", *(() if lists else ("checkpoint",))
+        *("output", "dataset.root", "dataset.split", "dataset.classes"),
+        *("dataset.images", "dataset.masks", "dataset.group", "dataset.stratify"),
+        *(() if lists else ("checkpoint",)),
     )
     main()

@@ -63,6 +63,7 @@ def script(config_name: str, gather: Gather | None = None) -> Callable[[Job], Ca
                 import hydra
                 from hydra.core.hydra_config import HydraConfig
 
+                from segmentation.cli.auto import with_recognised
                 from segmentation.cli.resume import with_resumed
                 from segmentation.cli.run_folder import keep_config, only_writer, placed
                 from segmentation.cli.sweep import run_sweep
@@ -73,7 +74,10 @@ def script(config_name: str, gather: Gather | None = None) -> Callable[[Job], Ca
                 refuse_training_options(sys.argv[1:], CONF, config_name)
                 typed = Command.parse(sys.argv[1:], config_name)
                 refuse_wrong_choices(typed.overrides, typed.config_folders)
+                sys.argv[1:], recognised = with_recognised(sys.argv[1:], config_name)
                 if (sweep := plan_sweep(sys.argv[1:], config_name)) is not None:
+                    for note in recognised:
+                        print(note, flush=True)  # noqa: T201 - each job logs its own lines
                     run_sweep(sweep, job, gather, config_name, quiet=quiet)
                     return
 
@@ -84,6 +88,8 @@ def script(config_name: str, gather: Gather | None = None) -> Callable[[Job], Ca
                         composed, notes = own_config(composed, config_name)
                         config = as_plain_data(composed)
                         with only_writer(config, folder):
+                            for note in recognised:
+                                log.info("%s", note)
                             for note in notes:
                                 log.info("note: %s", note)
                             if config.get("resume", "") is None:

@@ -2,7 +2,8 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from segmentation.config import call, create
@@ -10,6 +11,7 @@ from segmentation.data.checks import check_samples
 from segmentation.data.class_map import ClassOptions
 from segmentation.data.dataset import SegmentationDataset, with_pixel_range
 from segmentation.data.layouts import LAYOUTS
+from segmentation.data.layouts.auto import recognise
 from segmentation.data.shapes import shapes
 from segmentation.data.splits import SplitOptions, divide
 from segmentation.errors import UserError, closest
@@ -17,7 +19,18 @@ from segmentation.errors import UserError, closest
 DATASETS: dict[str, Callable[..., SegmentationDataset]] = {"shapes": shapes}
 """Data sets that divide themselves; the others are in `LAYOUTS`."""
 
-__all__ = ["DATASETS", "LAYOUTS", "SegmentationDataset", "create_dataset", "open_dataset"]
+AUTO = "auto"
+"""The name of data whose layout is recognised."""
+
+__all__ = [
+    "AUTO",
+    "DATASETS",
+    "LAYOUTS",
+    "SegmentationDataset",
+    "create_dataset",
+    "open_dataset",
+    "recognised_options",
+]
 
 Options = TypeVar("Options")
 
@@ -27,6 +40,10 @@ def create_dataset(channels: int = 3, /, *, name: str, **options: Any) -> Segmen
 
     Raises `UserError` for a name or an option that does not exist and for data that cannot be used.
     """
+    if name == AUTO:
+        options, said = recognised_options(options)
+        dataset = create_dataset(channels, **options)
+        return dataclasses.replace(dataset, notes=(said, *dataset.notes))
     if name not in LAYOUTS:
         if name not in DATASETS:
             raise UserError(f"dataset={name} is unknown.{closest(name, {**LAYOUTS, **DATASETS})}")
@@ -39,6 +56,26 @@ def create_dataset(channels: int = 3, /, *, name: str, **options: Any) -> Segmen
     )
     found = call("dataset", reader, *([_taken(ClassOptions, options)] if takes_classes else []), **options)
     return divide(found, split, channels)
+
+
+def recognised_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """The options of `dataset=auto` -> those of the layout that `root` has, with its name; and a line that says so.
+
+    Raises `UserError` without `root`, and where `recognise` does.
+    """
+    given = {key: value for key, value in options.items() if key != "name"}
+    root = call("dataset", _root, **{key: given[key] for key in ("root",) if key in given})
+    found = recognise(root, _taken(ClassOptions, dict(given)))
+    reader = inspect.signature(LAYOUTS[found.name]).parameters.values() if found.name in LAYOUTS else ()
+    if not any(parameter.kind is parameter.POSITIONAL_ONLY for parameter in reader):
+        for field in dataclasses.fields(ClassOptions):
+            given.pop(field.name, None)
+    said = f"{root} looks like {found.because}: dataset={found.name}"
+    return {"name": found.name, **given, **found.options}, said
+
+
+def _root(*, root: Path) -> Path:
+    return root
 
 
 def _taken(kind: type[Options], options: dict[str, Any]) -> Options:

@@ -42,6 +42,11 @@ class ClassOptions:
     labels: dict[Any, Any] | None = None
     ignore: Sequence[Any] = ()
 
+    @property
+    def described(self) -> bool:
+        """Whether the options themselves say what the classes are."""
+        return not (self.classes is None and self.names is None and self.labels is None)
+
     def read(self, root: Path) -> ClassMap:
         """The class map. Raises `UserError` where both describe the classes, and as `parse_class_map` does."""
         described = {

@@ -1,35 +1,46 @@
-"""Folders as other tools leave them: messages call by name what is not read."""
+"""What a folder looks like: the marks that each tool and benchmark leaves, for messages and for `dataset=auto`."""
 
 from pathlib import Path
+from typing import NamedTuple
 
-_COCO = "COCO's JSON, which is not read: save its polygons as masks"
-_YOLO = "YOLO's text files, which are not read: save their polygons as masks"
-_CITYSCAPES = "Cityscapes' layout, which is not read: sort its files into {train,val}/{images,masks}"
-# The first pattern that a folder holds says what it is.
-_SIGNS = {
-    "JPEGImages": "PASCAL VOC's layout: use dataset=voc",
-    "train_images": "a layout of PASCAL VOC: use dataset=voc",
-    "gtFine": _CITYSCAPES,
-    "leftImg8bit": _CITYSCAPES,
-    "annotations.xml": "CVAT's XML, which is not read: export as 'Segmentation mask'",
-    "*annotations*.json": _COCO,
-    "annotations/*.json": _COCO,
-    "*/_annotations.coco.json": _COCO,
-    "labels/*.txt": _YOLO,
-    "labels/*/*.txt": _YOLO,
-    "ann_dir": "img_dir/ and ann_dir/: sort them into {train,val}/{images,masks}",
-    "trainannot": "train/ and trainannot/: name them train/images and train/masks, and the others alike",
-    "train_labels": "train/ and train_labels/: name them train/images and train/masks, and the others alike",
-    "label": "image/ and label/: name them images and masks",
-}
-_LABELME = "labelme's JSON, which is not read: save its polygons as masks with labelme2voc"
-_PICTURES = ("jpg", "jpeg", "png")
+
+class Mark(NamedTuple):
+    """Files that show a layout: `dataset` reads it, `name` is what people call it."""
+
+    dataset: str
+    name: str
+    patterns: tuple[str, ...]
+
+
+MARKS = (
+    Mark("voc", "PASCAL VOC's layout", ("JPEGImages", "train_images", "VOCdevkit", "VOC2012")),
+    Mark("cityscapes", "Cityscapes", ("leftImg8bit", "gtFine")),
+    Mark("ade20k", "ADE20K", ("annotations/training", "objectInfo150.txt", "ADEChallengeData2016")),
+    Mark("pets", "the Oxford pets", ("annotations/trimaps",)),
+    Mark("roboflow", "Roboflow's masks", ("_classes.csv", "train/_classes.csv")),
+    Mark("class_dict", "a folder with class_dict.csv", ("class_dict.csv",)),
+    Mark("cvat", "CVAT's XML", ("annotations.xml",)),
+    Mark("coco", "COCO's JSON", ("*annotations*.json", "annotations/*.json", "*/_annotations.coco.json")),
+    Mark("yolo", "YOLO's text files", ("data.yaml", "data.yml", "labels/*.txt", "labels/*/*.txt")),
+)
+_PICTURES = ("jpg", "jpeg", "png", "JPG")
+_PAIRS = ("ann_dir", "trainannot", "train_labels", "label", "labels", "gt", "mask")
+
+
+def marks(folder: Path) -> list[Mark]:
+    """The layouts whose marks a folder bears."""
+    found = [mark for mark in MARKS if any(any(folder.glob(pattern)) for pattern in mark.patterns)]
+    if _is_labelme(folder):
+        found.append(Mark("labelme", "labelme's JSON", ("*.json",)))
+    return found
 
 
 def recognised(folder: Path) -> str:
     """For messages: what a folder looks like; "" for an unknown layout."""
-    found = next((meaning for sign, meaning in _SIGNS.items() if any(folder.glob(sign))), "")
-    return found or (_LABELME if _is_labelme(folder) else "")
+    for mark in marks(folder):
+        return f"{mark.name}: use dataset={mark.dataset}"
+    apart = next((name for name in _PAIRS if (folder / name).is_dir()), None)
+    return f"images and masks, these in {apart}/: use dataset=auto or dataset=pairs" if apart else ""
 
 
 def _is_labelme(folder: Path) -> bool:

@@ -367,9 +367,9 @@ def _with_val(parts: Mapping[str, FileDataset], options: SplitOptions) -> tuple[
 def shared_names(parts: Mapping[str, FileDataset]) -> tuple[str, ...]:
     """A note for each two parts in which the same name occurs."""
     notes = []
+    if parts.get("test") is parts.get("val"):  # as the reader says itself
+        parts = {part: files for part, files in parts.items() if part != "test"}
     for one, other in combinations(parts, 2):
-        if parts[one] is parts[other]:  # the reader says that val is used as test
-            continue
         shared = Names(np.intersect1d(parts[one].images.stems, parts[other].images.stems))
         if len(shared):
             occur = "1 file name occurs" if len(shared) == 1 else f"{len(shared)} file names occur"

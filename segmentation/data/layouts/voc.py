@@ -40,18 +40,21 @@ _TRAINVAL = (
     "val and test scores say nothing about new images."
 )
 _DEVKIT = "JPEGImages, SegmentationClass and ImageSets/Segmentation/{train,val}.txt"
+_AUGMENTED = "SegmentationClassAug"
+_WITH_SBD = f"{_AUGMENTED} with SBD's masks as PNG, and ImageSets/Segmentation/trainaug.txt"
 _FOUR = "train_images, train_labels, valid_images, valid_labels"
 _EXPECTED = f"{_DEVKIT}; or {_FOUR}"
 
 
 def voc(
-    *, root: Path, train_list: Literal["train", "trainval"] = "train", download: bool = False
+    *, root: Path, train_list: Literal["train", "trainval", "trainaug"] = "train", download: bool = False
 ) -> FoundFiles:
     """21 classes, or those of a class list that a labelling tool left; val is used as test.
 
     The object borders (255, or their colour in RGB masks) are ignored.
     `root` holds the devkit's JPEGImages, directly or in [VOCdevkit/]VOC2012, or the four folders. With `download` an
-    archive of 2 GB is first downloaded to `root`, unless the data is already there.
+    archive of 2 GB is first downloaded to `root`, unless the data is already there. With `train_list=trainaug` the
+    training masks are those of SBD (Hariharan et al. 2011) in SegmentationClassAug, listed in trainaug.txt.
 
     Raises `UserError` for another layout, for a listed name without image or mask, for class lists that contradict
     each other or name no background, for `train_list=trainval` without the devkit's lists, and for a failed download.
@@ -65,9 +68,9 @@ def voc(
         raise missing_folder(root, _EXPECTED)
     elif not any((root / folder).is_dir() for folder in _FOUR.split(", ")):
         raise UserError(f"{root} holds {contents(root)}. {instead_of(_EXPECTED, root)}")
-    elif train_list == "trainval":
+    elif train_list != "train":
         raise UserError(
-            f"dataset.train_list=trainval needs the devkit's lists, which {root} does not have: use train."
+            f"dataset.train_list={train_list} needs the devkit's lists, which {root} does not have: use train."
         )
     else:
         parts = {
@@ -132,10 +135,11 @@ def _find_tree(root: Path) -> Path | None:
 def _read_devkit(tree: Path, train_list: str) -> dict[str, Pairs]:
     images = list_files(tree / "JPEGImages", _DEVKIT)
     masks = list_files(tree / "SegmentationClass", _DEVKIT)
+    more = list_files(tree / _AUGMENTED, _WITH_SBD) if train_list == "trainaug" else masks
     lists = tree / "ImageSets" / "Segmentation"
     return {
-        split: _read_list(lists / f"{name}.txt", images, masks)
-        for split, name in (("train", train_list), ("val", "val"))
+        "train": _read_list(lists / f"{train_list}.txt", images, more),
+        "val": _read_list(lists / "val.txt", images, masks),
     }
 
 
@@ -150,7 +154,7 @@ def _read_list(path: Path, images: Listing, masks: Listing) -> Pairs:
     image_indices, mask_indices = images.find(stems), masks.find(stems)
     seen: set[str] = set()
     for (number, name), image, mask in zip(numbered, image_indices, mask_indices, strict=True):
-        for kind, index in (("image in JPEGImages", image), ("mask in SegmentationClass", mask)):
+        for kind, index in (("image in JPEGImages", image), (f"mask in {masks.folder.name}", mask)):
             if index < 0:
                 has_ending = name.rpartition(".")[2].lower() in IMAGE_ENDINGS
                 cure = "write names without endings" if has_ending else "add it or delete the line"

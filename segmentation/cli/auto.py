@@ -1,0 +1,85 @@
+"""`dataset=auto` on a command line: what a root alone means, and the options of the layout that the root has."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from segmentation.cli.overrides import CONF, Command, as_plain_data, parse_overrides, quoted
+
+_DEFAULT = "shapes"
+_GROUP = "dataset"
+
+
+def with_recognised(arguments: Sequence[str], config_name: str) -> tuple[list[str], list[str]]:
+    """Command line arguments -> the same with the layout's own name and options instead of `dataset=auto`; notes.
+
+    `dataset.root=PATH` alone means `dataset=auto` for a training. So all that follows, such as `config.yaml`, the
+    checkpoint and `resume=`, has plain values. Roots that a sweep varies are recognised by its jobs.
+
+    Raises `UserError` where `recognised_options` does, and Hydra's exceptions for what cannot be composed.
+    """
+    command = Command.parse(arguments, config_name)
+    if not any(override.lstrip("+").startswith(_GROUP) for override in command.overrides):
+        return list(arguments), []
+    typed = {
+        override.get_key_element().lstrip("+~"): override for override in parse_overrides(command.overrides)
+    }
+    own = list(command.overrides)
+    if _GROUP not in typed and config_name == "train" and _means_auto(typed):
+        own.insert(0, f"{_GROUP}=auto")
+    elif _GROUP not in typed or typed[_GROUP].value() != "auto":
+        return list(arguments), []
+    root = typed.get(f"{_GROUP}.root")
+    if root is None or root.is_sweep_override():
+        return [*command.flags, *own], []
+    from segmentation.data import recognised_options  # imports numpy, which other data sets need later
+
+    single = [text for text in own if not parse_overrides([text])[0].is_sweep_override()]
+    options: Mapping[str, Any] = as_plain_data(command.compose(single))[_GROUP]
+    found, said = recognised_options(options)
+    new = {
+        key: value
+        for key, value in found.items()
+        if key not in ("name", "root") and options.get(key, ...) != value
+    }
+    gone = (
+        {f"{_GROUP}.{key}" for key in new}
+        | {f"{_GROUP}.{key}" for key in options.keys() - found.keys()}
+        | {_GROUP}
+    )
+    kept = [text for text in own if text.partition("=")[0].lstrip("+~") not in gone]
+    chosen = [
+        f"{_GROUP}={found['name']}",
+        *(f"{_GROUP}.{key}={as_override(value)}" for key, value in new.items()),
+    ]
+    return [*command.flags, *chosen, *kept], [said]
+
+
+def _means_auto(typed: Mapping[str, Any]) -> bool:
+    """Whether options of data are typed that the default has not, and nothing says which data they are of."""
+    if "experiment" in typed or ("resume" in typed and typed["resume"].value() not in (None, "auto")):
+        return False
+    known = yaml.safe_load((CONF / _GROUP / f"{_DEFAULT}.yaml").read_text())[_GROUP]
+    return any(key.startswith(f"{_GROUP}.") and key.partition(".")[2] not in known for key in typed)
+
+
+def as_override(value: Any) -> str:
+    """Plain data in Hydra's grammar."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{_key(key)}:{as_override(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(as_override, value))}]"
+    return str(value) if isinstance(value, int | float) else quoted(str(value))
+
+
+def _key(key: Any) -> str:
+    return (
+        str(key)
+        if isinstance(key, int)
+        else "".join(f"\\{each}" if each in "\\()[]{}:=, \t" else each for each in str(key))
+    )

@@ -1,0 +1,97 @@
+"""`dataset=auto`: which layout a folder has, and the options that read it."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from segmentation.data.class_map import ClassOptions
+from segmentation.data.dataset import WHOLE
+from segmentation.data.files import Pairs, contents, missing_folder
+from segmentation.data.layouts.folders import read_folders
+from segmentation.data.layouts.guess import guess_pairs
+from segmentation.data.layouts.pairs import read_pairs
+from segmentation.data.mask_values import binary_ignore, found_classes
+from segmentation.data.recognise import marks
+from segmentation.errors import UserError
+
+_CLASSES = ("names", "labels", "ignore")
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """The layout of a folder: the name of its reader, the options that it needs, and why."""
+
+    name: str
+    options: dict[str, Any]
+    because: str
+
+
+def recognise(root: Path, described: ClassOptions = ClassOptions()) -> Recognised:  # noqa: B008 - is frozen
+    """The layout of the files in a folder, of which `described` says the classes, or nothing.
+
+    Masks without a description of their classes are looked into, as `found_classes` does. Raises `UserError`, with the
+    choices, where a folder has no known layout or the marks of several.
+    """
+    if not root.is_dir():
+        raise missing_folder(root, "images and masks, or the export of a labelling tool")
+    found = marks(root)
+    # A table of classes says nothing of where the masks are.
+    folders = _has_folders(root) and [mark.dataset for mark in found] != ["class_dict"]
+    if len(found) + folders > 1:
+        choices = [f"dataset={mark.dataset} ({mark.name})" for mark in found]
+        choices += ["dataset=folder or binary (images and masks)"] * folders
+        raise UserError(f"{root} looks like several layouts: choose {', '.join(choices)}.")
+    if found:
+        return Recognised(found[0].dataset, {}, found[0].name)
+    if folders:
+        return _with_classes("folder", {}, root, described, read_folders(root), "images and masks in folders")
+    guesses = guess_pairs(root)
+    if len(guesses) > 1:
+        choices = [f"dataset.images='{each.images}' dataset.masks='{each.masks}'" for each in guesses[:4]]
+        raise UserError(
+            f"{root} has several masks for an image: choose dataset=pairs {', or '.join(choices)}."
+        )
+    if not guesses:
+        raise UserError(
+            f"{root} holds {contents(root)}, no known layout. Say which files are images and which masks:"
+            " dataset=pairs dataset.images='images/*.jpg' dataset.masks='masks/{stem}.png', or dataset=csv."
+        )
+    guess = guesses[0]
+    options = {"images": guess.images, "masks": guess.masks}
+    because = "images and masks" + (
+        f"; folders without masks, {', '.join(guess.left)}, are left out" if guess.left else ""
+    )
+    parts = read_pairs(root, guess.images, guess.masks)
+    return _with_classes("pairs", options, root, described, parts, because)
+
+
+def _has_folders(root: Path) -> bool:
+    """Whether `read_folders` reads it."""
+    flat = (root / "images").is_dir() and (root / "masks").is_dir()
+    return flat or any((root / f"train{suffix}" / "masks").is_dir() for suffix in ("", "_split"))
+
+
+def _with_classes(
+    name: str,
+    options: dict[str, Any],
+    root: Path,
+    described: ClassOptions,
+    parts: dict[str, Pairs],
+    because: str,
+) -> Recognised:
+    """With the options that say what the classes are, where nothing else does."""
+    if described.described or (root / "classes.yaml").is_file():
+        return Recognised(name, options, because)
+    masks = parts["train" if WHOLE not in parts else WHOLE].masks
+    found, note = found_classes(described, masks)
+    if found is None and name == "folder":
+        return Recognised("binary", {"ignore": binary_ignore(described)}, f"{because} of two classes")
+    if found is None:
+        return Recognised(name, options, f"{because} of two classes")
+    own = {field.name: getattr(found, field.name) for field in fields(found) if field.name in _CLASSES}
+    given = {
+        key: list(value) if key == "ignore" else value
+        for key, value in own.items()
+        if value not in (None, ())
+    }
+    return Recognised(name, {**options, **given}, f"{because}. {note}")

@@ -1,0 +1,217 @@
+"""Guesses the glob and the template of `pairs` from the names of folders and files."""
+
+import posixpath
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from segmentation.data.layouts.pairs import File, walk
+
+_MASK_WORDS = (
+    r"masks?|labels?|lbls?|gts?|ground_?truths?|annotations?|annots?|anns?|segmentations?|seg(?:mentationclass)?"
+    r"|targets?|matte|manual1|l"
+)
+_IMAGE_WORDS = r"jpegimages|images?|imgs?|photos?|pictures?|inputs?|frames?|originals?|raw|rgb|dir|data"
+_WORD = re.compile(r"[_\-. ]+")
+_IS_MASK = re.compile(f"(?:{_MASK_WORDS})", re.IGNORECASE)
+_DROPPED = re.compile(f"(?:{_MASK_WORDS}|{_IMAGE_WORDS})", re.IGNORECASE)
+_GLUED = re.compile(r"^(train|val|test)(annot|gt|masks?|labels?)$", re.IGNORECASE)
+_SUFFIX = re.compile(rf"[_\-. ](?:{_MASK_WORDS})$|(?:mask|label)$", re.IGNORECASE)
+_SAMPLED = 64  # images of a folder whose masks are looked for
+_COMPARED = 2_000_000  # names, at most, with those of other masks
+_ENOUGH = 0.5  # of them, so that a missing mask is reported as such
+
+
+class Guess(NamedTuple):
+    """The options of `pairs`, and the folders of pictures that have no masks."""
+
+    images: str
+    masks: str
+    left: tuple[str, ...] = ()
+
+
+def guess_pairs(root: Path) -> list[Guess]:
+    """The ways in which pictures below a folder are images with masks: none, one, or several for the user to choose."""
+    folders: dict[str, list[File]] = {}
+    for file in walk(root):
+        folders.setdefault(file.folder, []).append(file)
+    return list(dict.fromkeys(_in_folders(folders) or _side_by_side(folders)))
+
+
+def _in_folders(folders: Mapping[str, Sequence[File]]) -> list[Guess]:
+    """Images and masks in folders of their own, whose paths differ in words such as images and masks."""
+    images: dict[tuple[str, ...], list[str]] = {}
+    masks: dict[tuple[str, ...], list[str]] = {}
+    for folder in sorted(folders):
+        kind = masks if any(map(_means_mask, folder.split("/"))) else images
+        kind.setdefault(_key(folder), []).append(folder)
+    partners = [(found[-1], masks[key]) for key, found in images.items() if key in masks]
+    if any(len([folder for folder in images[key] if folder]) > 1 for key in masks if key in images):
+        return []  # two folders of images for one of masks
+    own = {folder for folder, _ in partners}
+    left = tuple(folder or "." for found in images.values() for folder in found if folder not in own)
+    guesses = []
+    for choice in range(max((len(found) for _, found in partners), default=0)):
+        pairs = [(folder, found[min(choice, len(found) - 1)]) for folder, found in partners]
+        places, names = _places(pairs), _names(pairs, folders)
+        if places is not None and names is not None:
+            glob, template = (posixpath.join(place, name) for place, name in zip(places, names, strict=True))
+            guesses.append(Guess(glob, template.replace("{own}", f"{{{places[0].count('*') + 1}}}"), left))
+    return guesses
+
+
+def _means_mask(folder: str) -> bool:
+    return (
+        bool(_GLUED.match(folder))
+        or any(_IS_MASK.fullmatch(word) for word in _WORD.split(folder))
+        or (folder.lower() == "segmentationclass")
+    )
+
+
+def _key(folder: str) -> tuple[str, ...]:
+    """What is left of a path without the words for images and masks."""
+    left = []
+    for part in folder.lower().split("/"):
+        part = glued[1] if (glued := _GLUED.match(part)) else part
+        left.append("_".join(word for word in _WORD.split(part) if not _DROPPED.fullmatch(word)))
+    return tuple(part for part in left if part)
+
+
+def _places(pairs: Sequence[tuple[str, str]]) -> tuple[str, str] | None:
+    """The folders of a glob, and those of its template, that give these pairs of folders; None if there are none."""
+    split = [(image.split("/") if image else [], mask.split("/") if mask else []) for image, mask in pairs]
+    depths = {(len(image), len(mask)) for image, mask in split}
+    if len(depths) != 1:
+        tops = {
+            (image[:1] == mask[:1] or image[1:] == mask[1:], *image[:1], *mask[:1]) for image, mask in split
+        }
+        return (
+            (f"{split[0][0][0]}/**", f"{split[0][1][0]}/{{1}}") if len(tops) == 1 and tops.pop()[0] else None
+        )
+    glob: list[str] = []
+    captures: dict[int, tuple[int, list[str]]] = {}
+    for place in range(depths.pop()[0]):
+        names = [image[place] for image, _ in split]
+        if len(set(names)) > 1:
+            captures[place] = (len(captures) + 1, names)
+        glob.append("*" if len(set(names)) > 1 else names[0])
+    template = []
+    for place in range(len(split[0][1])):
+        names = [mask[place] for _, mask in split]
+        if len(set(names)) == 1:
+            template.append(names[0])
+            continue
+        found = next(
+            (
+                f"{before}{{{number}}}{after}"
+                for number, own in captures.values()
+                for before, after in [_around(own[0], names[0])]
+                if all(f"{before}{image}{after}" == mask for image, mask in zip(own, names, strict=True))
+            ),
+            None,
+        )
+        if found is None:
+            return None
+        template.append(found)
+    return "/".join(glob), "/".join(template)
+
+
+def _around(part: str, whole: str) -> tuple[str, str]:
+    before, _, after = whole.partition(part)
+    return before, after
+
+
+def _names(pairs: Sequence[tuple[str, str]], folders: Mapping[str, Sequence[File]]) -> tuple[str, str] | None:
+    """The file's part of the glob and of the template; None where too few images would have a mask."""
+    options: Counter[tuple[str, str, str, str]] = Counter()
+    total = 0
+    for image, mask in pairs:
+        images, masks = _stems(folders[image]), _stems(folders[mask])
+        count = min(_SAMPLED, max(4, _COMPARED // len(masks)))
+        sample = images[:: max(1, len(images) // count)]
+        known, shared = set(masks), _common_ends(images)
+        total += len(sample)
+        for stem in sample:
+            options.update(set(_fitting(stem, known, masks, shared)))
+    if not options:
+        return None
+    (start, end, before, after), count = max(
+        options.items(), key=lambda item: (item[1], -sum(map(len, item[0])))
+    )
+    if count < _ENOUGH * total:
+        return None
+    if not start and not end:
+        return "*", f"{before}{{stem}}{after}.*"
+    return f"{start}*{end}", f"{before}{{own}}{after}.*"
+
+
+def _fitting(
+    stem: str, known: set[str], masks: Sequence[str], shared: tuple[str, str]
+) -> Iterator[tuple[str, str, str, str]]:
+    """What to take off an image's name (start, end), and what to put around the rest (before, after), for a mask."""
+    if stem in known:
+        yield "", "", "", ""
+        return
+    start, end = shared
+    for own_start, own_end in {("", ""), (start, ""), ("", end), (start, end)}:
+        core = stem[len(own_start) : len(stem) - len(own_end)]
+        if core:
+            for mask in masks:
+                before, found, after = mask.partition(core)
+                if found and not any(map(str.isdigit, (before[-1:], after[:1]))):
+                    yield own_start, own_end, before, after
+
+
+def _stems(files: Sequence[File]) -> list[str]:
+    return [posixpath.basename(file.stem) for file in files]
+
+
+def _common_ends(stems: Sequence[str]) -> tuple[str, str]:
+    """What all names begin with and what they end with, without digits at the seam."""
+    start = posixpath.commonprefix(list(stems)).rstrip("0123456789") if len(stems) > 1 else ""
+    end = (
+        posixpath.commonprefix([stem[::-1] for stem in stems]).rstrip("0123456789")[::-1]
+        if len(stems) > 1
+        else ""
+    )
+    return start, end
+
+
+def _side_by_side(folders: Mapping[str, Sequence[File]]) -> list[Guess]:
+    """Images and masks in the same folders: with a suffix such as _mask, or with two endings."""
+    votes: Counter[tuple[str, str]] = Counter()
+    total = 0
+    for files in folders.values():
+        names = _stems(files)
+        known, endings = set(names), {file.ending.lower() for file in files}
+        total += len(files)
+        for name in names:
+            suffix = _SUFFIX.search(name)
+            if suffix and name[: suffix.start()] in known:
+                votes["*", f"{{stem}}{suffix[0]}.*"] += 2
+        doubled = Counter(names)
+        if len(endings) > 1:
+            pair = _image_and_mask(sorted(endings))
+            if pair is not None:
+                votes[f"*.{pair[0]}", f"{{stem}}.{pair[1]}"] += 2 * sum(
+                    count > 1 for count in doubled.values()
+                )
+    good = [(glob, template) for (glob, template), count in votes.items() if count >= _ENOUGH * total]
+    depths = {folder.count("/") + 1 if folder else 0 for folder in folders}
+    place = _common_glob(list(folders)) if len(depths) == 1 else "**/"
+    return [Guess(f"{place}{glob}", posixpath.join("{parent}", template)) for glob, template in good]
+
+
+def _image_and_mask(endings: Sequence[str]) -> tuple[str, str] | None:
+    """Which of two endings is the masks': png, where the images have another one."""
+    if len(endings) == 2 and "png" in endings:
+        other = next(ending for ending in endings if ending != "png")
+        return other, "png"
+    return None
+
+
+def _common_glob(folders: Sequence[str]) -> str:
+    parts = [folder.split("/") for folder in folders if folder]
+    return "".join(f"{names[0] if len(set(names)) == 1 else '*'}/" for names in zip(*parts, strict=True))

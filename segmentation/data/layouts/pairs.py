@@ -1,0 +1,332 @@
+"""`pairs`: images by a glob and their masks by a template, wherever they lie; `read_pairs` is for other layouts too."""
+
+import os
+import posixpath
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from segmentation.data.class_map import ClassOptions
+from segmentation.data.dataset import WHOLE, FoundFiles
+from segmentation.data.files import (
+    ENDINGS,
+    IMAGE_ENDINGS,
+    Listing,
+    Pairs,
+    composed,
+    encode_names,
+    first_of,
+    missing_folder,
+)
+from segmentation.data.layouts.folders import with_masks
+from segmentation.data.mask_values import decoder_of
+from segmentation.data.splits import SPLITS
+from segmentation.errors import UserError
+
+_EXPECTED = "images and masks below this folder"
+_PLACEHOLDER = re.compile(r"\{(\w*)\}")
+PARTS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""Names of split folders."""
+
+_DEEPEST = 16  # folders in each other
+
+
+def pairs(
+    described: ClassOptions,
+    /,
+    *,
+    root: Path,
+    images: str,
+    masks: str,
+    threshold: int | Literal["auto"] = "auto",
+    split_folders: bool = True,
+) -> FoundFiles:
+    """Images that match the glob `images`, each with the mask that the template `masks` names, both below `root`.
+
+    In the glob `*` is any part of a name, `**` any folders and `{a,b}` one of these words. In the template `{stem}` is
+    the image's file name without ending, `{parent}` its folder, and `{1}`, `{2}`, ... what the wildcards of the glob
+    matched. Without an ending, or with `.*`, any picture's ending does. Another image's mask is no image.
+
+    Names of samples are paths below the folder that all images share. With `split_folders`, folders called train, val
+    or test (also training, validation, train_images, ...) divide the images. The classes are as `decoder_of` says.
+
+    Raises `UserError` for a wrong template, for no images, for an image without mask and a mask without image, and
+    where some images alone lie in folders of train, val or test.
+    """
+    parts = read_pairs(root, images, masks, split_folders=split_folders)
+    classes, decoder, notes = decoder_of(described, root, next(iter(parts.values())).masks, threshold)
+    return FoundFiles(classes, with_masks(parts, decoder), notes)
+
+
+def read_pairs(root: Path, images: str, masks: str, *, split_folders: bool = True) -> dict[str, Pairs]:
+    """The pairs of the glob and the template of `pairs`, by split folder or as `WHOLE`; raises `UserError` as that."""
+    if not root.is_dir():
+        raise missing_folder(root, _EXPECTED)
+    glob, template = _Glob.of(images), _Template.of(masks)
+    files = walk(root)
+    by_stem: dict[str, list[int]] = {}
+    for index, file in enumerate(files):
+        by_stem.setdefault(file.stem, []).append(index)
+    wanted = {}  # image -> path of its mask
+    for index, file in enumerate(files):
+        if (match := glob.match(file)) is not None:
+            wanted[index] = template.path(file, match)
+    mask_of = {
+        image: [other for other in by_stem.get(path, ()) if other != image and template.takes(files[other])]
+        for image, path in wanted.items()
+    }
+    used = {other for others in mask_of.values() for other in others}
+    chosen = [image for image in wanted if image not in used]
+    if not chosen:
+        raise UserError(_no_images(root, images, masks, [files[index] for index in wanted], len(files)))
+    several = [image for image in chosen if len(mask_of[image]) > 1]
+    if several:
+        found = [files[other].path for other in mask_of[several[0]]]
+        raise UserError(
+            f"{root / files[several[0]].path} has several masks ({first_of(found)}): give dataset.masks their ending."
+        )
+    _check_partners(root, files, wanted, mask_of, chosen, template)
+    return _parts(root, [(files[image], files[mask_of[image][0]]) for image in chosen], split_folders)
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A picture below the root: its path without the ending, and the ending."""
+
+    stem: str
+    ending: str
+
+    @property
+    def path(self) -> str:
+        """The path with the ending."""
+        return f"{self.stem}.{self.ending}"
+
+    @property
+    def folder(self) -> str:
+        """The path of its folder; "" for the root."""
+        return posixpath.dirname(self.stem)
+
+
+def walk(root: Path) -> list[File]:
+    """The pictures below a folder, hidden ones left out, sorted by path; links to folders are followed once.
+
+    Raises `UserError` for a folder that cannot be listed.
+    """
+    files: list[File] = []
+    for folder, name in _entries(root, "", set(), 0):
+        stem, _, ending = name.rpartition(".")
+        if stem and ending.lower() in IMAGE_ENDINGS:
+            files.append(File(f"{folder}{stem}", ending))
+    return sorted(files, key=lambda file: (file.stem, file.ending))
+
+
+def _entries(root: Path, below: str, seen: set[tuple[int, int]], depth: int) -> Iterator[tuple[str, str]]:
+    """The folder and the name of each file."""
+    folders = []
+    try:
+        status = (root / below).stat()
+        if (status.st_dev, status.st_ino) in seen or depth > _DEEPEST:
+            return
+        seen.add((status.st_dev, status.st_ino))
+        with os.scandir(root / below) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    folders.append(entry.name)
+                elif entry.is_file():
+                    yield below, entry.name
+    except OSError as error:
+        raise UserError(f"{root / below} cannot be listed: {error.strerror}. Allow reading it.") from error
+    for name in sorted(folders):
+        yield from _entries(root, f"{below}{name}/", seen, depth + 1)
+
+
+def _divided(pattern: str, option: str) -> tuple[str, str | None]:
+    """A glob or template without its ending, and the ending in lower case; None for any."""
+    stem, _, ending = pattern.rpartition(".")
+    if stem and "/" not in ending and (ending == "*" or ending.lower() in IMAGE_ENDINGS):
+        pattern, found = stem, None if ending == "*" else ending.lower()
+    else:
+        found = None
+    if not pattern or pattern.startswith(("/", "~")) or pattern.endswith("/"):
+        raise UserError(
+            f"dataset.{option}={pattern} is no path of files below dataset.root: write such as images/*.jpg."
+        )
+    return pattern, found
+
+
+@dataclass(frozen=True)
+class _Glob:
+    pattern: "re.Pattern[str]"
+    ending: str | None
+
+    @classmethod
+    def of(cls, text: str) -> "_Glob":
+        stem, ending = _divided(text, "images")
+        parts = re.split(r"(\*\*/|\*\*|\*|\?|\{[^{}]*\})", stem)
+        return cls(re.compile("".join(map(_as_pattern, parts))), ending)
+
+    def match(self, file: File) -> "re.Match[str] | None":
+        if self.ending not in (None, file.ending.lower()):
+            return None
+        return self.pattern.fullmatch(file.stem)
+
+
+def _as_pattern(part: str) -> str:
+    if part.startswith("{"):
+        return f"({'|'.join(map(re.escape, part[1:-1].split(',')))})"
+    kinds = {"**/": "((?:[^/]+/)*)", "**": "(.*)", "*": "([^/]*)", "?": "([^/])"}
+    return kinds.get(part) or re.escape(part)
+
+
+@dataclass(frozen=True)
+class _Template:
+    text: str
+    ending: str | None
+
+    @classmethod
+    def of(cls, text: str) -> "_Template":
+        stem, ending = _divided(text, "masks")
+        names = _PLACEHOLDER.findall(stem)
+        wrong = next(
+            (name for name in names if name not in ("stem", "parent") and not name.isdecimal()), None
+        )
+        if wrong is not None or not names or "{" in _PLACEHOLDER.sub("", stem):
+            raise UserError(
+                f"dataset.masks={text} is no template: write {{stem}} for an image's name without ending, {{parent}}"
+                " for its folder, {1} for what the first * of dataset.images matched."
+            )
+        return cls(stem, ending)
+
+    def path(self, file: File, match: "re.Match[str]") -> str:
+        """The path of the image's mask, without ending."""
+
+        def filled(placeholder: "re.Match[str]") -> str:
+            name = placeholder[1]
+            if name == "stem":
+                return posixpath.basename(file.stem)
+            if name == "parent":
+                return file.folder or "."
+            if not 1 <= int(name) <= match.re.groups:
+                raise UserError(
+                    f"dataset.masks has {{{name}}}, but dataset.images has {match.re.groups} wildcards: correct it."
+                )
+            return match[int(name)].removesuffix("/")
+
+        return posixpath.normpath(_PLACEHOLDER.sub(filled, self.text))
+
+    def takes(self, file: File) -> bool:
+        """Whether the file has the ending of a mask."""
+        return file.ending.lower() == self.ending if self.ending else file.ending.lower() in ENDINGS
+
+    def names(self) -> "re.Pattern[str]":
+        """What the file names of masks look like, without their ending."""
+        parts = re.split(r"\{\w+\}", posixpath.basename(self.text))
+        return re.compile("(.*)".join(map(re.escape, parts)))
+
+
+def _no_images(root: Path, images: str, masks: str, matched: Sequence[File], count: int) -> str:
+    if matched:
+        return (
+            f"dataset.images={images} and dataset.masks={masks} match each other's files in {root}"
+            f" ({first_of([file.path for file in matched])}): give their endings, such as *.jpg and {{stem}}.png."
+        )
+    return f"dataset.images={images} matches none of the {count} pictures below {root}: correct it."
+
+
+def _check_partners(
+    root: Path,
+    files: Sequence[File],
+    wanted: dict[int, str],
+    mask_of: dict[int, list[int]],
+    chosen: Sequence[int],
+    template: _Template,
+) -> None:
+    without = [image for image in chosen if not mask_of[image]]
+    if without:
+        raise UserError(
+            f"{len(without)} of {len(chosen)} images in {root} have no mask"
+            f" ({first_of([files[image].path for image in without])}; the first should be"
+            f" {wanted[without[0]]}.{template.ending or 'png'}): add the masks, remove the images, or correct"
+            " dataset.masks."
+        )
+    folders = {posixpath.dirname(path) for path in wanted.values()}
+    known = set(chosen) | {other for others in mask_of.values() for other in others}
+    looks = template.names()
+    alone = [
+        file.path
+        for index, file in enumerate(files)
+        if index not in known
+        and file.folder in folders
+        and template.takes(file)
+        and looks.fullmatch(posixpath.basename(file.stem))
+    ]
+    if alone:
+        raise UserError(
+            f"{len(alone)} masks in {root} have no image ({first_of(alone)}): add the images, remove the masks, or"
+            " correct dataset.images."
+        )
+
+
+def _parts(root: Path, found: Sequence[tuple[File, File]], split_folders: bool) -> dict[str, Pairs]:
+    parts: dict[str, list[tuple[File, File]]] = {}
+    for pair in found:
+        parts.setdefault(_part_of(pair[0]) if split_folders else WHOLE, []).append(pair)
+    if "train" not in parts or not parts.keys() & {"val", "test"}:
+        parts = {WHOLE: list(found)}
+    elif WHOLE in parts:
+        names = [image.path for image, _ in parts[WHOLE]]
+        raise UserError(
+            f"{len(names)} of {len(found)} images in {root} lie in no folder of train, val or test ({first_of(names)}):"
+            " narrow dataset.images, or give dataset.split_folders=false to divide all at random."
+        )
+    return {part: as_pairs(root, parts[part]) for part in (*SPLITS, WHOLE) if part in parts}
+
+
+def _part_of(file: File) -> str:
+    """train, val or test, after which the first such folder is called; else `WHOLE`."""
+    for folder in file.folder.lower().split("/"):
+        parts = {PARTS[word] for word in re.split(r"[_\-. ]", folder) if word in PARTS}
+        if len(parts) == 1:
+            return parts.pop()
+    return WHOLE
+
+
+def as_pairs(root: Path, found: Sequence[tuple[File, File]]) -> Pairs:
+    """Images with their masks, sorted by the samples' names: the paths below the folder that all images share.
+
+    Raises `UserError` for two of one name.
+    """
+    folders = {image.folder for image, _ in found}
+    shared = folders.pop() if len(folders) == 1 else posixpath.commonpath(folders) if all(folders) else ""
+    found = [found[index] for index in in_order([image for image, _ in found])]
+    below = len(shared) + 1 if shared else 0
+    images = _listing(root / shared, [(image.stem[below:], image.ending) for image, _ in found])
+    repeated = np.flatnonzero(images.stems[1:] == images.stems[:-1])
+    if len(repeated):
+        both = " and ".join(images.path(repeated[0] + more).name for more in (0, 1))
+        raise UserError(f"{root / shared} holds {both}, which have the same name: keep one of them.")
+    return Pairs(images, _listing(root, [(mask.stem, mask.ending) for _, mask in found]))
+
+
+def in_order(files: Sequence[File]) -> list[int]:
+    """The indices of the files, sorted by name as samples are."""
+    names = [composed(file.stem).encode(errors="surrogateescape") for file in files]
+    return sorted(range(len(files)), key=names.__getitem__)
+
+
+def _listing(folder: Path, files: Collection[tuple[str, str]]) -> Listing:
+    """Files below a folder, by their paths without ending and their endings, in this order."""
+    written = encode_names(stem for stem, _ in files)
+    ascii_only = all(stem.isascii() for stem, _ in files)
+    stems = written if ascii_only else encode_names(composed(stem) for stem, _ in files)
+    return Listing(folder, stems, written, encode_names(ending for _, ending in files))

@@ -1,0 +1,122 @@
+"""`csv`: a table with the columns image and mask, and perhaps split and group."""
+
+import csv as csv_files
+import posixpath
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from segmentation.data.class_map import ClassOptions
+from segmentation.data.dataset import WHOLE, FoundFiles
+from segmentation.data.files import IMAGE_ENDINGS, contents, missing_folder
+from segmentation.data.layouts.folders import with_masks
+from segmentation.data.layouts.pairs import PARTS, File, as_pairs, in_order, walk
+from segmentation.data.mask_values import decoder_of
+from segmentation.data.splits import SPLITS
+from segmentation.errors import UserError, closest
+from segmentation.reading import read_text
+
+_EXPECTED = "a CSV file with the columns image and mask"
+_COLUMNS = ("image", "mask", "split", "group")
+
+
+class _Row(NamedTuple):
+    image: File
+    mask: File
+    split: str
+    group: str
+
+
+def csv(
+    described: ClassOptions,
+    /,
+    *,
+    root: Path,
+    file: str | None = None,
+    threshold: int | Literal["auto"] = "auto",
+) -> FoundFiles:
+    """The rows of a CSV file in `root`, by default the only one there: image, mask, and perhaps split and group.
+
+    Paths are as seen from the CSV file, or from `root`. Samples are in the splits of their rows, else divided as one;
+    rows of one group then stay together. The classes are as `decoder_of` says.
+
+    Raises `UserError` for another table, for paths that are not in `root`, and for an image that occurs twice.
+    """
+    path = _find(root, file)
+    rows = _read(path, root)
+    order = in_order([row.image for row in rows])
+    rows = [rows[index] for index in order]
+    by_split: dict[str, list[tuple[File, File]]] = {}
+    for row in rows:
+        by_split.setdefault(row.split or WHOLE, []).append((row.image, row.mask))
+    if WHOLE in by_split and len(by_split) > 1:
+        raise UserError(
+            f"{path}: {len(by_split[WHOLE])} rows have no split, but others do: fill all or none."
+        )
+    if WHOLE not in by_split and ("train" not in by_split or len(by_split) == 1):
+        raise UserError(
+            f"{path} has the splits {', '.join(sorted(by_split))}: give train and val, or leave them out."
+        )
+    parts = {part: as_pairs(root, by_split[part]) for part in (*SPLITS, WHOLE) if part in by_split}
+    classes, decoder, notes = decoder_of(described, root, next(iter(parts.values())).masks, threshold)
+    groups = [row.group for row in rows] if WHOLE in parts and any(row.group for row in rows) else []
+    return FoundFiles(classes, with_masks(parts, decoder), notes, groups)
+
+
+def _find(root: Path, file: str | None) -> Path:
+    if not root.is_dir():
+        raise missing_folder(root, _EXPECTED)
+    found = [root / file] if file is not None else sorted(root.glob("*.csv"))
+    if len(found) != 1 or not found[0].is_file():
+        raise UserError(f"{root} holds {contents(root)}: give dataset.file=NAME.csv, {_EXPECTED}.")
+    return found[0]
+
+
+def _read(path: Path, root: Path) -> list[_Row]:
+    try:
+        below = path.parent.relative_to(root).as_posix()
+    except ValueError:
+        raise UserError(f"{path} is not in dataset.root={root}: give a path in it.") from None
+    # utf-8-sig: spreadsheet programs write a byte order mark at the start, and semicolons in some languages.
+    lines = read_text(path).removeprefix("\ufeff").splitlines()
+    separator = ";" if lines and lines[0].count(";") > lines[0].count(",") else ","
+    try:
+        table = list(csv_files.reader(lines, delimiter=separator))
+    except csv_files.Error as error:
+        raise UserError(f"{path} is no table ({error}): correct it.") from error
+    header = [name.strip().lower() for name in table[0]] if table else []
+    missing = [name for name in _COLUMNS[:2] if name not in header]
+    if missing:
+        raise UserError(
+            f"{path} has no column '{missing[0]}': the first line must be image,mask[,split][,group]."
+        )
+    known = {file.path: file for file in walk(root)}
+    rows = []
+    for number, cells in enumerate(table[1:], 2):
+        if not any(cells):
+            continue
+        if len(cells) != len(header):
+            raise UserError(
+                f"{path}, line {number}: {len(cells)} values for {len(header)} columns: correct it."
+            )
+        values = dict(zip(header, map(str.strip, cells), strict=True))
+        split = values.get("split", "").lower()
+        if split and split not in PARTS:
+            raise UserError(f"{path}, line {number}: '{split[:60]}' is not a split.{closest(split, SPLITS)}")
+        image, mask = (_file(values[name], f"{path}, line {number}", below, known) for name in _COLUMNS[:2])
+        rows.append(_Row(image, mask, PARTS.get(split, ""), values.get("group", "")))
+    if not rows:
+        raise UserError(f"{path} has no rows: list an image and its mask in each.")
+    return rows
+
+
+def _file(text: str, where: str, below: str, known: dict[str, File]) -> File:
+    written = text.replace("\\", "/")
+    for start in (below, ""):
+        path = posixpath.normpath(posixpath.join(start, written))
+        if not written.startswith("/") and path in known:
+            return known[path]
+    ending = written.rpartition(".")[2].lower()
+    cure = "add the file" if ending in IMAGE_ENDINGS else "write paths of pictures"
+    raise UserError(
+        f"{where}: '{text[:80]}' is no picture in dataset.root: {cure}, as seen from the CSV file."
+    )

@@ -1,0 +1,141 @@
+"""Every layout of mask files: recognised, read as it lies, and its masks are the known ones."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import made_data
+import numpy as np
+import pytest
+from made_data import COLOURS, known, masks_in, numbered, put, save
+
+from segmentation.data import create_dataset, recognised_options
+from segmentation.data.checks import check_samples
+from segmentation.errors import UserError
+
+INDICES = np.array([0, 1, 2], np.uint8)
+SIDE_BY_SIDE = "{n}/Imgs/a{n}"
+# Name of the layout, how it is made, what the known labels are in it, and the options that recognition adds.
+CASES: dict[str, tuple[str, Callable[[Path], None], list[int], dict[str, Any]]] = {
+    "binary": ("binary", masks_in("images/{n}.jpg", "masks/{n}.png", "binary"), [0, 1], {}),
+    "folder": ("folder", masks_in("{split}/images/{n}.jpg", "{split}/masks/{n}.png"), [0, 1, 2], {}),
+    "palette": ("folder", masks_in("images/{n}.jpg", "masks/{n}.png", "palette"), [0, 1, 2], {}),
+    "colours": ("folder", masks_in("images/{n}.jpg", "masks/{n}.png", "colours"), [0, 2, 1], {}),
+    "image_label": (
+        *("pairs", masks_in("image/{n}.png", "label/{n}.png", "binary"), [0, 1]),
+        {"images": "image/*", "masks": "label/{stem}.*"},
+    ),
+    "annot": (
+        *("pairs", masks_in("{split}/{n}.png", "{split}annot/{n}.png"), [0, 1, 2]),
+        {"images": "*/*", "masks": "{1}annot/{stem}.*"},
+    ),
+    "img_dir": (
+        *("pairs", masks_in("img_dir/{split}/{n}.jpg", "ann_dir/{split}/{n}.png"), [0, 1, 2]),
+        {"images": "img_dir/*/*", "masks": "ann_dir/{1}/{stem}.*"},
+    ),
+    "dirs_in_splits": (
+        *("pairs", masks_in("{split}/img_dir/{n}.jpg", "{split}/ann_dir/{n}.png"), [0, 1, 2]),
+        {"images": "*/img_dir/*", "masks": "{1}/ann_dir/{stem}.*"},
+    ),
+    "suffix": (
+        *("pairs", masks_in("{n}.jpg", "{n}_mask.png"), [0, 1, 2]),
+        {"images": "*", "masks": "{parent}/{stem}_mask.*"},
+    ),
+    "ome": (
+        *("pairs", masks_in("raw/{n}.ome.tif", "gt/{n}_seg.png"), [0, 1, 2]),
+        {"images": "raw/*.ome", "masks": "gt/{1}_seg.*"},
+    ),
+    "prefixes": (
+        *("pairs", masks_in("imgs/img_{n}.jpg", "labels/lab_{n}.png"), [0, 1, 2]),
+        {"images": "imgs/img_*", "masks": "labels/lab_{1}.*"},
+    ),
+    "two_endings": (
+        *("pairs", masks_in(f"{SIDE_BY_SIDE}.jpg", f"{SIDE_BY_SIDE}.png", "binary"), [0, 1]),
+        {"images": "*/Imgs/*.jpg", "masks": "{parent}/{stem}.png"},
+    ),
+    "cityscapes": ("cityscapes", made_data.make_cityscapes, [255, 0, 13], {}),
+    "ade20k": ("ade20k", made_data.make_ade20k, [255, 0, 1], {}),
+    "roboflow": ("roboflow", made_data.make_roboflow, [0, 1, 2], {}),
+    "class_dict": ("class_dict", made_data.make_class_dict, [0, 1, 2], {}),
+    "pets": ("pets", made_data.make_pets, [0, 1, 255], {}),
+}
+
+
+def truth_of(image: np.ndarray, labels: list[int]) -> np.ndarray:
+    """The known mask of an image, which its blue names."""
+    number = round(float(np.median(image[..., 2])) / 20)
+    return np.array(labels, np.uint8)[known(number, 2 if len(labels) == 2 else 3)]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_recognised_and_read(case: str, tmp_path: Path) -> None:
+    name, make, labels, expected = CASES[case]
+    make(tmp_path)
+    options, said = recognised_options({"root": str(tmp_path)})
+    assert options["name"] == name
+    assert expected.items() <= options.items()
+    assert said.startswith(f"{tmp_path} looks like ") and said.endswith(f"dataset={name}")
+    assert recognised_options({"name": "auto", "root": str(tmp_path)})[0] == options
+    dataset = create_dataset(**options)
+    check_samples(dataset)
+    for samples in dataset.splits().values():
+        for index in range(len(samples)):
+            sample = samples[index]
+            assert np.array_equal(sample["mask"], truth_of(sample["image"], labels)), sample["name"]
+    assert create_dataset(name="auto", root=str(tmp_path)).names() == dataset.names()
+
+
+AMBIGUOUS: dict[str, tuple[list[str], str]] = {
+    "nothing": (["a.txt"], "no known layout"),
+    "two_tools": (
+        ["images/0.png", "masks/0.png", "annotations.xml"],
+        "dataset=cvat .* dataset=folder or binary",
+    ),
+    "two_masks": (["img/0.png", "gt/0.png", "labels/0.png"], "several masks for an image"),
+}
+
+
+@pytest.mark.parametrize("case", AMBIGUOUS)
+def test_the_choices_are_listed(case: str, tmp_path: Path) -> None:
+    files, message = AMBIGUOUS[case]
+    for name in files:
+        if name.endswith(".png"):
+            save(tmp_path / name, known(0))
+        else:
+            (tmp_path / name).write_text("")
+    with pytest.raises(UserError, match=message):
+        recognised_options({"root": str(tmp_path)})
+
+
+def test_what_is_known_of_the_classes_is_used(tmp_path: Path) -> None:
+    masks_in("img/{n}.jpg", "gt/{n}.png")(tmp_path)
+    for options in ({"names": made_data.THINGS}, {"labels": {0: "ground", 1: "roof", 2: "ignore"}}):
+        assert create_dataset(name="auto", root=str(tmp_path), **options).classes.names[:2] == (
+            "ground",
+            "roof",
+        )
+    (tmp_path / "classes.yaml").write_text("names: [ground, roof, road]")
+    assert create_dataset(name="auto", root=str(tmp_path)).classes.names == tuple(made_data.THINGS)
+
+
+def test_images_without_masks_elsewhere_are_said(tmp_path: Path) -> None:
+    masks_in("{split}/img_dir/{n}.jpg", "{split}/ann_dir/{n}.png")(tmp_path)
+    save(tmp_path / "later" / "x.png", known(0))
+    assert "folders without masks, later, are left out" in recognised_options({"root": str(tmp_path)})[1]
+
+
+def test_soft_edges_are_two_classes(tmp_path: Path) -> None:
+    for number in range(4):
+        put(tmp_path, f"{number}.jpg", f"{number}.png", number)
+        soft = np.clip(np.arange(32) * 20 - 150, 0, 255).astype(np.uint8)
+        save(tmp_path / f"{number}.png", np.tile(soft, (24, 1)) + np.zeros((24, 1), np.uint8))
+    assert create_dataset(name="auto", root=str(tmp_path)).classes.binary
+
+
+def test_indices_that_begin_at_one_and_gaps_are_labels(tmp_path: Path) -> None:
+    for number in range(4):
+        put(tmp_path, f"img/{number}.jpg", f"gt/{number}.png", number)
+        save(tmp_path / f"gt/{number}.png", np.array([1, 2, 40], np.uint8)[known(number)])
+    options, said = recognised_options({"root": str(tmp_path)})
+    assert options["labels"] == {1: "class 1", 2: "class 2", 40: "class 40"}
+    assert "hold the values 1, 2, 40, which are the classes. Name them" in said

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from made_data import MAKERS
 from PIL import Image
 
 from segmentation.cli import compose
@@ -101,13 +102,16 @@ def make_voc(root: Path) -> Path:
 @pytest.fixture(scope="session")
 def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Tiny data for every dataset that needs a root."""
-    makers: dict[str, Callable[[Path], Path]] = {
+    makers: dict[str, Callable[[Path], object]] = {
         "binary": make_binary,
         "folder": make_folder,
         "voc": make_voc,
+        **MAKERS,
     }
-    made = {name: make(tmp_path_factory.mktemp(name)) for name, make in makers.items()}
-    return {**made, "camvid": made["folder"]}
+    made = {name: tmp_path_factory.mktemp(name) for name in makers}
+    for name, make in makers.items():
+        make(made[name])
+    return {**made, "auto": made["binary"], "camvid": made["folder"]}
 
 
 @pytest.fixture

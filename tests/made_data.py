@@ -170,3 +170,15 @@ def make_trainaug(root: Path) -> None:
     save(root / "SegmentationClassAug/b.png", mask(0, 2))
     save(root / "SegmentationClassAug/a.png", mask(0, 1))
     (root / VOC_LISTS / "trainaug.txt").write_text("a\nb\n")
+
+
+MAKERS = {
+    "ade20k": make_ade20k,
+    "cityscapes": make_cityscapes,
+    "class_dict": make_class_dict,
+    "csv": make_csv,
+    "pairs": masks_in("{n}.jpg", "{n}_mask.png"),
+    "pets": make_pets,
+    "roboflow": make_roboflow,
+}
+"""Layouts by the name that reads them."""

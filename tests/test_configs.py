@@ -28,6 +28,8 @@ TABLES: dict[str, Mapping[str, Callable[..., Any]]] = {
     "scheduler": SCHEDULERS,
 }
 
+NEEDED = {"pairs": ("dataset.images='*.jpg'", "dataset.masks='{stem}_mask.png'")}
+
 OPTIONS = sorted(
     (path.parent.name, path.stem) for path in CONF.glob("*/[!_]*.yaml") if path.parent.name != "hydra"
 )
@@ -39,7 +41,7 @@ def overrides_for(group: str, option: str, roots: dict[str, Path]) -> list[str]:
     # What these weights start from lies outside: that they load is a test of its own.
     # The built-in data asks for stride 8, which a backbone of windows cannot give.
     stride = ["output_stride=auto"] if group == "backbone" else []
-    return [f"{group}={option}", *rooted, *stride, "weights=none", "data.workers=0"]
+    return [f"{group}={option}", *rooted, *NEEDED.get(option, ()), *stride, "weights=none", "data.workers=0"]
 
 
 @pytest.mark.parametrize("name", ["binary", "camvid", "folder", "voc"])

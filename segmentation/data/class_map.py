@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -12,9 +12,13 @@ from segmentation.data.files import Listing, contents, missing_folder
 from segmentation.data.masks import ColourMask, IndexMask, LabelMask, any_with_eight_bits
 from segmentation.errors import UserError, closest
 from segmentation.reading import Loader, read_yaml
-from segmentation.types import Classes, Colour
+from segmentation.types import IGNORE_INDEX, Classes, Colour
 
-_KEYS = ("names", "colours", "labels", "ignore")
+_KEYS = ("names", "colours", "labels", "ignore", "merge", "unlabelled")
+IGNORE = "ignore"
+"""What a label or a merged class is called whose pixels are ignored."""
+
+_BACKGROUND = "background"
 _NAMES = "write [sky, road] or {sky: [0, 0, 255], road: [128, 64, 128]}"
 
 
@@ -27,6 +31,8 @@ class ClassMap:
     coloured: bool  # whether masks may hold the colours; False: the palette is only for display
     ignored_labels: tuple[int, ...]
     ignored_colours: tuple[Colour, ...]
+    more_colours: tuple[tuple[Colour, int], ...] = ()  # of merged classes, and the index of their class
+    unlabelled: int | None = None  # index of values and colours that are no class; None: they are an error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +40,16 @@ class ClassOptions:
     """The classes by the file `classes` (default: classes.yaml in the data's folder) or by `names` and `labels`.
 
     `names` is a list or a mapping of names to [R, G, B], `labels` maps the values in the masks to names (without, they
-    are 0, 1, ...), `ignore` lists further labels (0..65535) and colours of ignored pixels.
+    are 0, 1, ...), `ignore` lists further labels (0..65535) and colours of ignored pixels. `merge` maps the name of
+    a class to the names that become it; `unlabelled` says what pixels are that nobody labelled.
     """
 
     classes: Path | None = None
     names: list[Any] | dict[Any, Any] | None = None
     labels: dict[Any, Any] | None = None
     ignore: Sequence[Any] = ()
+    merge: dict[str, list[str]] | None = None
+    unlabelled: Literal["background", "ignore"] | None = None
 
     @property
     def described(self) -> bool:
@@ -57,17 +66,22 @@ class ClassOptions:
                 f"dataset.{next(iter(described))} and dataset.classes={self.classes} both describe the classes: "
                 "give one."
             )
-        if described:
-            return parse_class_map(described, "dataset", self.ignore)
         path = self.classes or root / "classes.yaml"
-        return parse_class_map(read_class_map(path), str(path), self.ignore)
+        content, where = (described, "dataset") if described else (read_class_map(path), str(path))
+        for key, value in ("merge", self.merge), ("unlabelled", self.unlabelled):
+            if value is not None and key in content:
+                raise UserError(f"dataset.{key} and {path} both have {key}: give one.")
+            content = content if value is None else {**content, key: value}
+        return parse_class_map(content, where, self.ignore)
 
 
 def mask_decoder(class_map: ClassMap, masks: Listing) -> LabelMask:
     """Reads the masks of a data set, of which `masks` are some or all."""
     return LabelMask(
-        IndexMask(class_map.classes, class_map.ignored_labels, class_map.labels),
-        ColourMask(class_map.classes, class_map.ignored_colours) if class_map.coloured else None,
+        IndexMask(class_map.classes, class_map.ignored_labels, class_map.labels, class_map.unlabelled),
+        ColourMask(class_map.classes, class_map.ignored_colours, class_map.more_colours, class_map.unlabelled)
+        if class_map.coloured
+        else None,
         any_with_eight_bits(masks),
     )
 
@@ -76,7 +90,7 @@ def read_class_map(path: Path) -> dict[str, Any]:
     """The mapping in a classes.yaml, for `parse_class_map`.
 
     Raises `UserError` for a file that is missing, is not YAML, or holds other keys than names, colours (or
-    colors), labels and ignore.
+    colors), labels, ignore, merge and unlabelled.
     """
     if not path.parent.is_dir():
         raise missing_folder(path.parent, "train/, val/ and classes.yaml")
@@ -97,20 +111,21 @@ def read_class_map(path: Path) -> dict[str, Any]:
 
 
 def parse_class_map(content: Mapping[str, Any], where: str, ignore: Sequence[Any] = ()) -> ClassMap:
-    """The class map of `content`: names, colours (list), labels, and ignore (labels and colours).
+    """The class map of `content`: names, colours (list), labels, ignore (labels and colours), merge and unlabelled.
 
     Names are a list, a mapping to colours, or a mapping from the values in the masks, as `labels` is. Several values
-    may be one class. `ignore` is added to the content's own; messages name the file or option `where`.
+    may be one class, and values and merged names may be "ignore". `ignore` is added to the content's own; messages name
+    the file or option `where`.
 
     Raises `UserError` for anything else, for a class without a value, for ignored values that are of a class, and for
     ignored colours if the classes have no colours.
     """
     names, palette = _names_and_palette(content, where)
-    names, labels = _labels(content, names, where)
+    names, labels, ignored = _labels(content, names, where)
     own = content.get("ignore") or []
     if not isinstance(own, list):
         raise UserError(f"{where}: ignore={own} is not a list: write [{own}].")
-    ignored = tuple(value for value in (*own, *ignore) if _is_integer(value, 2**16 - 1))
+    ignored += tuple(value for value in (*own, *ignore) if _is_integer(value, 2**16 - 1))
     ignored_colours = tuple(
         _colour(value, where, " or a label of 0..65535")
         for value in (*own, *ignore)
@@ -120,47 +135,100 @@ def parse_class_map(content: Mapping[str, Any], where: str, ignore: Sequence[Any
         raise UserError(
             f"{where}: ignore has the colour {ignored_colours[0]}, but no class has one: add colours."
         )
-    name_of = {
-        value: names[index]
-        for value, index in labels or zip(range(len(names)), range(len(names)), strict=True)
-    }
+    index_of = dict(labels) or {index: index for index in range(len(names))}
     for value in ignored:
-        if value in name_of:
+        if value in index_of:
             raise UserError(
-                f"{where}: ignore has {value}, which is the label of '{name_of[value]}': leave one out, or write "
-                "labels: {1: NAME, 2: NAME, ...} where the classes begin at 1."
+                f"{where}: ignore has {value}, which is the label of '{names[index_of[value]]}': leave one out, or "
+                "write labels: {1: NAME, 2: NAME, ...} where the classes begin at 1."
             )
+    kinds = _merged(content.get("merge"), names, where)
+    kept = tuple(dict.fromkeys(kind for kind in kinds if kind != IGNORE))
+    if kept != names:
+        new = {kind: index for index, kind in enumerate(kept)}
+        ignored += tuple(value for value, index in index_of.items() if kinds[index] == IGNORE)
+        labels = tuple((value, new[kinds[index]]) for value, index in index_of.items() if kinds[index] in new)
+    coloured = tuple(zip(palette, kinds, strict=True)) if len(palette) == len(names) else ()
+    first = dict(reversed([(kind, colour) for colour, kind in coloured]))
+    if coloured:
+        ignored_colours += tuple(colour for colour, kind in coloured if kind == IGNORE)
+        palette = tuple(first[kind] for kind in kept)
+    more = tuple(
+        (colour, kept.index(kind)) for colour, kind in coloured if kind in kept and first[kind] != colour
+    )
     try:
-        return ClassMap(Classes(names, palette), labels, bool(palette), ignored, ignored_colours)
+        classes = Classes(kept, palette)
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
+    unlabelled = _unlabelled(content.get("unlabelled"), kept, where)
+    return ClassMap(classes, labels, bool(palette), ignored, ignored_colours, more, unlabelled)
+
+
+def _merged(merge: Any, names: Sequence[str], where: str) -> list[str]:
+    """The class that each name becomes."""
+    if merge is None:
+        return list(names)
+    if not isinstance(merge, Mapping) or not all(
+        isinstance(kind, str) and isinstance(parts, list) and parts for kind, parts in merge.items()
+    ):
+        raise UserError(
+            f"{where}: merge={merge} is no mapping of a class to names: write {{vehicle: [car, truck]}}."
+        )
+    kind_of: dict[str, str] = {}
+    for kind, parts in merge.items():
+        for part in parts:
+            if part not in names:
+                raise UserError(f"{where}: merge has '{part}', which is no class.{closest(str(part), names)}")
+            if part in kind_of:
+                raise UserError(f"{where}: merge has '{part}' twice: each name becomes one class.")
+            kind_of[part] = kind
+    for kind in merge:
+        if kind in names and kind not in kind_of:
+            kind_of[kind] = kind
+    return [kind_of.get(name, name) for name in names]
+
+
+def _unlabelled(choice: Any, names: Sequence[str], where: str) -> int | None:
+    """The index of pixels that are of no class."""
+    if choice is None:
+        return None
+    if choice == IGNORE:
+        return IGNORE_INDEX
+    if choice != _BACKGROUND:
+        raise UserError(f"{where}: unlabelled={choice}: write background or ignore.")
+    if _BACKGROUND not in names:
+        raise UserError(f"{where}: unlabelled=background needs a class 'background': add it to names.")
+    return list(names).index(_BACKGROUND)
 
 
 def _labels(
     content: Mapping[str, Any], names: tuple[str, ...], where: str
-) -> tuple[tuple[str, ...], tuple[tuple[int, int], ...]]:
-    """The names, which the labels give where nothing else does, and the pairs of a value and its class."""
+) -> tuple[tuple[str, ...], tuple[tuple[int, int], ...], tuple[int, ...]]:
+    """The names, which the labels give where nothing else does, the pairs of a value and its class, ignored values."""
     given, from_names = content.get("labels"), _as_labels(content.get("names"))
     if given is not None and from_names is not None:
         raise UserError(f"{where}: names already holds the labels: leave out 'labels'.")
     if given is None and from_names is None:
-        return names, ()
+        return names, (), ()
     labels = _as_labels(given) if from_names is None else from_names
     if labels is None:
         raise UserError(
             f"{where}: labels={given} is no mapping of 0..65535 to names: write {{1: sky, 2: road}}."
         )
-    ordered = sorted(labels.items())
+    ignored = tuple(value for value, name in labels.items() if name == IGNORE and name not in names)
+    ordered = sorted((value, name) for value, name in labels.items() if value not in ignored)
     names = names or tuple(dict.fromkeys(name for _, name in ordered))
     for _, name in ordered:
         if name not in names:
             raise UserError(f"{where}: labels has '{name}', which is no class.{closest(name, names)}")
     for name in names:
-        if name not in labels.values():
+        if name not in labels.values() and not (
+            name == _BACKGROUND and content.get("unlabelled") == _BACKGROUND
+        ):
             raise UserError(
                 f"{where}: the class '{name}' has no label, so no mask can hold it: add it to labels."
             )
-    return names, tuple((value, names.index(name)) for value, name in ordered)
+    return names, tuple((value, names.index(name)) for value, name in ordered), ignored
 
 
 def _as_labels(value: Any) -> dict[int, str] | None:

@@ -38,12 +38,14 @@ class MaskDecoder(Protocol):
 class IndexMask:
     """Values are labels: 255 and the values in `ignore` are ignored, all others must be labels of classes.
 
-    `labels` are pairs of a value and the index of its class; without, values are the indices.
+    `labels` are pairs of a value and the index of its class; without, values are the indices. `others` is the index of
+    values that are no labels; None: they are an error.
     """
 
     classes: Classes
     ignore: tuple[int, ...] = ()
     labels: tuple[tuple[int, int], ...] = ()
+    others: int | None = None
 
     def indices(self, values: np.ndarray, path: Path) -> np.ndarray:
         """uint8 (H, W) of a file's values, uint8 or uint16. Raises `UserError` for a label outside the classes."""
@@ -59,7 +61,9 @@ class IndexMask:
         index_of |= dict.fromkeys(self.ignore, IGNORE_INDEX)
         present = present_values(values)
         wrong = [value for value in present if value not in index_of]
-        if wrong:
+        if self.others is not None:
+            index_of |= dict.fromkeys(wrong, self.others)
+        elif wrong:
             raise UserError(f"{path} holds label {first_of(wrong)}, {self._cure(wrong[-1], path)}")
         changed = [value for value in present if index_of[value] != value]
         if changed and values.dtype == np.uint8:
@@ -91,16 +95,22 @@ class IndexMask:
 class ColourMask:
     """Colours are labels: the palette gives the colours of the classes, and the colours in `ignore` are ignored.
 
+    `more` are pairs of a further colour and the index of its class. `others` is the index of colours that are none of
+    these; None: they are an error.
+
     Raises `UserError` if two of the colours are equal or there are more than 254 classes.
     """
 
     classes: Classes
     ignore: tuple[Colour, ...] = ()
+    more: tuple[tuple[Colour, int], ...] = ()
+    others: int | None = None
 
     def __post_init__(self) -> None:
         owners: dict[Colour, str] = {}
-        ignored = [(colour, "ignore") for colour in self.ignore]
-        for colour, name in [*zip(self.classes.palette, self.classes.names, strict=True), *ignored]:
+        further = [(colour, "ignore") for colour in self.ignore]
+        further += [(colour, self.classes.names[label]) for colour, label in self.more]
+        for colour, name in [*zip(self.classes.palette, self.classes.names, strict=True), *further]:
             if colour in owners:
                 raise UserError(
                     f"Classes '{owners[colour]}' and '{name}' have the same colour {colour}: give each its own."
@@ -111,14 +121,16 @@ class ColourMask:
 
     def indices(self, picture: Image.Image, path: Path) -> np.ndarray:
         """uint8 (H, W) of an RGB(A) image, without alpha. Raises `UserError` for a colour outside the classes."""
-        table = _colour_table(self.classes.palette, self.ignore)
+        table = _colour_table(self.classes.palette, self.ignore, self.more)
         codes = np.asarray(picture.convert("RGBA")).view("<u4")[..., 0]
         labels = np.empty(codes.shape, np.uint8)
         rows = max(1, _STRIP // codes.shape[1])
         for top in range(0, len(codes), rows):
             labels[top : top + rows] = table[codes[top : top + rows] & 0xFFFFFF]
         unknown = codes[labels == _UNKNOWN] & 0xFFFFFF
-        if len(unknown):
+        if self.others is not None:
+            labels[labels == _UNKNOWN] = self.others
+        elif len(unknown):
             raise UserError(f"{path} holds {self._cure(np.unique(unknown).tolist())}")
         return labels
 
@@ -130,7 +142,7 @@ class ColourMask:
         used = present_values(np.array(picture))
         parts = picture.getpalette("RGB") or []
         colours = [tuple(parts[3 * index : 3 * index + 3]) for index in used]
-        known = {*self.classes.palette, *self.ignore}
+        known = {*self.classes.palette, *self.ignore, *(colour for colour, _ in self.more)}
         own = dict(enumerate(self.classes.palette))
         moved = [index for index, colour in zip(used, colours, strict=True) if own.get(index) != colour]
         return moved not in ([], [IGNORE_INDEX]) and len(set(colours)) == len(used) and known >= set(colours)
@@ -243,10 +255,12 @@ def is_lossy(picture: Image.Image) -> bool:
 
 
 @lru_cache(maxsize=2)
-def _colour_table(palette: Sequence[Colour], ignore: Sequence[Colour]) -> np.ndarray:
+def _colour_table(
+    palette: Sequence[Colour], ignore: Sequence[Colour], more: Sequence[tuple[Colour, int]]
+) -> np.ndarray:
     """Label of every 24-bit colour (red lowest): 16 MiB, built once and shared by all splits and workers."""
     table = np.full(2**24, _UNKNOWN, np.uint8)
-    for label, (red, green, blue) in enumerate(palette):
+    for (red, green, blue), label in (*((colour, label) for label, colour in enumerate(palette)), *more):
         table[red | green << 8 | blue << 16] = label
     for red, green, blue in ignore:
         table[red | green << 8 | blue << 16] = IGNORE_INDEX

@@ -7,13 +7,12 @@ from typing import Any
 import made_data
 import numpy as np
 import pytest
-from made_data import COLOURS, known, masks_in, numbered, put, save
+from made_data import known, masks_in, put, save
 
 from segmentation.data import create_dataset, recognised_options
 from segmentation.data.checks import check_samples
 from segmentation.errors import UserError
 
-INDICES = np.array([0, 1, 2], np.uint8)
 SIDE_BY_SIDE = "{n}/Imgs/a{n}"
 # Name of the layout, how it is made, what the known labels are in it, and the options that recognition adds.
 CASES: dict[str, tuple[str, Callable[[Path], None], list[int], dict[str, Any]]] = {

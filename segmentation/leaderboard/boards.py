@@ -1,4 +1,4 @@
-"""Boards: tables of runs whose scores can be compared. A row is one choice of options, averaged over its seeds."""
+"""Boards: tables of runs whose scores can be compared. A row is one choice of options, the mean of seeds and folds."""
 
 import json
 import math
@@ -24,7 +24,7 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
     return front
 
 
-_IGNORED_OPTIONS = {"seed", "name", "resume", "dataset.download"}
+_IGNORED_OPTIONS = {"seed", "name", "resume", "dataset.download", "dataset.fold"}
 """Options that do not change the experiment."""
 
 
@@ -74,7 +74,7 @@ def shown(value: Any) -> str:
 _MODEL_ENTRIES = {"input", "threshold", "threshold_source", "checkpoint"}
 """Entries of the protocol that belong to the model and may differ within a board."""
 
-_IGNORED_DATA = {"images", "notes", "train", "download", "split", "fractions"}
+_IGNORED_DATA = {"images", "notes", "train", "download", "split", "fractions", "fold"}
 """Entries of a report's data that do not describe the images of the metric, or only as their hash does."""
 
 
@@ -90,8 +90,10 @@ def comparability(run: Run, metric: str) -> dict[str, Any]:
 
 
 def images(run: Run, metric: str) -> str | None:
-    """The hash of the images on which the metric was measured."""
+    """The hash of the images on which the metric was measured; for one of several folds, their number."""
     assert run.report is not None
+    if folds := run.report["data"].get("folds"):
+        return f"{folds} folds"  # each has other images, and all together have the same
     found: str | None = run.report["protocol"]["split_sha256"].get(metric.partition("/")[0])
     return found
 
@@ -121,7 +123,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Row:
-    """The runs of one choice of options: the newest of each seed. `repeats` are older runs, which do not count.
+    """The runs of one choice of options: the newest of each seed and fold. `repeats` are older and do not count.
 
     `settings` holds the values of the board's columns, `scores` those of its metrics.
     """
@@ -224,7 +226,7 @@ def _row(group: Sequence[Run], metrics: Sequence[str], settings: Mapping[str, st
 
 def _replicate(run: Run) -> str:
     # Without its config a run repeats no other.
-    return repr(run.options.get("seed", run.folder))
+    return repr((run.options.get("seed", run.folder), run.options.get("dataset.fold")))
 
 
 def _order(row: Row, metric: str) -> tuple[bool, bool, float]:

@@ -21,9 +21,9 @@ from segmentation.errors import UserError
         (["images/1.jpg", "labels/1.txt"], "YOLO"),
         (["images/train/1.jpg", "labels/train/1.txt"], "YOLO"),
         (["JPEGImages/1.jpg"], "dataset=voc"),
-        (["image/1.png", "label/1.png"], "images and masks"),
-        (["train/1.png", "train_labels/1_L.png"], "train/images and train/masks"),
-        (["train/1.png", "trainannot/1.png"], "train/images and train/masks"),
+        (["image/1.png", "label/1.png"], "dataset=auto"),
+        (["train/1.png", "train_labels/1_L.png"], "dataset=auto"),
+        (["train/1.png", "trainannot/1.png"], "dataset=auto"),
     ],
 )
 def test_layouts_are_recognised(files: list[str], name: str, tmp_path: Path) -> None:

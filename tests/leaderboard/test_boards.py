@@ -48,6 +48,24 @@ def test_seeds_share_a_row_with_mean_and_spread(sweep: Path) -> None:
     assert test is not None and test.mean == pytest.approx(0.5)
 
 
+def test_folds_share_a_row_although_their_images_differ(tmp_path: Path) -> None:
+    for fold, score in enumerate((0.5, 0.6, 0.7)):
+        options = {"dataset": {"name": "pairs", "folds": 3, "fold": fold}}
+        protocol = {"split_sha256": {"train": "a", "val": f"b{fold}", "test": f"c{fold}"}}
+        for backbone in ("resnet18", "resnet50"):
+            folder = tmp_path / f"{backbone}{fold}"
+            write_run(
+                folder, miou=score, backbone=backbone, protocol=protocol, data=options["dataset"], **options
+            )
+    (board,) = boards(read_runs([tmp_path]), "val/miou")
+    assert board.metrics == ("val/miou", "test/miou")
+    assert board.columns == ("backbone",)
+    assert len(board.rows) == 2
+    for row in board.rows:
+        score = row.scores["val/miou"]
+        assert score is not None and (round(score.mean, 6), score.count) == (0.6, 3)
+
+
 def test_the_files_of_a_leaderboard(sweep: Path) -> None:
     assert made(f"runs={sweep}", "latency=0") == pytest.approx(0.65)
     text = (sweep / "leaderboard.md").read_text()

@@ -1,0 +1,99 @@
+"""`dataset.root=PATH` on a command line becomes the options of the layout that lies there."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_data import THINGS, fill, make_cityscapes, masks_in
+
+from segmentation.cli import compose
+from segmentation.cli.auto import as_override, with_recognised
+from segmentation.data import create_dataset
+
+
+def recognised(*arguments: str, command: str = "train") -> list[str]:
+    return with_recognised(arguments, command)[0]
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ["seed=1"],
+        ["dataset.seed=3"],
+        ["dataset=shapes", "dataset.root={root}"],
+        ["experiment=binary_resnet50", "dataset.root={root}"],
+        ["resume={root}", "dataset.root={root}"],
+        ["dataset=binary", "dataset.root={root}"],
+    ],
+)
+def test_what_has_its_data_is_left_as_it_is(typed: list[str], tmp_path: Path) -> None:
+    fill(tmp_path)
+    arguments = [each.format(root=tmp_path) for each in typed]
+    assert with_recognised(arguments, "train") == (arguments, [])
+
+
+def test_a_checkpoint_has_its_data_too(tmp_path: Path) -> None:
+    fill(tmp_path)
+    arguments = ["checkpoint=x.ckpt", f"dataset.root={tmp_path}"]
+    assert with_recognised(arguments, "evaluate") == (arguments, [])
+    assert "dataset=binary" in recognised("dataset=auto", *arguments, command="evaluate")
+
+
+@pytest.mark.parametrize("choice", [[], ["dataset=auto"]])
+@pytest.mark.parametrize("flag", [[], ["-m"]])
+def test_a_root_becomes_its_layout(choice: list[str], flag: list[str], tmp_path: Path) -> None:
+    masks_in("img/{n}.jpg", "gt/{n}.png", "palette")(tmp_path)
+    more = ["seed=1,2"] if flag else ["seed=1"]
+    arguments, notes = with_recognised([*flag, *choice, f"dataset.root={tmp_path}", *more], "train")
+    assert [argument for argument in arguments if argument.startswith("dataset=")] == ["dataset=pairs"]
+    assert len(notes) == 1 and notes[0].startswith(f"{tmp_path} looks like images and masks.")
+    assert arguments[-1] == more[0]
+    if not flag:
+        options = compose("train", *arguments)["dataset"]
+        assert options["name"] == "pairs" and options["masks"] == "gt/{stem}.*"
+        assert create_dataset(**options).classes.names == ("class 0", "class 1", "class 2")
+
+
+def test_roots_that_a_sweep_varies_are_for_its_jobs(tmp_path: Path) -> None:
+    arguments = ["-m", "dataset.root=a,b"]
+    assert recognised(*arguments) == ["-m", "dataset=auto", "dataset.root=a,b"]
+
+
+def test_typed_options_are_kept(tmp_path: Path) -> None:
+    masks_in("img/{n}.jpg", "gt/{n}.png")(tmp_path)
+    names = f"dataset.names={as_override(THINGS)}"
+    arguments = recognised(f"dataset.root={tmp_path}", names, "dataset.folds=3", "dataset.fold=1")
+    options = compose("train", *arguments)["dataset"]
+    assert (options["names"], options["folds"], options["fold"]) == (THINGS, 3, 1)
+
+
+def test_options_that_the_layout_has_not_are_left_out(tmp_path: Path) -> None:
+    make_cityscapes(tmp_path)
+    assert compose("train", *recognised(f"dataset.root={tmp_path}"))["dataset"] == {
+        "name": "cityscapes",
+        "root": str(tmp_path),
+        "masks": "auto",
+    }
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(
+            None,
+            True,
+            3,
+            0.5,
+            "a b",
+            "it's",
+            "{stem}.*",
+            "a,b=c",
+            [],
+            ["class 0", "x,y"],
+            {1: "road", 2: "ignore"},
+        ),
+        *({"class 0": [1, 2, 3], "a:b (c)": [0, 0, 0]}, {"a,b": [1, 2, 3]}, [[1, 2, 3], 7]),
+    ],
+)
+def test_any_value_survives_hydras_grammar(value: Any) -> None:
+    assert compose("train", f"+x={as_override(value)}")["x"] == value

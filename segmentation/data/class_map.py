@@ -143,7 +143,7 @@ def parse_class_map(content: Mapping[str, Any], where: str, ignore: Sequence[Any
                 "write labels: {1: NAME, 2: NAME, ...} where the classes begin at 1."
             )
     kinds = _merged(content.get("merge"), names, where)
-    kept = tuple(dict.fromkeys(kind for kind in kinds if kind != IGNORE))
+    kept = names if kinds == list(names) else tuple(dict.fromkeys(kind for kind in kinds if kind != IGNORE))
     if kept != names:
         new = {kind: index for index, kind in enumerate(kept)}
         ignored += tuple(value for value, index in index_of.items() if kinds[index] == IGNORE)
@@ -166,7 +166,7 @@ def parse_class_map(content: Mapping[str, Any], where: str, ignore: Sequence[Any
 
 def _merged(merge: Any, names: Sequence[str], where: str) -> list[str]:
     """The class that each name becomes."""
-    if merge is None:
+    if merge is None or len(set(names)) < len(names):  # which `Classes` refuses
         return list(names)
     if not isinstance(merge, Mapping) or not all(
         isinstance(kind, str) and isinstance(parts, list) and parts for kind, parts in merge.items()

@@ -264,6 +264,11 @@ def resume_training(
     if contents["segmentation"].get("model") != task.model.description:
         raise UserError(f"{last} holds another model than its run's config describes: it cannot be resumed.")
     epoch, batches = _progress(contents, last)
+    if trainer.max_epochs is not None and epoch > trainer.max_epochs:
+        raise UserError(
+            f"trainer.max_epochs={trainer.max_epochs}, but the run in {folder} has {epoch} epochs already:"
+            f" type trainer.max_epochs={epoch} or more beside resume."
+        )
     history.resume_after(epoch)
     log.info("resuming after epoch %d%s", epoch, f" and {batches} batches of the next" if batches else "")
     _log_missing_callbacks(trainer, contents)

@@ -297,6 +297,16 @@ def test_options_typed_beside_resume_hold(began: str, typed: list[str], tmp_path
     assert all(len(memory) > 0 for memory in state["state"].values())
 
 
+def test_fewer_epochs_than_there_are_are_refused(tmp_path: Path) -> None:
+    start(tmp_path, "trainer.max_epochs=2")
+    before = (tmp_path / "metrics.csv").read_bytes()
+    with pytest.raises(
+        UserError, match=r"^trainer\.max_epochs=1, but .* 2 epochs already: type .*=2 or more"
+    ):
+        start(tmp_path, "trainer.max_epochs=1", f"resume={tmp_path}")
+    assert (tmp_path / "metrics.csv").read_bytes() == before
+
+
 def test_a_resume_without_its_history_ends_in_a_report(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with pytest.raises(SystemExit):  # all epochs are trained

@@ -223,6 +223,8 @@ def with_pixel_range(dataset: SegmentationDataset, choice: Any) -> SegmentationD
     "auto" measures the percentiles of up to `_MEASURED` evenly spaced training images, where they have more than 8
     bits. Raises `UserError` where `PixelRange` does.
     """
+    known = isinstance(choice, PixelRange) or choice in ("auto", "full", None)
+    found = choice if known else PixelRange.from_list(choice)
     if not isinstance(dataset.train, FileDataset) or choice in ("full", None):
         return dataset
     notes: tuple[str, ...] = ()
@@ -236,8 +238,6 @@ def with_pixel_range(dataset: SegmentationDataset, choice: Any) -> SegmentationD
             f"Images of more than 8 bits: 0..255 of the model is {found} in them, the {PERCENTILES[0]} and "
             f"{PERCENTILES[1]} % percentiles of each band in {len(wide)} training images (data.pixel_range).",
         )
-    else:
-        found = choice if isinstance(choice, PixelRange) else PixelRange.from_list(choice)
     train, val, test = (
         replace(samples, pixel_range=found) if isinstance(samples, FileDataset) else samples
         for samples in dataset.splits().values()

@@ -150,3 +150,9 @@ def test_a_checkpoint_keeps_the_range(tmp_path: Path) -> None:
     file = tmp_path / "data" / "images" / f"{dataset.test.names[0]}.tif"
     seen = Predictor(trained, device="cpu").predict(file).image
     assert np.array_equal(seen, dataset.test[0]["image"])
+
+
+@pytest.mark.parametrize("wrong", [[3, 1], [1], ["a", "b"]])
+def test_a_wrong_range_is_refused_also_where_none_is_needed(wrong: list[Any]) -> None:
+    with pytest.raises(UserError, match="range"):
+        open_dataset(3, wrong, name="shapes")

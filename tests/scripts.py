@@ -2,22 +2,35 @@
 
 import atexit
 import functools
+import gc
 import json
 import os
 import runpy
+import select
+import signal
+import socket
 import subprocess
 import sys
 import threading
 import traceback
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from types import MappingProxyType, TracebackType
 
 from conftest import ROOT
 
 Done = subprocess.CompletedProcess[str]
 
 
-def run_script(name: str, *arguments: str, folder: Path = ROOT, fresh: bool = False) -> Done:
+def run_script(
+    name: str,
+    *arguments: str,
+    folder: Path = ROOT,
+    fresh: bool = False,
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> Done:
     """Runs `name` (train.py, evaluate.py ...) with `folder` as its working directory, in a process of its own.
 
     That process is a fork of one in which the libraries are imported already; with `fresh` it is a new Python,
@@ -26,60 +39,141 @@ def run_script(name: str, *arguments: str, folder: Path = ROOT, fresh: bool = Fa
     command = [str(ROOT / name), *arguments]
     if fresh:
         return subprocess.run(
-            [sys.executable, *command], capture_output=True, text=True, check=False, cwd=folder
+            [sys.executable, *command],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=folder,
+            env={**os.environ, **environment},
         )
-    with TemporaryDirectory() as streams:
-        server = _server()
-        assert server.stdin
-        assert server.stdout
-        server.stdin.write(json.dumps([command, str(folder), streams]) + "\n")
-        server.stdin.flush()
-        status = int(server.stdout.readline())
-        out, err = ((Path(streams) / stream).read_text() for stream in ("1", "2"))
-    return subprocess.CompletedProcess(command, status, out, err)
+    with Script(command, folder, environment) as script:
+        out, err = script.communicate()
+        return subprocess.CompletedProcess(command, script.wait(), out, err)
+
+
+class Script:
+    """A script that runs beside the test, in a fork as above and a session of its own; used as `Popen` is."""
+
+    def __init__(
+        self, command: list[str], folder: Path, environment: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        self.returncode: int | None = None
+        pipes = [os.pipe() for _ in range(3)]
+        (out, err, self._answers), theirs = zip(*pipes, strict=True)
+        self.stdout, self.stderr = (os.fdopen(stream, encoding="utf-8") for stream in (out, err))
+        request = json.dumps([command, str(folder), dict(environment)]).encode()
+        socket.send_fds(_server(), [request], theirs)
+        for stream in theirs:
+            os.close(stream)
+        self.pid = self._answer()
+
+    def __enter__(self) -> "Script":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
+        if kind is not None and self.poll() is None:
+            os.killpg(self.pid, signal.SIGKILL)
+        self.wait()
+        self.stdout.close()
+        self.stderr.close()
+        os.close(self._answers)
+
+    def _answer(self) -> int:
+        answer = os.read(self._answers, 4)
+        assert answer, "the process that forks the scripts is gone"
+        return int.from_bytes(answer, signed=True)
+
+    def poll(self) -> int | None:
+        """The exit status, if the script has ended."""
+        ended = self.returncode is not None or select.select([self._answers], [], [], 0)[0]
+        return self.wait() if ended else None
+
+    def wait(self) -> int:
+        if self.returncode is None:
+            self.returncode = self._answer()
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """What it says until all that write to its streams have ended."""
+        with ThreadPoolExecutor(2) as pool:
+            texts = [pool.submit(stream.read) for stream in (self.stdout, self.stderr)]
+            try:
+                out, err = (text.result(timeout) for text in texts)
+            except TimeoutError:
+                os.killpg(self.pid, signal.SIGKILL)
+                raise
+        self.wait()
+        return out, err
 
 
 @functools.cache
-def _server() -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+def _server() -> socket.socket:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     server = subprocess.Popen(
-        [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        [sys.executable, __file__, str(theirs.fileno())],
+        pass_fds=[theirs.fileno()],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
+    theirs.close()
 
     @atexit.register
     def stop() -> None:
-        assert server.stdin
-        server.stdin.close()
+        ours.close()
         server.wait()
 
-    return server
+    return ours
 
 
-def _serve() -> None:
-    """Forks for every line on stdin, and answers with the exit status."""
+def _serve(requests: socket.socket) -> None:
+    """Forks for every request, and answers on its third stream with the process's number and exit status."""
     import segmentation.evaluate
     import segmentation.train  # noqa: F401
     from segmentation.cli import compose
 
     compose("train")  # Hydra looks for its plugins once
+    gc.freeze()  # else each fork searches the libraries for garbage, and copies their memory by that
     assert threading.active_count() == 1, "a fork of several threads may wait for ever"
-    for line in sys.stdin:
-        command, folder, streams = json.loads(line)
-        child = os.fork()
-        if child == 0:
-            _run(command, folder, streams)
-        _, status = os.waitpid(child, 0)
-        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
-        sys.stdout.flush()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
+    while True:
+        request, streams, _, _ = socket.recv_fds(requests, 1 << 20, 3)
+        if not request:
+            os._exit(0)  # what is frozen would be reported as leaked
+        if os.fork() == 0:
+            requests.close()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            _watch(*json.loads(request), *streams)
+        for stream in streams:
+            os.close(stream)
 
 
-def _run(command: list[str], folder: str, streams: str) -> None:
+def _watch(command: list[str], folder: str, environment: dict[str, str], *streams: int) -> None:
+    out, err, answers = streams
+    child = os.fork()
+    if child == 0:
+        os.close(answers)
+        _run(command, folder, environment, out, err)
+    os.close(out)
+    os.close(err)
+    os.write(answers, child.to_bytes(4, signed=True))
+    _, status = os.waitpid(child, 0)
+    with suppress(BrokenPipeError):  # the test has failed meanwhile
+        os.write(answers, os.waitstatus_to_exitcode(status).to_bytes(4, signed=True))
+    os._exit(0)
+
+
+def _run(command: list[str], folder: str, environment: dict[str, str], out: int, err: int) -> None:
+    os.setsid()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    for stream in (1, 2):
-        os.dup2(os.open(Path(streams) / str(stream), os.O_WRONLY | os.O_CREAT), stream)
+    for number, stream in ((1, out), (2, err)):
+        os.dup2(stream, number)
+        os.close(stream)
     os.chdir(folder)
+    os.environ.update(environment)
     sys.argv = command
-    sys.path.insert(0, str(ROOT))
+    sys.path[0] = str(Path(command[0]).parent)
     status = 0
     try:
         runpy.run_path(command[0], run_name="__main__")
@@ -97,4 +191,4 @@ def _run(command: list[str], folder: str, streams: str) -> None:
 
 
 if __name__ == "__main__":
-    _serve()
+    _serve(socket.socket(fileno=int(sys.argv[1])))

@@ -3,14 +3,13 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from scripts import Done, Script, run_script
 
 # Each job notes that it ran. The one whose number stands in the file `kill` ends the process as a power cut would.
 # With a file `slow` all of them take long.
@@ -44,23 +43,14 @@ if __name__ == "__main__":
 """
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+def start(folder: Path, *arguments: str) -> Script:
     (folder / "job.py").write_text(JOB)
-    return subprocess.Popen(
-        [sys.executable, "job.py", "-m", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        start_new_session=True,
-    )
+    return Script([str(folder / "job.py"), "-m", *arguments], folder)
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    with start(folder, *arguments) as process:
-        out, err = process.communicate()
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+def run(folder: Path, *arguments: str) -> Done:
+    (folder / "job.py").write_text(JOB)
+    return run_script(str(folder / "job.py"), "-m", *arguments, folder=folder)
 
 
 def ran(folder: Path) -> list[str]:
@@ -75,7 +65,7 @@ def lines(folder: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def wait_for(happened: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+def wait_for(happened: Callable[[], bool], process: Script) -> None:
     deadline = time.monotonic() + 300
     while not happened():
         assert process.poll() is None and time.monotonic() < deadline
@@ -224,27 +214,14 @@ SMALL = [
 
 
 def test_a_real_sweep_killed_in_its_second_job(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        str(ROOT / "train.py"),
-        "-m",
-        "name=s",
-        "seed=1,2",
-        "trainer.max_epochs=3",
-        *SMALL,
-    ]
+    command = [str(ROOT / "train.py"), "-m", "name=s", "seed=1,2", "trainer.max_epochs=3", *SMALL]
     folder = tmp_path / "outputs" / "sweeps" / "s"
-    with subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
-        deadline = time.monotonic() + 300
-        while not (folder / "seed-2" / "checkpoints" / "last.ckpt").exists():
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.02)
-        process.kill()
+    with Script(command, tmp_path) as process:
+        wait_for((folder / "seed-2" / "checkpoints" / "last.ckpt").exists, process)
+        process.send_signal(signal.SIGKILL)
     first = (folder / "seed-1" / "report.json").read_bytes()
     assert not (folder / "seed-2" / "report.json").exists()
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = run_script(*command, folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert "2 jobs: 1 finished before, 1 went on" in done.stdout
     assert "resuming after epoch" in done.stdout

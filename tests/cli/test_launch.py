@@ -14,7 +14,7 @@ import pytest
 import torch
 from conftest import ROOT
 from filelock import FileLock
-from scripts import run_script
+from scripts import Done, Script, run_script
 from torch.distributed import TCPStore
 
 from segmentation.cli import launch
@@ -39,9 +39,6 @@ def main(config, folder):
 if __name__ == "__main__":
     main()
 """
-
-
-Done = subprocess.CompletedProcess[str]
 
 
 def run(folder: Path, seeds: tuple[int, int], **settings: str) -> list[Done]:
@@ -261,15 +258,7 @@ def test_what_a_process_raises_ends_the_command(seed: int, status: int, message:
 def test_signals_reach_the_processes(number: int, tmp_path: Path) -> None:
     (tmp_path / "job.py").write_text(WORKERS)
     options = ["seed=5", "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "hydra.run.dir=run"]
-    with subprocess.Popen(
-        [sys.executable, "job.py", *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        start_new_session=True,
-    ) as command:
+    with Script([str(tmp_path / "job.py"), *options], tmp_path) as command:
         deadline = time.monotonic() + 300
         while len(list(tmp_path.glob("run/begun?"))) < 2:
             assert command.poll() is None and time.monotonic() < deadline

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import CONF, ROOT
+from scripts import Script
 
 from segmentation.cli.messages import explain, signals_as_exits
 from segmentation.cli.overrides import (
@@ -213,13 +214,24 @@ def test_a_signal_ends_a_command_with_the_status_that_a_shell_expects(number: si
     assert signal.getsignal(number) == before
 
 
-@pytest.mark.parametrize("seconds", [3, 6])
-def test_a_signal_while_a_run_starts(seconds: float, tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "train.py"), "hydra.run.dir=run", "trainer.max_epochs=1000"]
+STARTS = ["hydra.run.dir=run", "trainer.max_epochs=1000"]
+
+
+def test_a_signal_while_libraries_are_imported(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "train.py"), *STARTS]
     with subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     ) as process:
-        time.sleep(seconds)
+        time.sleep(3)
         process.terminate()
         _, errors = process.communicate(timeout=120)
     assert (process.returncode, errors) == (143, b"")
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1, 2])
+def test_a_signal_while_a_run_starts(seconds: float, tmp_path: Path) -> None:
+    with Script([str(ROOT / "train.py"), *STARTS], tmp_path) as process:
+        time.sleep(seconds)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (143, "")

@@ -1,12 +1,10 @@
 """Jobs of a sweep that fail stop no other, and the sweep says what became of all."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 from filelock import FileLock
+from scripts import Done, Script, run_script
 
 SCRIPT = """
 from segmentation.cli import script
@@ -38,22 +36,14 @@ if __name__ == "__main__":
 """
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+def start(folder: Path, *arguments: str) -> Script:
     (folder / "job.py").write_text(SCRIPT)
-    return subprocess.Popen(
-        [sys.executable, str(folder / "job.py"), *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=folder,
-        env={"PYTHONPATH": str(ROOT)},
-    )
+    return Script([str(folder / "job.py"), *arguments], folder)
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    with start(folder, *arguments) as process:
-        out, err = process.communicate()
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+def run(folder: Path, *arguments: str) -> Done:
+    (folder / "job.py").write_text(SCRIPT)
+    return run_script(str(folder / "job.py"), *arguments, folder=folder)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +88,6 @@ def test_a_job_that_waits_for_another_process_says_so(tmp_path: Path) -> None:
     lock = FileLock(folder / ".lock")
     said = []
     with lock, start(tmp_path, "-m", "name=s", "seed=3,4") as process:
-        assert process.stdout
         for line in process.stdout:
             said.append(line)
             if "waiting" in line:

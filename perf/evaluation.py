@@ -36,6 +36,9 @@ def main() -> None:
     parser.add_argument(
         "--counts", type=int, nargs="*", default=(100, 1000), help="numbers of images for the memory"
     )
+    parser.add_argument(
+        "--train", type=int, default=64, help="images that the model is trained on; not timed"
+    )
     parser.add_argument("--compile", action="store_true", help="compile our model; on a GPU with CUDA graphs")
     args = parse(parser)
     with TemporaryDirectory() as folder:
@@ -63,7 +66,7 @@ def _contenders(folder: Path, args: Namespace) -> tuple[dict[str, Callable[[], f
     from segmentation.evaluate import evaluate_split, open_context
 
     size, count = tuple(args.size), args.images
-    root = make_folder(folder / "data", train=64, test=count, height=size[0], width=size[1])
+    root = make_folder(folder / "data", train=args.train, test=count, height=size[0], width=size[1])
     plain = tutorial.trained(args.backbone, root / "train", size, args.device)
     config = ours.configure(root, args.backbone, size=size, batch_size=_BATCH)
     checkpoint = ours.save_checkpoint(config, plain, folder / "model.ckpt")

@@ -33,6 +33,9 @@ def main() -> None:
         help="reduced precision: bf16-mixed or 16-mixed; auto: what the hardware supports",
     )
     parser.add_argument(
+        "--train", type=int, default=64, help="images that the model is trained on; not timed"
+    )
+    parser.add_argument(
         "--compile", action="store_true", help="also measure our model compiled; that takes minutes first"
     )
     args = parse(parser)
@@ -59,7 +62,7 @@ def _contenders(
     from segmentation.environment import choose_precision
 
     size = tuple(args.size)
-    root = make_folder(folder / "data", train=64, test=args.images)
+    root = make_folder(folder / "data", train=args.train, test=args.images)
     plain = tutorial.trained(backbone, root / "train", size, args.device)
     config = ours.configure(root, backbone, size=size, batch_size=1)
     checkpoint = ours.save_checkpoint(config, plain, folder / "model.ckpt")

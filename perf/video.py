@@ -26,6 +26,9 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=60, help="frames of the synthetic video")
     parser.add_argument("--batch", type=int, default=8, help="frames per step of ours")
     parser.add_argument("--video", type=Path)
+    parser.add_argument(
+        "--train", type=int, default=64, help="images that the model is trained on; not timed"
+    )
     parser.add_argument("--compile", action="store_true", help="compile our model; on a GPU with CUDA graphs")
     args = parse(parser)
     shares: list[str] = []
@@ -45,7 +48,7 @@ def _contenders(folder: Path, args: Namespace, shares: list[str]) -> dict[str, C
     from segmentation.inference.video import overlays, predict_video
 
     size = tuple(args.size)
-    root = make_folder(folder / "data", train=64)
+    root = make_folder(folder / "data", train=args.train)
     source = args.video or make_video(folder / "video.mp4", args.frames, height=size[0], width=size[1])
     plain = tutorial.trained(args.backbone, root / "train", size, args.device)
     config = ours.configure(root, args.backbone, size=size, batch_size=8)

@@ -2,6 +2,7 @@
 
 import re
 import runpy
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT
+from scripts import run_script
 from torch import nn
 
 FOLDER = ROOT / "perf"
@@ -46,17 +48,17 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         ),
         (
             "evaluation.py",
-            (*SMALL, "--images", "8", "--counts", "12", "--compile"),
+            (*SMALL, "--train", "8", "--images", "8", "--counts", "12", "--compile"),
             ("tutorial", "evaluate.py", "forward pass alone"),
         ),
         (
             "inference.py",
-            (*SMALL, "--backbones", "mobilenetv3_small", "--images", "2", "--compile"),
+            (*SMALL, "--train", "8", "--backbones", "mobilenetv3_small", "--images", "2", "--compile"),
             ("torchvision", "ours, fp32", "ours, fp32, compiled"),
         ),
         (
             "video.py",
-            (*SMALL, "--backbone", "mobilenetv3_small", "--frames", "4", "--compile"),
+            (*SMALL, "--train", "8", "--backbone", "mobilenetv3_small", "--frames", "4", "--compile"),
             ("tutorial", "predict.py"),
         ),
     ],
@@ -76,7 +78,12 @@ def test_a_measurement_prints_its_table(
     assert f"Command: `python perf/{script} {arguments[0]}" in said
 
 
-def test_processes_are_compared_with_threads(run: Run) -> None:
+def test_processes_are_compared_with_threads(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forked(command: list[str], *, cwd: Path, env: dict[str, str], **_: object) -> None:
+        done = run_script(*command[1:], folder=cwd, environment=env)
+        assert (done.returncode, done.stderr) == (0, "")
+
+    monkeypatch.setattr(subprocess, "run", forked)  # what that saves is nothing but the imports
     budget = ["--rounds", "1", "--threads", "1", "--device", "cpu", "--images", "8", "--jobs", "0"]
     tiny = ("data.size=[48,48]", "dataset.size=48", "data.batch_size=4", "head=lraspp")
     said = run("processes.py", *budget, "--set", *tiny)

@@ -1,5 +1,6 @@
 """Any head on any backbone: forward, backward and export."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,10 @@ import torch
 import yaml
 from conftest import CONF
 from made_models import made, pictures
+from torch import Tensor, nn
 
 from segmentation.models import HEADS, create_segmenter
+from segmentation.models.backbones import Backbone
 from segmentation.models.compile import free_sizes
 
 BACKBONES: dict[str, dict[str, Any]] = {
@@ -24,19 +27,44 @@ def section(name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_one_image_of_odd_size_trains_every_parameter_with_every_head(backbone: str) -> None:
-    """A batch of one, which a batch norm over a pooled image cannot train."""
-    model = create_segmenter(backbone=section(backbone), head={"name": "fcn"}, outputs=3, aux=True)
-    trunk = model.backbone
+    """A batch of one, which a batch norm over a pooled image cannot train.
+
+    The backbone runs once: each head trains the last of its feature maps, and that one all of the backbone.
+    """
+    model = create_segmenter(backbone=section(backbone), head={"name": "fcn"}, outputs=3, aux=True).train()
+    trunk, image = model.backbone, pictures(1, 3, 49, 67)
+    features: list[dict[int, Tensor]] = []
+    trunk.register_forward_hook(lambda *call: features.append(call[-1]))
+    model.with_auxiliary(image)
+    leaves = {stride: values.detach().requires_grad_() for stride, values in features[0].items()}
+    model.backbone = Given(trunk, leaves)
     for name, head in HEADS.items():
-        model.head = head(channels=trunk.channels, strides=trunk.strides, outputs=3)
-        model.train().zero_grad()
-        logits, auxiliary = model.with_auxiliary(pictures(1, 3, 49, 67))
+        model.head = head(channels=trunk.channels, strides=trunk.strides, outputs=3).train()
+        logits, auxiliary = model.with_auxiliary(image)
         assert auxiliary is not None
         assert logits.shape == auxiliary.shape == (1, 3, 49, 67)
+        leaves[32].grad = None
         (logits.square().mean() + auxiliary.square().mean()).backward()
-        for key, parameter in model.named_parameters():
-            assert parameter.grad is not None, (name, key)
-            assert parameter.grad.sum().isfinite(), (name, key)
+        check_trained([("features", leaves[32]), *model.named_parameters()], name)
+    features[0][32].backward(leaves[32].grad)
+    check_trained(trunk.named_parameters(), backbone)
+
+
+class Given(nn.Module):
+    """Feature maps that a backbone has computed before."""
+
+    def __init__(self, trunk: Backbone, features: dict[int, Tensor]) -> None:
+        super().__init__()
+        self.strides, self.features = trunk.strides, features
+
+    def forward(self, image_BCHW: Tensor) -> dict[int, Tensor]:
+        return self.features
+
+
+def check_trained(parameters: Iterable[tuple[str, Tensor]], name: str) -> None:
+    for key, parameter in parameters:
+        assert parameter.grad is not None, (name, key)
+        assert parameter.grad.sum().isfinite(), (name, key)
 
 
 @pytest.mark.parametrize(

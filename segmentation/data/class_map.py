@@ -42,6 +42,8 @@ class ClassOptions:
     `names` is a list or a mapping of names to [R, G, B], `labels` maps the values in the masks to names (without, they
     are 0, 1, ...), `ignore` lists further labels (0..65535) and colours of ignored pixels. `merge` maps the name of
     a class to the names that become it; `unlabelled` says what pixels are that nobody labelled.
+
+    Annotations that name their classes have no labels: `class_names.named_classes` reads these options for them.
     """
 
     classes: Path | None = None
@@ -86,11 +88,11 @@ def mask_decoder(class_map: ClassMap, masks: Listing) -> LabelMask:
     )
 
 
-def read_class_map(path: Path) -> dict[str, Any]:
+def read_class_map(path: Path, needs: Sequence[str] = ("names", "labels")) -> dict[str, Any]:
     """The mapping in a classes.yaml, for `parse_class_map`.
 
-    Raises `UserError` for a file that is missing, is not YAML, or holds other keys than names, colours (or
-    colors), labels, ignore, merge and unlabelled.
+    Raises `UserError` for a file that is missing, is not YAML, holds other keys than names, colours (or colors),
+    labels, ignore, merge and unlabelled, or none of those that it `needs`.
     """
     if not path.parent.is_dir():
         raise missing_folder(path.parent, "train/, val/ and classes.yaml")
@@ -102,7 +104,7 @@ def read_class_map(path: Path) -> dict[str, Any]:
     content = read_yaml(path, _Loader)
     if isinstance(content, dict) and "colors" in content and "colours" not in content:
         content["colours"] = content.pop("colors")
-    if not isinstance(content, dict) or not {"names", "labels"} & content.keys():
+    if not isinstance(content, dict) or content.keys().isdisjoint(needs):
         raise UserError(f"{path} has no 'names': write 'names: [sky, road, ...]' into it.")
     for key in content:
         if key not in _KEYS:
@@ -120,7 +122,7 @@ def parse_class_map(content: Mapping[str, Any], where: str, ignore: Sequence[Any
     Raises `UserError` for anything else, for a class without a value, for ignored values that are of a class, and for
     ignored colours if the classes have no colours.
     """
-    names, palette = _names_and_palette(content, where)
+    names, palette = names_and_palette(content, where)
     names, labels, ignored = _labels(content, names, where)
     own = content.get("ignore") or []
     if not isinstance(own, list):
@@ -243,7 +245,11 @@ def _unquoted(key: Any) -> Any:
     return int(key) if isinstance(key, str) and key.isdecimal() and len(key) <= 5 else key
 
 
-def _names_and_palette(content: Mapping[str, Any], where: str) -> tuple[tuple[str, ...], tuple[Colour, ...]]:
+def names_and_palette(content: Mapping[str, Any], where: str) -> tuple[tuple[str, ...], tuple[Colour, ...]]:
+    """The names and their colours, which are empty where the content has none.
+
+    Raises `UserError` for anything but a list of names, or a mapping of names to [R, G, B].
+    """
     names: Any = content.get("names")
     colours: Any = content.get("colours")
     if names is None or _as_labels(names) is not None:

@@ -1,4 +1,4 @@
-"""Classes of annotations that call them by name: which of the names are classes, in which order, and which are merged."""
+"""Classes of annotations that call them by name: the names chosen, their order, merged and ignored ones."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence

@@ -181,22 +181,24 @@ class FileDataset:
 
     def __getitem__(self, index: int) -> Sample:
         """Raises `UserError` for unreadable files, for labels outside the classes and for different sizes."""
-        image_path = self.images.path(index)
-        image, (height, width) = read_sized(image_path, self.channels, self.min_size, self.pixel_range)
-        mask = self.labels.mask(index, (height, width))
-        mask_height, mask_width = mask.shape
-        if (height, width) != (mask_height, mask_width):
+        image, size = read_sized(self.images.path(index), self.channels, self.min_size, self.pixel_range)
+        return {"image": image, "mask": self._mask(index, size), "name": self.names[index]}
+
+    def mask(self, index: int) -> np.ndarray:
+        """The mask alone, uint8 (H, W). Raises `UserError` as `labels.mask` does, and for different sizes."""
+        return self._mask(index, read_size(self.images.path(index)))
+
+    def _mask(self, index: int, size: tuple[int, int]) -> np.ndarray:
+        mask = self.labels.mask(index, size)
+        if mask.shape != size and any(size):  # an image that cannot be read is reported when it is decoded
+            (height, width), (mask_height, mask_width) = size, mask.shape
             swapped = (height, width) == (mask_width, mask_height)
             cause = " Was the mask drawn without the image's EXIF orientation?" if swapped else ""
             raise UserError(
-                f"{image_path} has {width}x{height} pixels, but {self.labels.path(index)} {mask_width}x{mask_height}: "
-                f"give them the same size.{cause}"
+                f"{self.images.path(index)} has {width}x{height} pixels, but {self.labels.path(index)} "
+                f"{mask_width}x{mask_height}: give them the same size.{cause}"
             )
-        return {"image": image, "mask": mask, "name": self.names[index]}
-
-    def mask(self, index: int) -> np.ndarray:
-        """The mask alone, uint8 (H, W). Raises `UserError` as `labels.mask` does."""
-        return self.labels.mask(index, read_size(self.images.path(index)))
+        return mask
 
 
 WHOLE = "whole"

@@ -15,6 +15,8 @@ from segmentation.errors import UserError, one_line
 
 _YAML_BYTES = 2**18  # a hundred times our largest; the parser takes a second for them
 _JSON_BYTES = 2**24
+ANNOTATION_BYTES = 2**32
+"""The limit of annotation files, which hold all polygons of a data set: COCO's largest has 450 million bytes."""
 _TEXT_BYTES = 2**26
 _DEPTH = 50
 
@@ -45,9 +47,14 @@ def last_line(path: Path) -> str:
     return one_line(next((line for line in reversed(lines) if line.strip()), ""))
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file. Raises `UserError` for a damaged one, and as `read_bytes`."""
-    return _parsed(path, "JSON", json.loads, _JSON_BYTES)
+def read_json(
+    path: Path, longest: int = _JSON_BYTES, object_hook: Callable[[dict[str, Any]], Any] | None = None
+) -> Any:
+    """The content of a JSON file. `object_hook` replaces each object as soon as it is read, which saves memory.
+
+    Raises `UserError` for a damaged file, and as `read_bytes`.
+    """
+    return _parsed(path, "JSON", partial(json.loads, object_hook=object_hook), longest)
 
 
 def file_hash(path: Path) -> str:

@@ -4,6 +4,7 @@ import numpy as np
 
 from segmentation.errors import UserError
 
+_MOST = 2**30  # values of a brush
 _LONGEST = 6  # characters of a number in COCO's string: 30 bits
 
 
@@ -38,7 +39,7 @@ def coco_runs(text: str) -> np.ndarray:
 
 def check_runs(runs: np.ndarray, pixels: int) -> np.ndarray:
     """The runs of a region in a box of so many pixels. Raises `UserError` for runs that do not fill it."""
-    if not len(runs) or runs.min() < 0 or runs.sum() != pixels:
+    if not len(runs) or runs.min() < 0 or runs.max() > pixels or runs.sum() != pixels:
         raise UserError(f"the run lengths are those of {int(runs.sum())} pixels, not of {pixels}")
     return runs
 
@@ -50,6 +51,8 @@ def brush_values(packed: bytes, count: int) -> np.ndarray:
     of a value less 1 (5), four choices of the bits of a length less 1 (4 each); then runs of a bit "one value
     repeated", the choice (2), the length less 1, and the value or values. Raises `UserError` for anything else.
     """
+    if count > _MOST:
+        raise UserError(f"rle is a brush of {count} values, more than {_MOST}")
     bits = np.unpackbits(np.frombuffer(packed, np.uint8))
     text = bits.astype(np.uint8) + ord("0")
     digits = text.tobytes().decode()

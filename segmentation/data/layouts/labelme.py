@@ -1,0 +1,110 @@
+"""labelme's JSON files (github.com/wkentaro/labelme), each beside its picture."""
+
+import base64
+import binascii
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from segmentation.data.class_map import ClassOptions
+from segmentation.data.dataset import FoundFiles
+from segmentation.data.files import IMAGE_ENDINGS, Names, list_files
+from segmentation.data.layouts.annotations import (
+    Annotated,
+    at,
+    ellipse,
+    inside,
+    points_of,
+    rectangle,
+    size_of,
+    value_of,
+)
+from segmentation.data.run_lengths import bitmap_runs
+from segmentation.errors import UserError
+from segmentation.reading import read_json
+
+_EXPECTED = "pictures, and labelme's JSON files of the same names beside them"
+_BYTES = 2**29  # most of a file is the picture's copy
+_WITHOUT_AREA = ("point", "points", "line", "linestrip")
+
+
+def labelme(described: ClassOptions, /, *, root: Path) -> FoundFiles:
+    """Polygons, rectangles, circles and masks; the classes are the labels in sorted order, `__ignore__` is ignored.
+
+    Folders in `root` are searched; train, val and test keep their images. Pictures without a JSON file are left out.
+
+    Raises `UserError` where there are no files, for a JSON file without picture or of another tool, and as
+    `named_classes` does.
+    """
+    files = list_files(root, _EXPECTED, {"json"}, nested=True)
+    images = list_files(root, _EXPECTED, IMAGE_ENDINGS, nested=True)
+    album = Annotated(root)
+    for index, picture in enumerate(images.find(files.stems).tolist()):
+        path = files.path(index)
+        with at(str(path)):
+            content = read_json(path, _BYTES, _without_picture)
+            shapes = value_of(content, "shapes", list)
+            image = images.path(picture) if picture >= 0 else _picture(path, content, root)
+            number = album.add_image(
+                image.relative_to(root).as_posix(),
+                size=size_of(content, "imageHeight", "imageWidth"),
+                file=path.relative_to(root).as_posix(),
+            )
+            for position, shape in enumerate(shapes):
+                with at(f"shape {position}"):
+                    _add(album, number, shape)
+    found = album.found(described, root)
+    without = len(Names(images.stems)) - len(album)
+    notes = (f"{without} pictures have no JSON file and are left out.",) if without > 0 else ()
+    return FoundFiles(found.classes, found.parts, (*found.notes, *notes))
+
+
+def _without_picture(item: dict[str, Any]) -> dict[str, Any]:
+    item.pop("imageData", None)
+    return item
+
+
+def _picture(path: Path, content: Any, root: Path) -> Path:
+    """The picture that a file names, as seen from the file."""
+    name = value_of(content, "imagePath", str)
+    place = path.parent.relative_to(root) / name.replace("\\", "/")
+    image = root / inside(place.as_posix())
+    if not image.is_file():
+        raise UserError(f"there is no picture {image}, nor one of this name beside the file: add it.")
+    return image
+
+
+def _add(album: Annotated, image: int, shape: Any) -> None:
+    label, points = value_of(shape, "label", str), points_of(value_of(shape, "points", list))
+    kind = shape.get("shape_type", "polygon")
+    if kind in _WITHOUT_AREA:
+        album.left_out["points and lines"] += 1
+        return
+    if kind in ("rectangle", "circle", "mask") and len(points) < 2:
+        raise UserError(f"a {kind} has two points, not {len(points)}.")
+    if kind == "polygon" or (kind == "rectangle" and len(points) == 4):
+        album.add_ring(image, label, points)
+    elif kind == "rectangle":
+        album.add_ring(image, label, rectangle(*points[0], *points[1]))
+    elif kind == "circle":
+        (x, y), _ = points[:2].tolist()
+        radius = float(np.hypot(*(points[1] - points[0])))
+        album.add_ring(image, label, ellipse(x, y, radius, radius))
+    elif kind == "mask":
+        bitmap = _bitmap(value_of(shape, "mask", str))
+        left, top = np.round(points.min(0)).astype(int).tolist()
+        height, width = bitmap.shape
+        album.shapes.add_region(image, label, bitmap_runs(bitmap), (left, top, width, height))
+    else:
+        raise UserError(f"'shape_type' is {kind!r:.60}, which is not known.")
+
+
+def _bitmap(text: str) -> np.ndarray:
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(text, validate=True))) as picture:
+            return np.array(picture.convert("I")) != 0
+    except (binascii.Error, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError("'mask' is no picture.") from error

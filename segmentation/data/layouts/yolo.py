@@ -1,0 +1,136 @@
+"""YOLO's polygons (Ultralytics): a text file per image, with coordinates as fractions of the image."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segmentation.data.class_map import ClassOptions
+from segmentation.data.dataset import FoundFiles
+from segmentation.data.files import IMAGE_ENDINGS, contents, instead_of, list_files, missing_folder
+from segmentation.data.layouts.annotations import Annotated, at, inside, points_of
+from segmentation.errors import UserError
+from segmentation.reading import read_text, read_yaml
+
+_EXPECTED = "data.yaml or classes.txt with the names, images/ and labels/, perhaps with train/, val/ and test/ in them"
+_SPLITS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
+
+
+def yolo(described: ClassOptions, /, *, root: Path) -> FoundFiles:
+    """The classes of data.yaml or classes.txt; an image without text file, or with an empty one, is background.
+
+    data.yaml says where the images of train, val and test are; without, they are in images/. The text file of
+    .../images/NAME.jpg is .../labels/NAME.txt, or beside the image.
+
+    Raises `UserError` for another layout, for boxes instead of polygons, and as `named_classes` does.
+    """
+    if not root.is_dir():
+        raise missing_folder(root, _EXPECTED)
+    description = next((path for name in ("data.yaml", "data.yml") if (path := root / name).is_file()), None)
+    if description is not None:
+        with at(str(description)):
+            content = read_yaml(description)
+            names = _names(content)
+            places = dict(_places(content, root))
+    else:
+        description, places = root / "classes.txt", {}
+        if not description.is_file():
+            raise UserError(f"{root} holds {contents(root)}. {instead_of(_EXPECTED, root)}")
+        names = [line.strip() for line in read_text(description).splitlines() if line.strip()]
+    album = Annotated(root, names)
+    for part, paths in (places or {"": [root / "images"]}).items():
+        for path in paths:
+            _read_folder(path, part, album, names)
+    return album.found(described, description, names=names, relative=True)
+
+
+def _names(content: Any) -> list[str]:
+    names = content.get("names") if isinstance(content, dict) else None
+    if isinstance(names, dict) and sorted(map(str, names)) == sorted(map(str, range(len(names)))):
+        names = [names[key] for key in sorted(names, key=int)]
+    if not isinstance(names, list) or not names or not all(isinstance(name, str | int) for name in names):
+        raise UserError("'names' is no list of class names: write names: [cat, dog].")
+    return [str(name) for name in names]
+
+
+def _places(content: dict[str, Any], root: Path) -> Iterator[tuple[str, list[Path]]]:
+    """The folders and lists of images of each split; those of other machines are looked for in root."""
+    for key, part in _SPLITS.items():
+        given = content.get(key)
+        for_part = [given] if isinstance(given, str) else given
+        if not for_part or (key == "valid" and content.get("val")):
+            continue
+        if not isinstance(for_part, list) or not all(isinstance(path, str) for path in for_part):
+            raise UserError(f"'{key}' is {given!r:.60}, which is no folder: write {key}: images/{key}.")
+        paths = [_place(path, content.get("path"), root) for path in for_part]
+        if None not in paths:
+            yield part, [path for path in paths if path is not None]
+        elif part != "test":  # it often names a folder that was not published
+            raise UserError(f"'{key}' is {given!r:.80}, which is not in {root}: write it as seen from there.")
+
+
+def _place(given: str, base: Any, root: Path) -> Path | None:
+    """A path of data.yaml in root: exports write them as seen from elsewhere, such as ../train/images."""
+    parts = [part for part in given.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    bases = [Path(base).name] if isinstance(base, str) else []
+    for first in range(len(parts)):
+        for folder in (root, *(root / name for name in bases)):
+            path = folder.joinpath(*parts[first:])
+            if path.is_dir() or (path.is_file() and path.suffix == ".txt"):
+                return path
+    return None
+
+
+def _read_folder(place: Path, part: str, album: Annotated, names: list[str]) -> None:
+    root = album.root
+    if place.is_file():
+        with at(str(place)):
+            lines = [inside(line.strip()) for line in read_text(place).splitlines() if line.strip()]
+            images = [root / line for line in lines]
+            missing = next((image for image in images if not image.is_file()), None)
+            if missing is not None:
+                raise UserError(f"there is no image {missing}: add it or remove the line.")
+    else:
+        files = list_files(place, _EXPECTED, IMAGE_ENDINGS, nested=True)
+        images = [files.path(index) for index in range(len(files))]
+    for image in images:
+        path = image.relative_to(root)
+        label = _label_file(path)
+        if not (root / label).is_file() and (root / path.with_suffix(".txt")).is_file():
+            label = path.with_suffix(".txt")
+        number = album.add_image(path.as_posix(), part=part or _part(path), file=label.as_posix())
+        if (root / label).is_file():
+            _read(root / label, number, album, names)
+
+
+def _label_file(image: Path) -> Path:
+    """labels/ in place of the last images/ of a path."""
+    parts = [*image.with_suffix(".txt").parts]
+    for position in range(len(parts) - 2, -1, -1):
+        if parts[position] == "images":
+            parts[position] = "labels"
+            break
+    return Path(*parts)
+
+
+def _part(path: Path) -> str:
+    return next((_SPLITS[part] for part in path.parts[:-1] if part in _SPLITS), "")
+
+
+def _read(path: Path, image: int, album: Annotated, names: list[str]) -> None:
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        words = line.split()
+        if not words:
+            continue
+        with at(f"{path}, line {number}"):
+            if len(words) == 5:
+                raise UserError("five numbers are a box for detection: export polygons for segmentation.")
+            if not words[0].isdecimal() or int(words[0]) >= len(names):
+                raise UserError(
+                    f"'{words[0]:.20}' is no class: write 0..{len(names) - 1}, or add it to names."
+                )
+            points = points_of(words[1:])
+            if len(points) and not (np.abs(points) < 2).all():
+                raise UserError("points are fractions of the image's width and height, 0..1.")
+            album.add_ring(image, names[int(words[0])], points)

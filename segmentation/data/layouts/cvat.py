@@ -75,7 +75,7 @@ class _Reader:
         self.folder: Path | None = None
         self._folders = [root / "images", root, *([beside] if beside.is_relative_to(root) else [])]
         self._elements: list[str] = []
-        self._image = -1
+        self._image, self._name = -1, ""
 
     def read(self, content: bytes) -> None:
         """Raises `UserError` for anything but CVAT's XML."""
@@ -106,11 +106,11 @@ class _Reader:
             with at(f"image {attributes.get('name')}"):
                 self._start_image(attributes)
         elif self._elements[-2:-1] == ["image"]:
-            with at(f"image {attributes.get('id', self._image)}, {name}"):
+            with at(f"image {self._name}, {name}"):
                 self._add(name, attributes)
 
     def _start_image(self, attributes: dict[str, str]) -> None:
-        name = inside(value_of(attributes, "name", str))
+        self._name = name = inside(value_of(attributes, "name", str))
         if self.folder is None:
             self.folder = first_folder(self._folders, name)
             if self.folder is None:

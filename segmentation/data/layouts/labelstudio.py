@@ -58,7 +58,7 @@ def labelstudio(described: ClassOptions, /, *, root: Path, annotations: Path | N
             result = value_of(results[0], "result", list)
             labels = {str(item.get("id")): item for item in result if isinstance(item, dict) and _label(item)}
             for item in result:
-                with at(f"result {item.get('id') if isinstance(item, dict) else item!r:.60}"):
+                with at(f"result {item.get('id') if isinstance(item, dict) else item!s:.60}"):
                     _add(album, image, item, labels)
     found = album.found(described, path)
     notes = (f"{without} tasks have no annotation and are left out.",) if without else ()

@@ -1,0 +1,371 @@
+"""Outlines and regions as annotation tools write them."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from made_annotations import (
+    COUNT,
+    HEIGHT,
+    MAKERS,
+    NAMES,
+    WIDTH,
+    coco,
+    cvat,
+    labelme,
+    labelstudio,
+    truth,
+    yolo,
+)
+
+from segmentation.data import create_dataset
+from segmentation.data.drawings import OVERLAPS
+from segmentation.errors import UserError
+
+Maker = Callable[[Path], dict[str, Any]]
+every_maker = pytest.mark.parametrize("maker", MAKERS, ids=lambda maker: maker.__name__)
+
+
+def masks(options: dict[str, Any]) -> dict[int, np.ndarray]:
+    """The masks of all samples by the numbers of their pictures."""
+    dataset = create_dataset(**options)
+    splits = dataset.splits().values()
+    return {int(sample["name"][-1]): sample["mask"] for samples in splits for sample in samples}
+
+
+def edited(path: Path, change: Callable[[Any], Any]) -> None:
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(change(content) or content))
+
+
+@every_maker
+def test_masks_are_the_known_ones(maker: Maker, tmp_path: Path) -> None:
+    options = maker(tmp_path)
+    dataset = create_dataset(**options)
+    assert list(dataset.classes.names) == NAMES
+    found = masks(options)
+    assert sorted(found) == list(range(COUNT))
+    for number, mask in found.items():
+        np.testing.assert_array_equal(mask, truth(number))
+    assert (OVERLAPS in dataset.notes) is (options["name"] != "cvat")
+
+
+@every_maker
+def test_names_choose_order_merge_and_ignore(maker: Maker, tmp_path: Path) -> None:
+    options = maker(tmp_path)
+    dataset = create_dataset(**options, names=["dog"])
+    assert dataset.classes.binary
+    assert dataset.classes.names == ("background", "dog")
+    assert any("left out: cat" in note for note in dataset.notes)
+    for number, mask in masks({**options, "names": ["dog"]}).items():
+        np.testing.assert_array_equal(mask, truth(number) == 2)
+    for number, mask in masks({**options, "merge": {"pet": ["cat", "dog"]}}).items():
+        np.testing.assert_array_equal(mask, truth(number) > 0)
+    for number, mask in masks({**options, "names": ["dog", "cat"], "unlabelled": "ignore"}).items():
+        np.testing.assert_array_equal(mask, np.array([255, 1, 0])[truth(number)])
+    for number, mask in masks({**options, "ignore": ["dog"]}).items():
+        np.testing.assert_array_equal(mask, np.array([0, 1, 255])[truth(number)])
+
+
+@every_maker
+def test_the_cache_sees_another_meaning_of_the_names(maker: Maker, tmp_path: Path) -> None:
+    options = maker(tmp_path)
+    prints = [
+        create_dataset(**options, **more).train.fingerprint()
+        for more in ({}, {}, {"ignore": ["dog"]}, {"unlabelled": "ignore"})
+    ]
+    assert prints[0] == prints[1]
+    assert len(set(prints)) == 3
+
+
+def test_crowds_are_ignored_and_images_without_annotations_are_background(tmp_path: Path) -> None:
+    def change(content: Any) -> None:
+        content["annotations"] = content["annotations"][:-2]  # those of the last image
+        content["annotations"][1]["iscrowd"] = 1  # the first image's dog
+
+    options = coco(tmp_path)
+    edited(tmp_path / "annotations.json", change)
+    found = masks(options)
+    np.testing.assert_array_equal(found[0], np.array([0, 1, 255])[truth(0)])
+    assert not found[COUNT - 1].any()
+
+
+def test_without_an_order_the_smaller_shape_lies_over_the_larger(tmp_path: Path) -> None:
+    options = cvat(tmp_path)
+    path = tmp_path / "annotations.xml"
+    text = path.read_text()
+    path.write_text(text.replace('z_order="1"', 'z_order="0"'))
+    np.testing.assert_array_equal(masks(options)[0], truth(0))
+    assert OVERLAPS in create_dataset(**options).notes
+    path.write_text(text.replace('z_order="1"', 'z_order="-1"'))
+    assert set(np.unique(masks(options)[0])) == {0, 1}  # the cat covers the dog
+
+
+def test_turned_boxes_and_ellipses(tmp_path: Path) -> None:
+    options = cvat(tmp_path)
+    path = tmp_path / "annotations.xml"
+    box = '<box label="cat" xtl="8" ytl="8" xbr="18" ybr="12" rotation="90"/>'
+    ellipse = '<ellipse label="dog" cx="24.5" cy="12.5" rx="3.2" ry="6.2" rotation="90"/>'
+    image = f'<image id="0" name="p0.png" width="{WIDTH}" height="{HEIGHT}">{box}{ellipse}</image>'
+    others = "".join(f'<image id="{n}" name="p{n}.png" width="{WIDTH}" height="{HEIGHT}"/>' for n in (1, 2))
+    path.write_text(f"<annotations>{image}{others}</annotations>")
+    mask = masks(options)[0]
+    y, x = np.indices(mask.shape) + 0.5
+    expected = np.zeros_like(mask)
+    expected[5:15, 11:15] = 1
+    expected[((x - 24.5) / 6.2) ** 2 + ((y - 12.5) / 3.2) ** 2 < 1] = 2
+    assert np.count_nonzero(mask != expected) <= 2
+
+
+def test_an_image_of_another_size_is_refused(tmp_path: Path) -> None:
+    options = coco(tmp_path)
+    edited(
+        tmp_path / "annotations.json", lambda content: content["images"][0].update(width=HEIGHT, height=WIDTH)
+    )
+    edited(tmp_path / "annotations.json", lambda content: content["annotations"].pop(1) and None)
+    with pytest.raises(UserError, match=r"p0.png has 32x24 pixels, but .*annotations.json 24x32.*EXIF"):
+        masks(options)
+
+
+def _at(*keys: Any, value: Any) -> Callable[[Any], None]:
+    def change(content: Any) -> None:
+        for key in keys[:-1]:
+            content = content[key]
+        content[keys[-1]] = value
+
+    return change
+
+
+def _replaced(old: str, new: str) -> Callable[[Any], str]:
+    return lambda text: text.replace(old, new, 1)
+
+
+RLE = ("annotations", 1, "segmentation")
+REGION = ("annotations", 1, "segmentation", "counts")
+DAMAGED = [
+    (coco, "annotations.json", _at("images", value=3), ("annotations.json", "'images' is 3", "no list")),
+    (coco, "annotations.json", _at("images", 0, value=3), ("3 is no object",)),
+    (coco, "annotations.json", _at("images", 0, "file_name", value="/etc/passwd"), ("/etc/passwd", "stay")),
+    (coco, "annotations.json", _at("images", 0, "file_name", value="../../x.png"), ("../../x.png", "stay")),
+    (
+        coco,
+        "annotations.json",
+        _at("images", 1, "file_name", value="no.png"),
+        ("6 images", "1 are not", "no.png"),
+    ),
+    (coco, "annotations.json", _at("images", 1, "id", value=10), ("image p1.png", "the id 10")),
+    (
+        coco,
+        "annotations.json",
+        _at("images", 1, "width", value=1e9),
+        ("image p1.png", "'width' is 1000000000"),
+    ),
+    (coco, "annotations.json", _at("images", 1, "width", value=-1), ("image p1.png", "-1")),
+    (
+        coco,
+        "annotations.json",
+        _at("images", 1, "file_name", value="p0.png"),
+        ("two images are called images/p0",),
+    ),
+    (coco, "annotations.json", _at("categories", 0, "name", value=None), ("'name' is None", "no text")),
+    (coco, "annotations.json", _at("annotations", 2, value=[]), ("annotation 2", "no object")),
+    (coco, "annotations.json", _at("annotations", 2, "image_id", value=[1]), ("annotation 2", "'image_id'")),
+    (
+        coco,
+        "annotations.json",
+        _at("annotations", 2, "image_id", value=999),
+        ("annotation 2", "999, which is not"),
+    ),
+    (
+        coco,
+        "annotations.json",
+        _at("annotations", 2, "category_id", value=1),
+        ("annotation 2", "'category_id' is 1"),
+    ),
+    (
+        coco,
+        "annotations.json",
+        _at("annotations", 2, "segmentation", value="x"),
+        ("annotation 2", "'x'", "no list"),
+    ),
+    (
+        coco,
+        "annotations.json",
+        _at("annotations", 2, "segmentation", value=[["a"]]),
+        ("annotation 2", "no points"),
+    ),
+    (
+        coco,
+        "annotations.json",
+        _at("annotations", 2, "segmentation", value=[[1, 2, 3]]),
+        ("annotation 2", "points"),
+    ),
+    (
+        coco,
+        "annotations.json",
+        _at("annotations", 2, "segmentation", value=[[1e39] * 6]),
+        ("annotation 2", "outside"),
+    ),
+    (
+        coco,
+        "annotations.json",
+        _at("annotations", 2, "segmentation", value=[[10**400]]),
+        ("annotation 2", "no points"),
+    ),
+    (coco, "annotations.json", _at(*RLE, "size", value=[24]), ("annotation 1", "'size'")),
+    (coco, "annotations.json", _at(*RLE, "size", value=[32, 24]), ("annotation 1", "[32, 24]", "[24, 32]")),
+    (coco, "annotations.json", _at(*REGION, value=[5]), ("annotation 1", "5 pixels, not of 768")),
+    (coco, "annotations.json", _at(*REGION, value=[-5, 773]), ("annotation 1", "768")),
+    (coco, "annotations.json", _at(*REGION, value=["x"]), ("annotation 1", "no run lengths")),
+    (coco, "annotations.json", _at(*REGION, value="\x00é"), ("annotation 1", "no run-length string")),
+    (coco, "annotations.json", _at(*REGION, value="oooooooooo0"), ("annotation 1", "too large")),
+    (coco, "annotations.json", lambda content: "[" * 100_000, ("annotations.json", "correct the JSON")),
+    (coco, "annotations.json", lambda content: "{", ("annotations.json", "correct the JSON")),
+    (labelme, "p1.json", _at("shapes", value=None), ("p1.json", "'shapes' is None")),
+    (labelme, "p1.json", _at("shapes", 0, "label", value=7), ("p1.json: shape 0", "'label' is 7", "no text")),
+    (
+        labelme,
+        "p1.json",
+        _at("shapes", 1, "points", value=[[1, 2]]),
+        ("shape 1", "a rectangle has two points"),
+    ),
+    (labelme, "p1.json", _at("shapes", 0, "mask", value="?"), ("shape 0", "'mask' is no picture")),
+    (labelme, "p1.json", _at("shapes", 0, "mask", value="QUJD"), ("shape 0", "'mask' is no picture")),
+    (labelme, "p1.json", _at("shapes", 0, "shape_type", value=["x"]), ("shape 0", "'shape_type'")),
+    (labelme, "p1.json", _at("imageHeight", value="high"), ("p1.json", "'imageHeight' is 'high'")),
+    (labelme, "p1.json", lambda content: [1], ("p1.json", "[1] is no object")),
+    (labelstudio, "project.json", lambda content: {"a": 1}, ("project.json", "no list of tasks")),
+    (labelstudio, "project.json", _at(0, value={"image": "p0.png", "label": []}), ("task 0", "JSON-MIN")),
+    (
+        labelstudio,
+        "project.json",
+        _at(1, "data", "image", value="s3://a/b.png"),
+        ("task 1", "s3://a/b.png"),
+    ),
+    (labelstudio, "project.json", _at(1, "annotations", 1, "result", value=[3]), ("task 1", "3")),
+    (
+        labelstudio,
+        "project.json",
+        _at(1, "annotations", 1, "result", 1, "value", "rle", value=[1, 2]),
+        ("task 1: result b", "no brush"),
+    ),
+    (
+        labelstudio,
+        "project.json",
+        lambda content: content[1]["annotations"][1]["result"][1]["value"].update(
+            rle=content[1]["annotations"][1]["result"][1]["value"]["rle"][:30]
+        ),
+        ("task 1: result b", "ends too early"),
+    ),
+    (
+        labelstudio,
+        "project.json",
+        _at(1, "annotations", 1, "result", 0, "value", "x", value="nan"),
+        ("task 1: result a", "'x' is 'nan'"),
+    ),
+    (
+        labelstudio,
+        "project.json",
+        _at(1, "annotations", 1, "result", 0, "image_rotation", value=90),
+        ("task 1: result a", "turned"),
+    ),
+    (
+        cvat,
+        "annotations.xml",
+        _replaced("</meta>", "</mta>"),
+        ("annotations.xml", "line 2", "correct the XML"),
+    ),
+    (
+        cvat,
+        "annotations.xml",
+        _replaced("<annotations>", '<!DOCTYPE a [<!ENTITY b "c">]><annotations>'),
+        ("annotations.xml", "DOCTYPE"),
+    ),
+    (cvat, "annotations.xml", _replaced("<image ", '<track id="0"/><image '), ("CVAT for video", "export")),
+    (cvat, "annotations.xml", _replaced("p0.png", "../../p0.png"), ("../../p0.png", "stay")),
+    (cvat, "annotations.xml", _replaced("p1.png", "p7.png"), ("p7.png", "add them")),
+    (cvat, "annotations.xml", _replaced('xtl="2"', 'xtl="two"'), ("p0.png, box", "'xtl' is 'two'")),
+    (cvat, "annotations.xml", _replaced('xtl="2"', ""), ("p0.png, box", "'xtl' is missing")),
+    (cvat, "annotations.xml", _replaced("6.00,8.00;", "6.00;"), ("p0.png, polygon", "no points")),
+    (cvat, "annotations.xml", _replaced('rle="0, 45"', 'rle="0, x"'), ("p1.png, mask", "no run lengths")),
+    (
+        cvat,
+        "annotations.xml",
+        _replaced('rle="0, 45"', 'rle="0, 4"'),
+        ("p1.png, mask", "4 pixels, not of 45"),
+    ),
+    (cvat, "annotations.xml", _replaced('left="6"', 'left="30"'), ("p1.png, mask", "not in the image")),
+    (cvat, "annotations.xml", lambda text: "<html></html>", ("lists no images", "CVAT for images")),
+    (yolo, "data.yaml", _replaced("names", "nmes"), ("data.yaml", "'names'")),
+    (
+        yolo,
+        "data.yaml",
+        _replaced("images/train", "images/training"),
+        ("data.yaml", "'train'", "images/training"),
+    ),
+    (yolo, "labels/train/p1.txt", _replaced("0 ", "7 "), ("p1.txt, line 1", "'7' is no class", "0..1")),
+    (yolo, "labels/train/p1.txt", _replaced("0 ", "x "), ("p1.txt, line 1", "'x' is no class")),
+    (yolo, "labels/train/p1.txt", lambda text: "0 0.5 0.5 0.2 0.2\n", ("p1.txt, line 1", "box", "polygons")),
+    (yolo, "labels/train/p1.txt", lambda text: "0 5 5 7 7 9 1\n", ("p1.txt, line 1", "fractions")),
+    (yolo, "labels/train/p1.txt", lambda text: "0 .1 .1 .2 nan .3 .3\n", ("p1.txt, line 1", "outside")),
+]
+
+
+@pytest.mark.parametrize(("maker", "file", "change", "words"), DAMAGED, ids=range(len(DAMAGED)))
+def test_damaged_files_are_named(
+    maker: Maker, file: str, change: Callable[[Any], Any], words: tuple[str, ...], tmp_path: Path
+) -> None:
+    options, path = maker(tmp_path), tmp_path / file
+    if path.suffix == ".json":
+        content = json.loads(path.read_text())
+        changed = change(content)
+        path.write_text(changed if isinstance(changed, str) else json.dumps(changed or content))
+    else:
+        path.write_text(change(path.read_text()))
+    with pytest.raises(UserError) as error:
+        create_dataset(**options)
+    for word in words:
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"names": ["cow"]}, ("names has 'cow'", "cat, dog")),
+        ({"names": [["cat"]]}, ("['cat'] is not a class name",)),
+        ({"merge": {"pet": ["cow"]}}, ("merge has 'cow'",)),
+        ({"merge": {"a": ["cat"], "b": ["cat"]}}, ("'cat' 2 times",)),
+        ({"ignore": [7]}, ("ignore has 7",)),
+        ({"ignore": [[1, 2]]}, ("ignore has [1, 2]",)),
+        ({"labels": {1: "cat"}}, ("dataset.labels", "dataset.names")),
+        ({"unlabelled": "void"}, ("dataset.unlabelled=void",)),
+        ({"names": ["cat"], "unlabelled": "ignore"}, ("1 classes", "between 2")),
+        ({"annotations": "no.json"}, ("no.json", "dataset.annotations")),
+    ],
+)
+def test_wrong_options(options: dict[str, Any], words: tuple[str, ...], tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        create_dataset(**coco(tmp_path), **options)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_a_classes_yaml_beside_the_annotations_is_read(tmp_path: Path) -> None:
+    options = labelme(tmp_path)
+    (tmp_path / "classes.yaml").write_text("names: {dog: [9, 9, 9], cat: [1, 2, 3]}\nunlabelled: ignore\n")
+    dataset = create_dataset(**options)
+    assert dataset.classes.names == ("dog", "cat")
+    assert dataset.classes.palette == ((9, 9, 9), (1, 2, 3))
+    with pytest.raises(UserError, match="both describe the classes"):
+        create_dataset(**options, names=["dog"])
+
+
+def test_an_image_without_text_file_is_background(tmp_path: Path) -> None:
+    options = yolo(tmp_path)
+    (tmp_path / "labels/train/p0.txt").unlink()
+    (tmp_path / "labels/train/p1.txt").write_text("")
+    found = masks(options)
+    assert [found[number].any() for number in range(3)] == [False, False, True]

@@ -256,6 +256,41 @@ def yolo_classes_txt(root: Path) -> dict[str, Any]:
     return {"name": "yolo", "root": str(root)}
 
 
+def labelme_voc(root: Path) -> dict[str, Any]:
+    """As labelme2voc writes it: no lists, arrays beside the masks, and outlines drawn into the pictures."""
+    for number, picture in enumerate(pictures(root / "JPEGImages")):
+        save(root / "SegmentationClass" / picture.name, truth(number), "P")
+        save(root / "SegmentationClassVisualization" / picture.name, image(HEIGHT, WIDTH))
+        (root / "SegmentationClassNpy").mkdir(exist_ok=True)
+        np.save(root / "SegmentationClassNpy" / f"{picture.stem}.npy", truth(number).astype(np.int32))
+    write(root / "class_names.txt", "_background_\ncat\ndog\n")
+    return {"name": "voc", "root": str(root)}
+
+
+def cvat_masks(root: Path) -> dict[str, Any]:
+    """As CVAT's 'Segmentation mask 1.1': colours of a labelmap, and one list of all images."""
+    colours = {"background": (0, 0, 0), "cat": (250, 50, 83), "dog": (61, 245, 61)}
+    for number, picture in enumerate(pictures(root / "JPEGImages")):
+        save(
+            root / "SegmentationClass" / picture.name, np.array([*colours.values()], np.uint8)[truth(number)]
+        )
+        save(root / "SegmentationObject" / picture.name, image(HEIGHT, WIDTH))
+    lines = [f"{name}:{','.join(map(str, colour))}::\n" for name, colour in colours.items()]
+    write(root / "labelmap.txt", "# label:color_rgb:parts:actions\n" + "".join(lines))
+    write(root / "ImageSets/Segmentation/default.txt", "".join(f"p{number}\n" for number in range(COUNT)))
+    return {"name": "voc", "root": str(root)}
+
+
+def regions(root: Path) -> dict[str, Any]:
+    """A file for each object, of which there are none in the last image; the classes are not told apart."""
+    for number in range(COUNT):
+        pictures(root / f"id{number}" / "images", [number])
+        for name, box in boxes(number).items() if number < COUNT - 1 else ():
+            save(root / f"id{number}" / "masks" / f"{name}.png", _inside(box) * np.uint8(255))
+    (root / f"id{COUNT - 1}" / "masks").mkdir()
+    return {"name": "regions", "root": str(root)}
+
+
 MAKERS: list[Callable[[Path], dict[str, Any]]] = [
     coco,
     coco_splits,
@@ -266,3 +301,4 @@ MAKERS: list[Callable[[Path], dict[str, Any]]] = [
     yolo,
     yolo_classes_txt,
 ]
+"""Those whose annotations name their classes."""

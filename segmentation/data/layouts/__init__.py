@@ -11,6 +11,7 @@ from segmentation.data.layouts.folders import binary, folder
 from segmentation.data.layouts.labelme import labelme
 from segmentation.data.layouts.labelstudio import labelstudio
 from segmentation.data.layouts.pairs import pairs
+from segmentation.data.layouts.regions import regions
 from segmentation.data.layouts.table import csv
 from segmentation.data.layouts.voc import voc
 from segmentation.data.layouts.yolo import yolo
@@ -29,6 +30,7 @@ LAYOUTS: dict[str, Callable[..., FoundFiles]] = {
     "labelstudio": labelstudio,
     "pairs": pairs,
     "pets": pets,
+    "regions": regions,
     "roboflow": roboflow,
     "voc": voc,
     "yolo": yolo,

@@ -4,14 +4,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from segmentation.data.dataset import FoundFiles
+from segmentation.data.dataset import WHOLE, FoundFiles
 from segmentation.data.files import (
     IMAGE_ENDINGS,
     Listing,
+    Names,
     Pairs,
     composed,
     contents,
     encode_names,
+    first_of,
     instead_of,
     list_files,
     missing_folder,
@@ -52,7 +54,8 @@ def voc(
     """21 classes, or those of a class list that a labelling tool left; val is used as test.
 
     The object borders (255, or their colour in RGB masks) are ignored.
-    `root` holds the devkit's JPEGImages, directly or in [VOCdevkit/]VOC2012, or the four folders. With `download` an
+    `root` holds the devkit's JPEGImages, directly or in [VOCdevkit/]VOC2012, or the four folders. Without the devkit's
+    lists, as labelme and CVAT export it, all images with masks are divided by fractions. With `download` an
     archive of 2 GB is first downloaded to `root`, unless the data is already there. With `train_list=trainaug` the
     training masks are those of SBD (Hariharan et al. 2011) in SegmentationClassAug, listed in trainaug.txt.
 
@@ -62,8 +65,11 @@ def voc(
     if download and _find_tree(root) is None:
         _download(root)
     tree = _find_tree(root)
-    if tree is not None:
+    notes: tuple[str, ...] = ()
+    if tree is not None and _has_lists(tree, train_list):
         parts = _read_devkit(tree, train_list)
+    elif tree is not None:
+        parts, notes = _read_without_lists(tree)
     elif not root.is_dir():
         raise missing_folder(root, _EXPECTED)
     elif not any((root / folder).is_dir() for folder in _FOUR.split(", ")):
@@ -80,10 +86,14 @@ def voc(
     classes, listed = _read_classes({tree or root, root})
     ignored = () if IGNORE_COLOUR in classes.palette else (IGNORE_COLOUR,)
     decoder = LabelMask(
-        IndexMask(classes), ColourMask(classes, ignored), any_with_eight_bits(parts["train"].masks)
+        IndexMask(classes),
+        ColourMask(classes, ignored),
+        any_with_eight_bits(next(iter(parts.values())).masks),
     )
-    notes = (_NO_TEST, *((_TRAINVAL,) if train_list == "trainval" else ()), *listed)
     files = with_masks(parts, decoder)
+    if WHOLE in parts:
+        return FoundFiles(classes, files, (*notes, *listed))
+    notes = (_NO_TEST, *((_TRAINVAL,) if train_list == "trainval" else ()), *listed)
     return FoundFiles(classes, {**files, "test": files["val"]}, notes, overlapping=train_list == "trainval")
 
 
@@ -130,6 +140,29 @@ def _colour(text: str) -> Colour:
 def _find_tree(root: Path) -> Path | None:
     folders = (root, root / "VOC2012", root / "VOCdevkit" / "VOC2012")
     return next((folder for folder in folders if (folder / "JPEGImages").is_dir()), None)
+
+
+def _has_lists(tree: Path, train_list: str) -> bool:
+    """Whether the devkit's lists are there; CVAT leaves one called default.txt."""
+    lists = tree / "ImageSets" / "Segmentation"
+    return train_list != "train" or any((lists / f"{name}.txt").is_file() for name in ("train", "val"))
+
+
+def _read_without_lists(tree: Path) -> tuple[dict[str, Pairs], tuple[str, ...]]:
+    """All masks with their images; older versions of labelme save them in SegmentationClassPNG, and arrays beside."""
+    images = list_files(tree / "JPEGImages", _DEVKIT)
+    folders = (tree / "SegmentationClassPNG", tree / "SegmentationClass")
+    masks = list_files(next((folder for folder in folders if folder.is_dir()), folders[1]), _DEVKIT)
+    indices = images.find(masks.stems)
+    alone = Names(masks.stems[indices < 0])
+    if len(alone):
+        raise UserError(
+            f"{len(alone)} of {len(masks)} masks in {masks.folder} have no image of the same name in {images.folder} "
+            f"({first_of(alone)}): add the images or remove the masks."
+        )
+    without = len(images) - len(masks)
+    notes = (f"{without} of {len(images)} images have no mask and are left out.",) if without else ()
+    return {WHOLE: Pairs.of(images.take(indices), masks)}, notes
 
 
 def _read_devkit(tree: Path, train_list: str) -> dict[str, Pairs]:

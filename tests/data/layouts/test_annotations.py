@@ -15,11 +15,15 @@ from made_annotations import (
     WIDTH,
     coco,
     cvat,
+    cvat_masks,
     labelme,
+    labelme_voc,
     labelstudio,
+    regions,
     truth,
     yolo,
 )
+from made_data import save
 
 from segmentation.data import create_dataset
 from segmentation.data.drawings import OVERLAPS
@@ -41,7 +45,7 @@ def edited(path: Path, change: Callable[[Any], Any]) -> None:
     path.write_text(json.dumps(change(content) or content))
 
 
-@every_maker
+@pytest.mark.parametrize("maker", [*MAKERS, labelme_voc, cvat_masks], ids=lambda maker: maker.__name__)
 def test_masks_are_the_known_ones(maker: Maker, tmp_path: Path) -> None:
     options = maker(tmp_path)
     dataset = create_dataset(**options)
@@ -50,7 +54,7 @@ def test_masks_are_the_known_ones(maker: Maker, tmp_path: Path) -> None:
     assert sorted(found) == list(range(COUNT))
     for number, mask in found.items():
         np.testing.assert_array_equal(mask, truth(number))
-    assert (OVERLAPS in dataset.notes) is (options["name"] != "cvat")
+    assert (OVERLAPS in dataset.notes) is (options["name"] not in ("cvat", "voc"))
 
 
 @every_maker
@@ -369,3 +373,32 @@ def test_an_image_without_text_file_is_background(tmp_path: Path) -> None:
     (tmp_path / "labels/train/p1.txt").write_text("")
     found = masks(options)
     assert [found[number].any() for number in range(3)] == [False, False, True]
+
+
+def test_a_file_for_each_object(tmp_path: Path) -> None:
+    options = regions(tmp_path)
+    found = masks(options)
+    for number in range(COUNT - 1):
+        np.testing.assert_array_equal(found[number], truth(number) > 0)
+    assert not found[COUNT - 1].any()
+    before = create_dataset(**options).train.fingerprint()
+    (tmp_path / "id0/masks/cat.png").unlink()
+    assert create_dataset(**options, seed=0).train.fingerprint() != before
+    save(tmp_path / "id1/masks/cat.png", np.zeros((3, 5), np.uint8))
+    with pytest.raises(UserError, match=r"id1/images/p1.png has 32x24 pixels, but .*id1/masks 5x3"):
+        masks(options)
+    (tmp_path / "id2/masks").rename(tmp_path / "id2/mask")
+    with pytest.raises(UserError, match=r"1 of 6 folders .* no masks/ \(id2\)"):
+        create_dataset(**options)
+
+
+@pytest.mark.parametrize("maker", [labelme_voc, cvat_masks])
+def test_masks_and_images_without_each_other(maker: Maker, tmp_path: Path) -> None:
+    options = maker(tmp_path)
+    (tmp_path / "SegmentationClass/p0.png").unlink()
+    dataset = create_dataset(**options)
+    assert "1 of 6 images have no mask and are left out." in dataset.notes
+    assert sum(map(len, dataset.splits().values())) == 5
+    (tmp_path / "JPEGImages/p1.png").unlink()
+    with pytest.raises(UserError, match=r"1 of 5 masks .*p1"):
+        create_dataset(**options)

@@ -216,5 +216,8 @@ def _fill_region(
 
 def _area(ring: np.ndarray) -> float:
     """The area of a ring by the shoelace formula, which is less where it crosses itself."""
+    if not len(ring):
+        return 0
     x, y = np.asarray(ring, np.float64).T
-    return abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))) / 2
+    last = x[-1] * y[0] - x[0] * y[-1]
+    return abs(float(np.dot(x[:-1], y[1:]) - np.dot(x[1:], y[:-1]) + last)) / 2

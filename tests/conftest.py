@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from made_annotations import coco, cvat, labelme, labelstudio, regions, yolo
 from made_data import MAKERS
 from PIL import Image
 
@@ -111,6 +112,7 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "folder": make_folder,
         "voc": make_voc,
         **MAKERS,
+        **{make.__name__: make for make in (coco, cvat, labelme, labelstudio, regions, yolo)},
     }
     made = {name: tmp_path_factory.mktemp(name) for name in makers}
     for name, make in makers.items():

@@ -18,7 +18,7 @@ _KEYS = ("names", "colours", "labels", "ignore", "merge", "unlabelled")
 IGNORE = "ignore"
 """What a label or a merged class is called whose pixels are ignored."""
 
-_BACKGROUND = "background"
+BACKGROUND = "background"
 _NAMES = "write [sky, road] or {sky: [0, 0, 255], road: [128, 64, 128]}"
 
 
@@ -196,11 +196,11 @@ def _unlabelled(choice: Any, names: Sequence[str], where: str) -> int | None:
         return None
     if choice == IGNORE:
         return IGNORE_INDEX
-    if choice != _BACKGROUND:
+    if choice != BACKGROUND:
         raise UserError(f"{where}: unlabelled={choice}: write background or ignore.")
-    if _BACKGROUND not in names:
+    if BACKGROUND not in names:
         raise UserError(f"{where}: unlabelled=background needs a class 'background': add it to names.")
-    return list(names).index(_BACKGROUND)
+    return list(names).index(BACKGROUND)
 
 
 def _labels(
@@ -225,7 +225,7 @@ def _labels(
             raise UserError(f"{where}: labels has '{name}', which is no class.{closest(name, names)}")
     for name in names:
         if name not in labels.values() and not (
-            name == _BACKGROUND and content.get("unlabelled") == _BACKGROUND
+            name == BACKGROUND and content.get("unlabelled") == BACKGROUND
         ):
             raise UserError(
                 f"{where}: the class '{name}' has no label, so no mask can hold it: add it to labels."

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segmentation.data.class_map import ClassOptions, names_and_palette, read_class_map
+from segmentation.data.class_map import BACKGROUND, IGNORE, ClassOptions, names_and_palette, read_class_map
 from segmentation.data.files import first_of
 from segmentation.errors import UserError, closest
 from segmentation.types import IGNORE_INDEX, Classes
@@ -14,8 +14,7 @@ from segmentation.types import IGNORE_INDEX, Classes
 UNUSED = -1
 """The index of a name that is neither a class nor ignored: as if its shapes were not there."""
 
-_BACKGROUND = "background"
-_BACKGROUNDS = frozenset({_BACKGROUND, "_background_", "__background__"})
+_BACKGROUNDS = frozenset({BACKGROUND, "_background_", "__background__"})
 _IGNORED = "__ignore__"  # as labelme writes it
 _KEYS = ("names", "merge", "ignore", "unlabelled")
 
@@ -34,16 +33,16 @@ def named_classes(options: ClassOptions, found: Sequence[str], root: Path, where
     """The classes of annotations with the names `found`: these, in this order, or those of `options.names`.
 
     Options may be in the file `options.classes`, or in a classes.yaml in `root`. `merge` maps a class to the names that
-    become it. Names that are not in `names` are `UNUSED`, those in `ignore` ignored. Where no name is a background, it
-    is a new first class, except if unlabelled pixels are ignored. A background and one class are binary data. Messages
-    call the annotations `where`.
+    become it, or "ignore" to names that are ignored, as those in `ignore` are. Names that are not in `names` are
+    `UNUSED`. Where no name is a background, it is a new first class, except if unlabelled pixels are ignored. A
+    background and one class are binary data. Messages call the annotations `where`.
 
     Raises `UserError` for options that mention other names or contradict each other, and for too many classes.
     """
     content = _described(options, root)
     merge, ignore = content.get("merge") or {}, content.get("ignore") or []
     _check_merge(merge, where)
-    kinds = {name: _BACKGROUND for name in found if name in _BACKGROUNDS}
+    kinds = {name: BACKGROUND for name in found if name in _BACKGROUNDS}
     kinds |= {name: kind for kind, parts in merge.items() for name in parts}
     for option, mentioned in (
         ("merge", (name for parts in merge.values() for name in parts)),
@@ -51,16 +50,17 @@ def named_classes(options: ClassOptions, found: Sequence[str], root: Path, where
     ):
         _check_names(mentioned, found, f"{where}: {option}")
     kind_of = {name: kinds.get(name, name) for name in found if name not in ignore and name != _IGNORED}
+    kind_of = {name: kind for name, kind in kind_of.items() if kind != IGNORE or IGNORE not in merge}
     names, palette = names_and_palette(content, where)
-    _check_names(names, {**dict.fromkeys(kind_of.values()), _BACKGROUND: None}, f"{where}: names")
-    unused = sorted({*kind_of.values()} - {*names, _BACKGROUND}) if names else []
+    _check_names(names, {**dict.fromkeys(kind_of.values()), BACKGROUND: None}, f"{where}: names")
+    unused = sorted({*kind_of.values()} - {*names, BACKGROUND}) if names else []
     if not names:
-        names = tuple(sorted(dict.fromkeys(kind_of.values()), key=lambda name: name != _BACKGROUND))
+        names = tuple(sorted(dict.fromkeys(kind_of.values()), key=lambda name: name != BACKGROUND))
     ignores = content.get("unlabelled") == "ignore"
-    if not ignores and _BACKGROUND not in names:
-        names, palette = (_BACKGROUND, *names), ((0, 0, 0), *palette) if palette else ()
+    if not ignores and BACKGROUND not in names:
+        names, palette = (BACKGROUND, *names), ((0, 0, 0), *palette) if palette else ()
     try:
-        classes = Classes(names, palette, binary=len(names) == 2 and names[0] == _BACKGROUND)
+        classes = Classes(names, palette, binary=len(names) == 2 and names[0] == BACKGROUND)
     except UserError as error:
         raise UserError(
             f"{where}: {error} dataset.names and dataset.merge choose and merge classes."
@@ -70,7 +70,7 @@ def named_classes(options: ClassOptions, found: Sequence[str], root: Path, where
         name: index_of.get(kind_of[name], UNUSED) if name in kind_of else IGNORE_INDEX for name in found
     }
     left_out = f"Shapes of other names than those in dataset.names are left out: {first_of(unused, 8)}."
-    unlabelled = IGNORE_INDEX if ignores else index_of[_BACKGROUND]
+    unlabelled = IGNORE_INDEX if ignores else index_of[BACKGROUND]
     return NamedClasses(classes, indices, unlabelled, (left_out,) if unused else ())
 
 

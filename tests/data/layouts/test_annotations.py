@@ -25,7 +25,7 @@ from made_annotations import (
 )
 from made_data import save
 
-from segmentation.data import create_dataset
+from segmentation.data import create_dataset, recognised_options
 from segmentation.data.drawings import OVERLAPS
 from segmentation.errors import UserError
 
@@ -46,8 +46,9 @@ def edited(path: Path, change: Callable[[Any], Any]) -> None:
 
 
 @pytest.mark.parametrize("maker", [*MAKERS, labelme_voc, cvat_masks], ids=lambda maker: maker.__name__)
-def test_masks_are_the_known_ones(maker: Maker, tmp_path: Path) -> None:
+def test_recognised_and_masks_are_the_known_ones(maker: Maker, tmp_path: Path) -> None:
     options = maker(tmp_path)
+    assert recognised_options({"root": str(tmp_path)})[0] == options
     dataset = create_dataset(**options)
     assert list(dataset.classes.names) == NAMES
     found = masks(options)
@@ -68,6 +69,8 @@ def test_names_choose_order_merge_and_ignore(maker: Maker, tmp_path: Path) -> No
         np.testing.assert_array_equal(mask, truth(number) == 2)
     for number, mask in masks({**options, "merge": {"pet": ["cat", "dog"]}}).items():
         np.testing.assert_array_equal(mask, truth(number) > 0)
+    for number, mask in masks({**options, "merge": {"ignore": ["dog"]}}).items():
+        np.testing.assert_array_equal(mask, np.array([0, 1, 255])[truth(number)])
     for number, mask in masks({**options, "names": ["dog", "cat"], "unlabelled": "ignore"}).items():
         np.testing.assert_array_equal(mask, np.array([255, 1, 0])[truth(number)])
     for number, mask in masks({**options, "ignore": ["dog"]}).items():
@@ -377,6 +380,7 @@ def test_an_image_without_text_file_is_background(tmp_path: Path) -> None:
 
 def test_a_file_for_each_object(tmp_path: Path) -> None:
     options = regions(tmp_path)
+    assert recognised_options({"root": str(tmp_path)})[0] == options
     found = masks(options)
     for number in range(COUNT - 1):
         np.testing.assert_array_equal(found[number], truth(number) > 0)

@@ -144,26 +144,18 @@ def listing_of(folder: Path, paths: Iterable[str]) -> Listing:
     return Listing(folder, _composed(written), written, encode_names(ending for _, _, ending in parts))
 
 
-def list_files(
-    folder: Path, expected: str, endings: Collection[str] = ENDINGS, *, nested: bool = False
-) -> Listing:
+def list_files(folder: Path, expected: str, endings: Collection[str] = ENDINGS) -> Listing:
     """The files in a folder with one of the `endings`, upper or lower case, without hidden files; links are followed.
-
-    With `nested` also those in folders in it, but not in links to folders, which may lead in circles.
 
     Raises `UserError` if the folder does not exist or has no such file, or if two of its files have the same stem.
     The messages quote `expected`, a description of the right layout.
     """
     if not folder.is_dir():
         raise missing_folder(folder, expected)
-    stems, file_endings = _scan(folder, {ending.encode() for ending in endings}, nested=nested)
+    stems, file_endings = _scan(folder, {ending.encode() for ending in endings})
     if not len(stems):
         layout = instead_of(expected, folder, folder.parent)
-        deeper = (
-            ", and folders in it are not searched"
-            if not nested and any(map(Path.is_dir, folder.iterdir()))
-            else ""
-        )
+        deeper = ", and folders in it are not searched" if any(map(Path.is_dir, folder.iterdir())) else ""
         raise UserError(f"{folder} holds no images ({' '.join(sorted(endings))}){deeper}. {layout}")
     names = _composed(stems)
     listing = Listing(folder, names, stems, file_endings).take(np.argsort(names))
@@ -222,24 +214,19 @@ def evenly_spaced(length: int, count: int) -> list[int]:
     return [round(step * (length - 1) / max(count - 1, 1)) for step in range(count)]
 
 
-def _scan(folder: Path, endings: Collection[bytes], *, nested: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Paths without endings, and endings, of the files with one of the endings, in the file system's order."""
+def _scan(folder: Path, endings: Collection[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """Stems and endings of the files with one of the endings, in the file system's order."""
     stems: list[bytes] = []
     found: list[bytes] = []
     known: dict[bytes, bytes] = {}  # one object for each ending, instead of one for each file
-    folders = [b""]  # paths in the folder, with a slash at the end
     try:
-        while folders:
-            inner = folders.pop()
-            with os.scandir(os.path.join(os.fsencode(folder), inner)) as entries:  # noqa: PTH118 - of bytes
-                for entry in entries:
-                    stem, _, ending = entry.name.rpartition(b".")
-                    hidden = entry.name.startswith(b".")
-                    if stem and not hidden and ending.lower() in endings and entry.is_file():
-                        stems.append(inner + stem)
-                        found.append(known.setdefault(ending, ending))
-                    elif nested and not hidden and entry.is_dir(follow_symlinks=False):
-                        folders.append(inner + entry.name + b"/")
+        with os.scandir(os.fsencode(folder)) as entries:
+            for entry in entries:
+                stem, _, ending = entry.name.rpartition(b".")
+                wanted = stem and not stem.startswith(b".") and ending.lower() in endings
+                if wanted and entry.is_file():
+                    stems.append(stem)
+                    found.append(known.setdefault(ending, ending))
     except OSError as error:
         raise UserError(f"{folder} cannot be listed: {error.strerror}. Allow reading it.") from error
     return np.array(stems, dtype="S"), np.array(found, dtype="S")

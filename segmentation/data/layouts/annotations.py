@@ -2,6 +2,7 @@
 
 import math
 import os
+import posixpath
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,19 +17,12 @@ from segmentation.data.class_names import named_classes
 from segmentation.data.dataset import WHOLE, FileDataset, FoundFiles
 from segmentation.data.drawings import OVERLAPS, Shapes
 from segmentation.data.files import decode_name, first_of, listing_of
+from segmentation.data.layouts.pairs import PARTS
+from segmentation.data.splits import SPLITS
 from segmentation.errors import UserError
 
 Size = tuple[int, int]
 UNKNOWN: Size = (0, 0)
-_SPLITS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
 _LONGEST_SIDE = 2**16
 _FARTHEST = 1e6  # pixels
 _CORNERS = 90  # of a polygon for an ellipse
@@ -84,10 +78,11 @@ class Annotated:
         relative: bool = False,
         notes: Sequence[str] = (),
     ) -> FoundFiles:
-        """All of it. The classes are those of `names`, if given, in this order, else of the shapes' names, sorted.
+        """All of it; images are called by their paths below the folder that all share.
 
-        `where` is the annotation file where images have none of their own, for messages. With `ordered` shapes have an
-        order of their own. Images are in parts if their folders or files say so.
+        The classes are those of `names`, if given, in this order, else of the shapes' names, sorted. `where` is the
+        annotation file where images have none of their own, for messages. With `ordered` shapes have an order of
+        their own. Images are in parts if their folders or files say so.
 
         Raises `UserError` where there are no images, for two of one name, and as `named_classes` does.
         """
@@ -95,7 +90,10 @@ class Annotated:
             raise UserError(f"{where} lists no images.")
         known = list(dict.fromkeys([*names, *self.shapes.names])) if names else sorted(self.shapes.names)
         named = named_classes(options, known, self.root, str(where))
-        images = listing_of(self.root, self._images)
+        folders = {path.rpartition("/")[0] for path in self._images}
+        shared = posixpath.commonpath(folders) if all(folders) else ""
+        below = len(shared) + 1 if shared else 0
+        images = listing_of(self.root / shared, (path[below:] for path in self._images))
         order = np.argsort(images.stems, kind="stable")
         images = images.take(order)
         repeated = np.flatnonzero(images.stems[1:] == images.stems[:-1])
@@ -107,11 +105,9 @@ class Annotated:
         labels = self.shapes.drawings(files, sizes, named.indices, named.unlabelled, relative=relative)
         whole = FileDataset(images, labels.take(order))
         part_of = np.array(self._parts)[order]
-        parts = {
-            part: whole.take(np.flatnonzero(part_of == part)) for part in dict.fromkeys(_SPLITS.values())
-        }
+        parts = {part: whole.take(np.flatnonzero(part_of == part)) for part in SPLITS}
         parts = {part: samples for part, samples in parts.items() if len(samples)}
-        divided = all(self._parts) and {"train", "val"} <= parts.keys()
+        divided = all(self._parts) and "train" in parts and parts.keys() & {"val", "test"}
         notes = [*notes, *named.notes, *([] if ordered else [OVERLAPS])]
         notes += [
             f"Left out because they have no area: {count} {kind}." for kind, count in self.left_out.items()
@@ -121,7 +117,7 @@ class Annotated:
 
 def split_of(text: str) -> str:
     """train, val or test for a word that means it, such as valid or Train; else ""."""
-    return _SPLITS.get(text.lower(), "")
+    return PARTS.get(text.lower(), "")
 
 
 @contextmanager

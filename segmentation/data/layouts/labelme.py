@@ -3,6 +3,7 @@
 import base64
 import binascii
 import io
+import posixpath
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from PIL import Image
 
 from segmentation.data.class_map import ClassOptions
 from segmentation.data.dataset import FoundFiles
-from segmentation.data.files import IMAGE_ENDINGS, Names, list_files
+from segmentation.data.files import composed, contents, instead_of, missing_folder
 from segmentation.data.layouts.annotations import (
     Annotated,
     at,
@@ -22,6 +23,7 @@ from segmentation.data.layouts.annotations import (
     size_of,
     value_of,
 )
+from segmentation.data.layouts.pairs import File, walk
 from segmentation.data.run_lengths import bitmap_runs
 from segmentation.errors import UserError
 from segmentation.reading import read_json
@@ -39,25 +41,30 @@ def labelme(described: ClassOptions, /, *, root: Path) -> FoundFiles:
     Raises `UserError` where there are no files, for a JSON file without picture or of another tool, and as
     `named_classes` does.
     """
-    files = list_files(root, _EXPECTED, {"json"}, nested=True)
-    images = list_files(root, _EXPECTED, IMAGE_ENDINGS, nested=True)
+    if not root.is_dir():
+        raise missing_folder(root, _EXPECTED)
+    pictures: dict[str, list[str]] = {}
+    for picture in walk(root):
+        pictures.setdefault(composed(picture.stem), []).append(picture.path)
     album = Annotated(root)
-    for index, picture in enumerate(images.find(files.stems).tolist()):
-        path = files.path(index)
+    for file in walk(root, {"json"}):
+        path = root / file.path
         with at(str(path)):
             content = read_json(path, _BYTES, _without_picture)
             shapes = value_of(content, "shapes", list)
-            image = images.path(picture) if picture >= 0 else _picture(path, content, root)
-            number = album.add_image(
-                image.relative_to(root).as_posix(),
+            beside = pictures.get(composed(file.stem), [])
+            image = album.add_image(
+                beside[0] if len(beside) == 1 else _picture(file, content, root),
                 size=size_of(content, "imageHeight", "imageWidth"),
-                file=path.relative_to(root).as_posix(),
+                file=file.path,
             )
             for position, shape in enumerate(shapes):
                 with at(f"shape {position}"):
-                    _add(album, number, shape)
+                    _add(album, image, shape)
+    if not album:
+        raise UserError(f"{root} holds {contents(root)}. {instead_of(_EXPECTED, root)}")
     found = album.found(described, root)
-    without = len(Names(images.stems)) - len(album)
+    without = sum(map(len, pictures.values())) - len(album)
     notes = (f"{without} pictures have no JSON file and are left out.",) if without > 0 else ()
     return FoundFiles(found.classes, found.parts, (*found.notes, *notes))
 
@@ -67,14 +74,13 @@ def _without_picture(item: dict[str, Any]) -> dict[str, Any]:
     return item
 
 
-def _picture(path: Path, content: Any, root: Path) -> Path:
+def _picture(file: File, content: Any, root: Path) -> str:
     """The picture that a file names, as seen from the file."""
-    name = value_of(content, "imagePath", str)
-    place = path.parent.relative_to(root) / name.replace("\\", "/")
-    image = root / inside(place.as_posix())
-    if not image.is_file():
-        raise UserError(f"there is no picture {image}, nor one of this name beside the file: add it.")
-    return image
+    name = value_of(content, "imagePath", str).replace("\\", "/")
+    path = inside(posixpath.join(file.folder, name))
+    if not (root / path).is_file():
+        raise UserError(f"there is no picture {root / path}, nor one of this name beside the file: add it.")
+    return path
 
 
 def _add(album: Annotated, image: int, shape: Any) -> None:

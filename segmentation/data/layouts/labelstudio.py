@@ -8,7 +8,7 @@ import numpy as np
 
 from segmentation.data.class_map import ClassOptions
 from segmentation.data.dataset import FoundFiles
-from segmentation.data.files import IMAGE_ENDINGS, contents, first_of, instead_of, list_files, missing_folder
+from segmentation.data.files import IMAGE_ENDINGS, contents, first_of, instead_of, missing_folder
 from segmentation.data.layouts.annotations import (
     Annotated,
     at,
@@ -20,6 +20,7 @@ from segmentation.data.layouts.annotations import (
     turned,
     value_of,
 )
+from segmentation.data.layouts.pairs import walk
 from segmentation.data.run_lengths import bitmap_runs, brush_values
 from segmentation.errors import UserError
 from segmentation.reading import ANNOTATION_BYTES, read_json
@@ -81,10 +82,10 @@ class _Pictures:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        files = list_files(root, _EXPECTED, IMAGE_ENDINGS, nested=True)
-        self._paths = {files.path(index).relative_to(root).as_posix() for index in range(len(files))}
+        paths = [file.path for file in walk(root)]
+        self._paths = set(paths)
         self._by_name: dict[str, list[str]] = {}
-        for path in sorted(self._paths):
+        for path in paths:
             self._by_name.setdefault(path.rpartition("/")[2], []).append(path)
 
     def find(self, data: dict[str, Any]) -> str:

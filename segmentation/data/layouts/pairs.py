@@ -15,11 +15,10 @@ from segmentation.data.dataset import WHOLE, FoundFiles
 from segmentation.data.files import (
     ENDINGS,
     IMAGE_ENDINGS,
-    Listing,
     Pairs,
     composed,
-    encode_names,
     first_of,
+    listing_of,
     missing_folder,
 )
 from segmentation.data.layouts.folders import with_masks
@@ -115,15 +114,17 @@ class File:
         return posixpath.dirname(self.stem)
 
 
-def walk(root: Path) -> list[File]:
-    """The pictures below a folder, hidden ones left out, sorted by path; links to folders are followed once.
+def walk(root: Path, endings: Collection[str] = IMAGE_ENDINGS) -> list[File]:
+    """The files below a folder with one of the endings, hidden ones left out, sorted by path.
+
+    Links to folders are followed once.
 
     Raises `UserError` for a folder that cannot be listed.
     """
     files: list[File] = []
     for folder, name in _entries(root, "", set(), 0):
         stem, _, ending = name.rpartition(".")
-        if stem and ending.lower() in IMAGE_ENDINGS:
+        if stem and ending.lower() in endings:
             files.append(File(f"{folder}{stem}", ending))
     return sorted(files, key=lambda file: (file.stem, file.ending))
 
@@ -310,23 +311,15 @@ def as_pairs(root: Path, found: Sequence[tuple[File, File]]) -> Pairs:
     shared = folders.pop() if len(folders) == 1 else posixpath.commonpath(folders) if all(folders) else ""
     found = [found[index] for index in in_order([image for image, _ in found])]
     below = len(shared) + 1 if shared else 0
-    images = _listing(root / shared, [(image.stem[below:], image.ending) for image, _ in found])
+    images = listing_of(root / shared, (image.path[below:] for image, _ in found))
     repeated = np.flatnonzero(images.stems[1:] == images.stems[:-1])
     if len(repeated):
         both = " and ".join(images.path(repeated[0] + more).name for more in (0, 1))
         raise UserError(f"{root / shared} holds {both}, which have the same name: keep one of them.")
-    return Pairs(images, _listing(root, [(mask.stem, mask.ending) for _, mask in found]))
+    return Pairs(images, listing_of(root, (mask.path for _, mask in found)))
 
 
 def in_order(files: Sequence[File]) -> list[int]:
     """The indices of the files, sorted by name as samples are."""
     names = [composed(file.stem).encode(errors="surrogateescape") for file in files]
     return sorted(range(len(files)), key=names.__getitem__)
-
-
-def _listing(folder: Path, files: Collection[tuple[str, str]]) -> Listing:
-    """Files below a folder, by their paths without ending and their endings, in this order."""
-    written = encode_names(stem for stem, _ in files)
-    ascii_only = all(stem.isascii() for stem, _ in files)
-    stems = written if ascii_only else encode_names(composed(stem) for stem, _ in files)
-    return Listing(folder, stems, written, encode_names(ending for _, ending in files))

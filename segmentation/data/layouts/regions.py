@@ -11,16 +11,15 @@ from segmentation.data.binary_masks import BinaryMask
 from segmentation.data.dataset import WHOLE, FileDataset, FoundFiles
 from segmentation.data.files import (
     ENDINGS,
-    IMAGE_ENDINGS,
     Names,
     contents,
     encode_names,
     first_of,
     instead_of,
-    list_files,
     listing_of,
     missing_folder,
 )
+from segmentation.data.layouts.pairs import walk
 from segmentation.errors import UserError
 from segmentation.types import Classes
 
@@ -77,9 +76,7 @@ def regions(*, root: Path) -> FoundFiles:
         raise missing_folder(root, _EXPECTED)
     if not any(root.glob("*/images")):
         raise UserError(f"{root} holds {contents(root)}. {instead_of(_EXPECTED, root)}")
-    files = list_files(root, _EXPECTED, IMAGE_ENDINGS, nested=True)
-    paths = [files.path(index).relative_to(root).as_posix() for index in range(len(files))]
-    images = [path for path in paths if path.split("/")[1:-1] == ["images"]]
+    images = [file.path for file in walk(root) if file.folder.split("/")[1:] == ["images"]]
     folders = [path.split("/")[0] for path in images]
     without = [folder for folder in folders if not (root / folder / "masks").is_dir()]
     several = [folder for folder, after in pairwise(folders) if folder == after]

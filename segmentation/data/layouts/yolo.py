@@ -8,13 +8,14 @@ import numpy as np
 
 from segmentation.data.class_map import ClassOptions
 from segmentation.data.dataset import FoundFiles
-from segmentation.data.files import IMAGE_ENDINGS, contents, instead_of, list_files, missing_folder
-from segmentation.data.layouts.annotations import Annotated, at, inside, points_of
+from segmentation.data.files import contents, instead_of, missing_folder
+from segmentation.data.layouts.annotations import Annotated, at, inside, points_of, split_of
+from segmentation.data.layouts.pairs import walk
 from segmentation.errors import UserError
 from segmentation.reading import read_text, read_yaml
 
 _EXPECTED = "data.yaml or classes.txt with the names, images/ and labels/, perhaps with train/, val/ and test/ in them"
-_SPLITS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
+_KEYS = ("train", "val", "valid", "test")
 
 
 def yolo(described: ClassOptions, /, *, root: Path) -> FoundFiles:
@@ -56,7 +57,7 @@ def _names(content: Any) -> list[str]:
 
 def _places(content: dict[str, Any], root: Path) -> Iterator[tuple[str, list[Path]]]:
     """The folders and lists of images of each split; those of other machines are looked for in root."""
-    for key, part in _SPLITS.items():
+    for key in _KEYS:
         given = content.get(key)
         for_part = [given] if isinstance(given, str) else given
         if not for_part or (key == "valid" and content.get("val")):
@@ -65,8 +66,8 @@ def _places(content: dict[str, Any], root: Path) -> Iterator[tuple[str, list[Pat
             raise UserError(f"'{key}' is {given!r:.60}, which is no folder: write {key}: images/{key}.")
         paths = [_place(path, content.get("path"), root) for path in for_part]
         if None not in paths:
-            yield part, [path for path in paths if path is not None]
-        elif part != "test":  # it often names a folder that was not published
+            yield split_of(key), [path for path in paths if path is not None]
+        elif key != "test":  # it often names a folder that was not published
             raise UserError(f"'{key}' is {given!r:.80}, which is not in {root}: write it as seen from there.")
 
 
@@ -92,8 +93,9 @@ def _read_folder(place: Path, part: str, album: Annotated, names: list[str]) -> 
             if missing is not None:
                 raise UserError(f"there is no image {missing}: add it or remove the line.")
     else:
-        files = list_files(place, _EXPECTED, IMAGE_ENDINGS, nested=True)
-        images = [files.path(index) for index in range(len(files))]
+        images = [place / file.path for file in walk(place)] if place.is_dir() else []
+    if not images:
+        raise UserError(f"{place} holds no images. {instead_of(_EXPECTED, root)}")
     for image in images:
         path = image.relative_to(root)
         label = _label_file(path)
@@ -115,7 +117,7 @@ def _label_file(image: Path) -> Path:
 
 
 def _part(path: Path) -> str:
-    return next((_SPLITS[part] for part in path.parts[:-1] if part in _SPLITS), "")
+    return next(filter(None, map(split_of, path.parts[:-1])), "")
 
 
 def _read(path: Path, image: int, album: Annotated, names: list[str]) -> None:

@@ -175,7 +175,7 @@ DAMAGED = [
         coco,
         "annotations.json",
         _at("images", 1, "file_name", value="p0.png"),
-        ("two images are called images/p0",),
+        ("two images are called p0",),
     ),
     (coco, "annotations.json", _at("categories", 0, "name", value=None), ("'name' is None", "no text")),
     (coco, "annotations.json", _at("annotations", 2, value=[]), ("annotation 2", "no object")),

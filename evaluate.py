@@ -34,7 +34,7 @@ if __name__ == "__main__":
     }
     quote_paths(
         *("output", "dataset.root", "dataset.split", "dataset.classes"),
-        *("dataset.images", "dataset.masks", "dataset.group", "dataset.stratify"),
+        *("dataset.images", "dataset.masks", "dataset.file", "dataset.group", "dataset.stratify"),
         *(() if lists else ("checkpoint",)),
     )
     main()

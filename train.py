@@ -36,7 +36,7 @@ def main(config: Mapping[str, Any], folder: Path) -> float:
 if __name__ == "__main__":
     quote_paths(
         *("dataset.root", "dataset.split", "dataset.classes", "weights", "resume"),
-        *("dataset.images", "dataset.masks", "dataset.group", "dataset.stratify"),
+        *("dataset.images", "dataset.masks", "dataset.file", "dataset.group", "dataset.stratify"),
         *("hydra.run.dir", "hydra.sweep.dir"),
     )
     main()

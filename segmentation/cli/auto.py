@@ -43,11 +43,7 @@ def with_recognised(arguments: Sequence[str], config_name: str) -> tuple[list[st
         for key, value in found.items()
         if key not in ("name", "root") and options.get(key, ...) != value
     }
-    gone = (
-        {f"{_GROUP}.{key}" for key in new}
-        | {f"{_GROUP}.{key}" for key in options.keys() - found.keys()}
-        | {_GROUP}
-    )
+    gone = {_GROUP, *(f"{_GROUP}.{key}" for key in new)}
     kept = [text for text in own if text.partition("=")[0].lstrip("+~") not in gone]
     chosen = [
         f"{_GROUP}={found['name']}",

@@ -68,8 +68,10 @@ def recognised_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], str]
     found = recognise(root, _taken(ClassOptions, dict(given)))
     reader = inspect.signature(LAYOUTS[found.name]).parameters.values() if found.name in LAYOUTS else ()
     if not any(parameter.kind is parameter.POSITIONAL_ONLY for parameter in reader):
-        for field in dataclasses.fields(ClassOptions):
-            given.pop(field.name, None)
+        unused = {field.name: field.default for field in dataclasses.fields(ClassOptions)}
+        given = {
+            key: value for key, value in given.items() if key not in unused or value not in (unused[key], [])
+        }
     said = f"{root} looks like {found.because}: dataset={found.name}"
     return {"name": found.name, **given, **found.options}, said
 

@@ -1,5 +1,7 @@
 """What the values in masks mean, where nobody has said it: two classes, or the values themselves as classes."""
 
+import warnings
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,7 +11,7 @@ import numpy as np
 
 from segmentation.data.binary_masks import BinaryMask, find_threshold
 from segmentation.data.class_map import ClassOptions, mask_decoder
-from segmentation.data.files import Listing, evenly_spaced, first_of
+from segmentation.data.files import Pairs, evenly_spaced, first_of
 from segmentation.data.image_io import WIDE_MODES, open_picture, present_values, read_integers
 from segmentation.data.masks import MaskDecoder, is_lossy, refuse_shape_in_alpha
 from segmentation.errors import UserError
@@ -21,22 +23,23 @@ _HIGHEST = 127  # label among labels with gaps: masks with higher values have so
 
 
 def decoder_of(
-    described: ClassOptions, root: Path, masks: Listing, threshold: int | Literal["auto"] = "auto"
+    described: ClassOptions, root: Path, parts: Mapping[str, Pairs], threshold: int | Literal["auto"] = "auto"
 ) -> tuple[Classes, MaskDecoder, tuple[str, ...]]:
-    """The classes of masks, of which `masks` are some or all, their decoder, and notes.
+    """The classes of the masks in all parts, their decoder, and notes.
 
     Several classes where the options or a classes.yaml in `root` describe them; else background and foreground, where
     `threshold` is given or the masks hold two values or soft edges; else the values or colours that they hold.
 
     Raises `UserError` where `ClassOptions.read`, `find_threshold` and `found_classes` do.
     """
+    masks = next(iter(parts.values())).masks
     if described.described or (root / "classes.yaml").is_file():
         class_map = described.read(root)
         return class_map.classes, mask_decoder(class_map, masks), ()
     binary, ignore = Classes(("background", "foreground"), binary=True), binary_ignore(described)
     if threshold != "auto":
         return binary, BinaryMask(threshold, ignore), ()
-    found, note = found_classes(described, masks)
+    found, note = found_classes(described, parts)
     if found is None:
         return (binary, *find_threshold(masks, ignore))
     class_map = found.read(root)
@@ -44,7 +47,12 @@ def decoder_of(
 
 
 def binary_ignore(described: ClassOptions) -> int | None:
-    """The ignored value of binary masks. Raises `UserError` for several, and for a colour."""
+    """The ignored value of binary masks. Raises `UserError` for several, a colour, and options for more classes."""
+    for option in ("merge", "unlabelled"):
+        if (value := getattr(described, option)) is not None:
+            raise UserError(
+                f"dataset.{option}={value}: the masks hold two values. Describe the classes by dataset.names for it."
+            )
     if not described.ignore:
         return None
     first, *more = described.ignore
@@ -56,16 +64,21 @@ def binary_ignore(described: ClassOptions) -> int | None:
     return first
 
 
-def found_classes(described: ClassOptions, masks: Listing) -> tuple[ClassOptions | None, str]:
+def found_classes(described: ClassOptions, parts: Mapping[str, Pairs]) -> tuple[ClassOptions | None, str]:
     """The options that make the values or colours of the masks classes, and a note of it; None for two classes.
 
     Two classes are those of grey masks with two values, or with soft edges. Raises `UserError` for masks that cannot
     be read, for grey beside coloured masks, and for too many colours.
     """
-    indices = evenly_spaced(len(masks), _READ)
-    with ThreadPoolExecutor() as pool:
-        held = list(pool.map(_read, map(masks.path, indices)))
-    some = "The masks" if len(indices) == len(masks) else f"{len(indices)} of {len(masks)} masks"
+    masks = [pairs.masks for pairs in parts.values()]
+    paths = [
+        listing.path(index) for listing in masks for index in evenly_spaced(len(listing), _READ // len(masks))
+    ]
+    # Readers change the warning filters of all threads: this restores them.
+    with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
+        held = list(pool.map(_read, paths))
+    count = sum(map(len, masks))
+    some = "The masks" if len(paths) == count else f"{len(paths)} of {count} masks"
     cure = "Name them by dataset.names or in a classes.yaml."
     colours = {colour for mask in held for colour in mask.colours}
     if any(red != green or red != blue for red, green, blue in colours):
@@ -79,7 +92,7 @@ def found_classes(described: ClassOptions, masks: Listing) -> tuple[ClassOptions
             ignored.append(list(IGNORE_COLOUR))
         left = sorted(colours - {tuple(each) for each in ignored})
         names: Any = {f"class {number}": list(colour) for number, colour in enumerate(left)}
-        note = f"{some} in {masks.folder} hold {len(names)} colours, which are the classes. {cure}"
+        note = f"{some} hold {len(names)} colours, which are the classes. {cure}"
         return replace(described, names=names, ignore=ignored), note
     present = {value for mask in held for value in mask.values} | {colour[0] for colour in colours}
     values = sorted(present - {each for each in described.ignore if isinstance(each, int)} - {IGNORE_INDEX})
@@ -87,7 +100,7 @@ def found_classes(described: ClassOptions, masks: Listing) -> tuple[ClassOptions
         return None, ""
     whole = len(values) == values[-1] - values[0] + 1
     shown = f"{values[0]}..{values[-1]}" if whole else first_of(values, 20)
-    note = f"{some} in {masks.folder} hold the values {shown}, which are the classes. {cure}"
+    note = f"{some} hold the values {shown}, which are the classes. {cure}"
     names = [f"class {value}" for value in values]
     if values != list(range(len(values))):
         return replace(described, labels=dict(zip(values, names, strict=True))), note

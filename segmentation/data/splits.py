@@ -4,6 +4,7 @@ import csv
 import hashlib
 import math
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -343,7 +344,8 @@ def _rarest_classes(whole: FileDataset, found: FoundFiles) -> list[str]:
     def present(index: int) -> list[int]:
         return [value for value in present_values(whole.mask(index)) if value != IGNORE_INDEX]
 
-    with ThreadPoolExecutor() as pool:
+    # Readers change the warning filters of all threads: this restores them.
+    with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
         held = list(pool.map(present, range(len(whole))))
     counts = Counter(label for labels in held for label in labels)
     names = found.classes.names

@@ -4,11 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.errors import HydraException
 from made_data import THINGS, fill, make_cityscapes, masks_in
 
 from segmentation.cli import compose
 from segmentation.cli.auto import as_override, with_recognised
 from segmentation.data import create_dataset
+from segmentation.errors import UserError
 
 
 def recognised(*arguments: str, command: str = "train") -> list[str]:
@@ -97,3 +99,12 @@ def test_options_that_the_layout_has_not_are_left_out(tmp_path: Path) -> None:
 )
 def test_any_value_survives_hydras_grammar(value: Any) -> None:
     assert compose("train", f"+x={as_override(value)}")["x"] == value
+
+
+def test_an_option_that_the_layout_has_not_is_no_silent_loss(tmp_path: Path) -> None:
+    make_cityscapes(tmp_path)
+    arguments = recognised(f"dataset.root={tmp_path}", "dataset.ignore=[3]")
+    with pytest.raises(HydraException, match=r"dataset\.ignore"):
+        compose("train", *arguments)
+    with pytest.raises(UserError, match=r"There is no option 'dataset\.ignore'"):
+        create_dataset(name="auto", root=str(tmp_path), ignore=[3])

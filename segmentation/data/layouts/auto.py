@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from segmentation.data.class_map import ClassOptions
-from segmentation.data.dataset import WHOLE
 from segmentation.data.files import Pairs, contents, missing_folder
 from segmentation.data.layouts.folders import read_folders
 from segmentation.data.layouts.guess import guess_pairs
@@ -82,11 +81,11 @@ def _with_classes(
     """With the options that say what the classes are, where nothing else does."""
     if described.described or (root / "classes.yaml").is_file():
         return Recognised(name, options, because)
-    masks = parts["train" if WHOLE not in parts else WHOLE].masks
-    found, note = found_classes(described, masks)
+    found, note = found_classes(described, parts)
     if found is None and name == "folder":
         return Recognised("binary", {"ignore": binary_ignore(described)}, f"{because} of two classes")
     if found is None:
+        binary_ignore(described)  # refuses what two classes cannot have
         return Recognised(name, options, f"{because} of two classes")
     own = {field.name: getattr(found, field.name) for field in fields(found) if field.name in _CLASSES}
     given = {

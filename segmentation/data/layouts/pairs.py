@@ -61,7 +61,7 @@ def pairs(
     where some images alone lie in folders of train, val or test.
     """
     parts = read_pairs(root, images, masks, split_folders=split_folders)
-    classes, decoder, notes = decoder_of(described, root, next(iter(parts.values())).masks, threshold)
+    classes, decoder, notes = decoder_of(described, root, parts, threshold)
     return FoundFiles(classes, with_masks(parts, decoder), notes)
 
 

@@ -57,7 +57,7 @@ def csv(
             f"{path} has the splits {', '.join(sorted(by_split))}: give train and val, or leave them out."
         )
     parts = {part: as_pairs(root, by_split[part]) for part in (*SPLITS, WHOLE) if part in by_split}
-    classes, decoder, notes = decoder_of(described, root, next(iter(parts.values())).masks, threshold)
+    classes, decoder, notes = decoder_of(described, root, parts, threshold)
     groups = [row.group for row in rows] if WHOLE in parts and any(row.group for row in rows) else []
     return FoundFiles(classes, with_masks(parts, decoder), notes, groups)
 

@@ -19,6 +19,7 @@ def main(config: Mapping[str, Any], folder: Path) -> float:
     """
     from segmentation.config import read_training_settings
     from segmentation.data import open_dataset
+    from segmentation.planner import complete
 
     settings = read_training_settings(config)
     pixel_range: Any = settings.data.pixel_range
@@ -27,6 +28,7 @@ def main(config: Mapping[str, Any], folder: Path) -> float:
 
         pixel_range = read_pixel_range(folder / "checkpoints" / "last.ckpt")
     dataset = open_dataset(settings.data.channels, pixel_range, **settings.dataset)
+    config, dataset = complete(config, settings, dataset)
     # After the data: torch and Lightning take seconds that a wrong path should not cost.
     from segmentation.train import train
 

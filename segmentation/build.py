@@ -31,6 +31,7 @@ from segmentation.models import (
     read_weights_file,
 )
 from segmentation.models.compile import compile_parts
+from segmentation.models.tiling import tile_of_windows
 from segmentation.optim import create_optimizer, create_scheduler
 from segmentation.report import protocol
 from segmentation.task import SegmentationTask
@@ -96,8 +97,10 @@ def build_task(settings: TrainingSettings, dataset: SegmentationDataset) -> Segm
     loss, loss_options = _named("loss", settings.loss)
     optimizer, optimizer_options = _named("optimizer", settings.optimizer)
     scheduler, scheduler_options = _named("scheduler", settings.scheduler)
-    rules = protocol(dataset, threshold=THRESHOLD, **inputs)
     criterion = create_loss(loss, binary=classes.binary, classes=len(classes), **loss_options)
+    one_vs_rest = not classes.binary and getattr(criterion, "one_vs_rest", False)
+    tile = None if settings.data.resize else tile_of_windows(settings.data.size)
+    rules = protocol(dataset, threshold=THRESHOLD, tile=tile, **inputs)
     return SegmentationTask(
         model,
         loss=criterion,
@@ -106,12 +109,15 @@ def build_task(settings: TrainingSettings, dataset: SegmentationDataset) -> Segm
         scheduler=partial(create_scheduler, scheduler, **scheduler_options),
         aux_weight=split_head(settings.head)[0].aux_weight,
         threshold=THRESHOLD,
+        one_vs_rest=one_vs_rest,
+        tile=tile,
         describe=partial(
             describe,
             model,
             classes,
             threshold=THRESHOLD,
-            one_vs_rest=not classes.binary and getattr(criterion, "one_vs_rest", False),
+            one_vs_rest=one_vs_rest,
+            tile=tile,
             protocol=rules,
             dataset=settings.dataset,
             pixel_range=dataset.pixel_range,

@@ -52,6 +52,7 @@ UNFIT = (
 class Trained:
     """A model ready to use, with everything that its training recorded about it.
 
+    With `tile`, images larger than it are predicted by tiles of that side, as in training's own validation.
     `threshold_source` says where the threshold of binary data in `decision` comes from; `training` has the epoch, the
     epochs that were planned and the loss, as far as the checkpoint knows them.
     """
@@ -66,6 +67,7 @@ class Trained:
     threshold_source: str = TRAINING_THRESHOLD
     pixel_range: PixelRange | None = None
     training: dict[str, Any] = field(default_factory=dict)
+    tile: int | None = None
 
     @property
     def threshold_is_best(self) -> bool:
@@ -90,6 +92,7 @@ def describe(
     pixel_range: PixelRange | None = None,
     one_vs_rest: bool = False,
     training: Mapping[str, Any] | None = None,
+    tile: int | None = None,
 ) -> dict[str, Any]:
     """Plain data (strings, numbers, lists, dicts) from which `load` builds the model again."""
     return {
@@ -97,6 +100,7 @@ def describe(
         "classes": classes.to_dict(),
         "threshold": threshold,
         "input": {"size": list(size), "resize": resize}
+        | ({"tile": tile} if tile else {})
         | ({"pixel_range": pixel_range.to_list()} if pixel_range else {}),
         "one_vs_rest": one_vs_rest,
         "protocol": dict(protocol),
@@ -187,6 +191,7 @@ def load(path: Path) -> Trained:
             _source(about.get("threshold_source", TRAINING_THRESHOLD)),
             _pixel_range(about["input"].get("pixel_range")),
             _training(contents),
+            _tile(about["input"].get("tile")),
         )
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
@@ -346,6 +351,15 @@ def _size(given: Any) -> tuple[int, int]:
     if min(height, width) < 1 or max(height, width) > _LONGEST_SIDE:
         raise UserError(f"Its input size is {height}x{width}: ask its maker for another.")
     return height, width
+
+
+def _tile(given: Any) -> int | None:
+    if given is None:
+        return None
+    tile = int(given)
+    if not 16 <= tile <= 2 * _LONGEST_SIDE:
+        raise UserError(f"Its tiles are {tile} pixels wide: ask its maker for another.")
+    return tile
 
 
 def model_weights(contents: Mapping[str, Any]) -> dict[str, torch.Tensor]:

@@ -164,6 +164,8 @@ class DataSettings(ImageSettings):
     workers: Annotated[int, Field(ge=0)] | Literal["auto"]
     cache: Literal["none", "disk"] = "none"
     pixel_range: Literal["auto", "full"] | list[Any] = "auto"
+    sampler: Literal["shuffled", "balanced"] = "shuffled"
+    focus: Annotated[float, Field(ge=0, le=1)] = 0.5
 
     @property
     def input(self) -> dict[str, Any]:

@@ -92,6 +92,7 @@ def open_context(path: Path, settings: EvaluationSettings) -> EvaluationContext:
         settings.split,
         size=trained.size,
         resize=trained.resize,
+        tile=trained.tile,
         threshold=trained.decision.threshold,
         tta=describe_tta(tta_views(settings.tta)),
         checkpoint=path,

@@ -20,7 +20,7 @@ from segmentation.inference.geotiff import predict_raster
 from segmentation.inference.inputs import Input, as_pixels, find_inputs
 from segmentation.inference.outputs import OutputPaths, plan_outputs
 from segmentation.inference.prefetch import Pipeline, terminable
-from segmentation.inference.tiling import Tiling, Whole
+from segmentation.models.tiling import Tiling, Whole
 from segmentation.inference.video import Render, overlays, predict_video
 from segmentation.library_warnings import library_warnings_hidden
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from segmentation.metrics import TrainingMetrics, ratios
 from segmentation.models import Decision, Segmenter, resize, shard
+from segmentation.models.tiling import Tiling, block
 from segmentation.optim import Curve, Plateau, match_memory_format
 from segmentation.types import Batch, Classes, is_ignored
 
@@ -24,11 +25,12 @@ class SegmentationTask(LightningModule):
     `loss` maps (logits (B, K, H, W), mask (B, H, W), process group or None) to a scalar; the auxiliary head, where
     there is one, adds `aux_weight` times its own. `optimizer` gets the model, `scheduler` the optimizer with
     `total_steps`, `steps_per_epoch` and `epochs`: both are called late, because only the trainer knows them.
-    `describe` returns the plain data that make a checkpoint self-contained.
+    `describe` returns the plain data that make a checkpoint self-contained. `one_vs_rest` is for `Decision`.
 
     Logs `{split}/loss` and the scores of `metrics.scores` for train, val and test, from counts over the
     whole epoch. Validation and test score every image at the size of its mask and weight it by its valid
-    pixels, so that the numbers do not depend on the batch size.
+    pixels, so that the numbers do not depend on the batch size. With `tile`, images larger than that are predicted by
+    tiles of that side which blend into each other, as by `Predictor`; then the loss is that of each finished block.
 
     With several processes each gets a share of the batch; the loss is that of the whole batch.
 
@@ -46,6 +48,8 @@ class SegmentationTask(LightningModule):
         scheduler: SchedulerFactory,
         aux_weight: float = 0.4,
         threshold: float = 0.5,
+        one_vs_rest: bool = False,
+        tile: int | None = None,
         describe: Callable[[], dict[str, Any]] = dict,
         seed: int = 0,
     ) -> None:
@@ -53,13 +57,14 @@ class SegmentationTask(LightningModule):
         self.model = model
         self.loss = loss
         self.classes = classes
-        self.decision = Decision(classes.binary, threshold)
+        self.decision = Decision(classes.binary, threshold, one_vs_rest=one_vs_rest)
         self.train_metrics = TrainingMetrics(len(classes), binary=classes.binary)
         self.val_metrics = TrainingMetrics(len(classes), binary=classes.binary)
         self.test_metrics = TrainingMetrics(len(classes), binary=classes.binary)
         self.optimizer = optimizer
         self.scheduler = scheduler
         self._aux_weight = aux_weight
+        self._tile = tile
         self._describe = describe
         self._seed = seed
         self._validated = False
@@ -129,9 +134,35 @@ class SegmentationTask(LightningModule):
         self._evaluate(self.test_metrics, batch)
 
     def _evaluate(self, metrics: TrainingMetrics, batch: Batch) -> None:
+        # A sharded model must run the same number of forward passes in every process.
+        if self._tile and max(batch["image"].shape[2:]) > self._tile and self.device_mesh is None:
+            for image_CHW, mask_HW in zip(batch["image"], batch["mask"], strict=True):
+                self._evaluate_by_tiles(metrics, image_CHW, mask_HW, self._tile)
+            return
         for logits_KHW, mask_HW in zip(self(batch["image"]), batch["mask"], strict=True):
             logits_BKHW = resize(logits_KHW[None], (mask_HW.shape[0], mask_HW.shape[1]))
             self._count(metrics, self.loss(logits_BKHW, mask_HW[None]), logits_BKHW, mask_HW[None])
+
+    def _evaluate_by_tiles(
+        self, metrics: TrainingMetrics, image_CHW: Tensor, mask_HW: Tensor, tile: int
+    ) -> None:
+        """Counts an image block by block, so that its probabilities are never in memory as a whole."""
+        pixels_HWC = image_CHW.permute(1, 2, 0).cpu().numpy()
+
+        def predict(windows: list[np.ndarray]) -> np.ndarray:
+            images_BCHW = torch.from_numpy(np.stack(windows)).permute(0, 3, 1, 2).to(self.device)
+            found_BKHW: np.ndarray = self.decision.probabilities(self(images_BCHW)).float().cpu().numpy()
+            return found_BKHW
+
+        def count(top: int, left: int, found_KHW: np.ndarray) -> None:
+            probabilities_BKHW = torch.from_numpy(np.ascontiguousarray(found_KHW))[None].to(self.device)
+            mask_BHW = mask_HW[block(top, left, found_KHW)][None]
+            loss = self.loss(self.decision.logits(probabilities_BKHW), mask_BHW)
+            metrics.update(loss, self.decision.most_probable(probabilities_BKHW), mask_BHW)
+
+        height, width, _ = pixels_HWC.shape
+        tiling = Tiling(predict=predict, tile=tile, overlap=tile // 8)
+        tiling.run(lambda rows, columns: pixels_HWC[rows, columns], count, size=(height, width))
 
     @torch.no_grad()
     def _count(self, metrics: TrainingMetrics, loss: Tensor, logits_BKHW: Tensor, mask_BHW: Tensor) -> None:

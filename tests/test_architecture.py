@@ -27,7 +27,7 @@ FLOORS = (
     {"task", "checkpoint", "report"},
     {"callbacks", "inference"},
     {"distributed"},
-    {"build"},
+    {"build", "planner"},
     {"train", "evaluate", "predict", "benchmark", "leaderboard", "cli"},
 )
 HYDRA = {"hydra", "omegaconf"}

@@ -1,8 +1,8 @@
 """Augmentation of image and mask together, with albumentations; no other file imports it.
 
 Masks are resampled by nearest neighbour, and pixels from outside the image are ignored, so that no augmentation
-invents a label. Images have 1 to 128 channels and keep their last axis. Zoom and crop are one step (`Window`): only
-the part of the image that the crop keeps is resized.
+invents a label. Images have 1 to 128 channels and keep their last axis. Zoom and crop are one step
+(`windows.Window`): only the part of the image that the crop keeps is resized.
 """
 
 import math
@@ -10,12 +10,12 @@ import random
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import ceil
-from random import Random
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
 
+from segmentation.data.windows import Window, draw_window, random_pixel, zoom_and_crop
 from segmentation.environment import variable
 from segmentation.errors import UserError
 from segmentation.types import IGNORE_INDEX, Sample
@@ -25,75 +25,11 @@ with variable("NO_ALBUMENTATIONS_UPDATE", "1"):
     from albumentations.augmentations.geometric import functional
 
 Transform = Callable[[Sample, int], Sample]
-Resize = Callable[[np.ndarray, tuple[int, int]], np.ndarray]
 
 # Close to ImageNet's mean, so that padding disturbs the statistics of a batch little.
 _FILL = 116
 _MAX_OPENCV_BANDS = 4  # OpenCV resizes at most four bands in one call; albumentations splits images with more
 _PADDING = {"border_mode": cv2.BORDER_CONSTANT, "fill": _FILL, "fill_mask": IGNORE_INDEX}
-
-
-class Span(NamedTuple):
-    """A window along one axis."""
-
-    taken: slice
-    """The pixels of the image that are resized: those in the window, in whole pixels."""
-    zoomed: int
-    """The number of pixels after the resize."""
-    kept: slice
-    """The resized pixels that are in the window."""
-    filled: slice
-    """The pixels of the window that receive them; the others are padding."""
-
-
-class Window(NamedTuple):
-    """A crop of `size` (H, W) from the zoomed image."""
-
-    size: tuple[int, int]
-    rows: Span
-    columns: Span
-
-
-def draw_window(
-    shape: Sequence[int], size: tuple[int, int], scale: tuple[float, float], random: Random
-) -> Window:
-    """A random window of `size` (H, W) on an image of `shape` (H, W, ...), zoomed by a factor from `scale` (low, high).
-
-    All positions of the window on the zoomed image are equally likely. A zoomed image that is smaller than the window
-    is put at a random position in it.
-    """
-    zoom = random.uniform(*scale)
-    rows, columns = (
-        _draw_span(side, length, zoom, random) for side, length in zip(shape[:2], size, strict=True)
-    )
-    return Window(size, rows, columns)
-
-
-def zoom_and_crop(window: Window, pixels: np.ndarray, resize: Resize, *, fill: int) -> np.ndarray:
-    """The part of the pixels (H, W, ...) in the window, zoomed by `resize` and padded with `fill`.
-
-    Equal to zooming the whole image and then cropping it, up to a shift of half a pixel.
-    """
-    size, rows, columns = window
-    shown = resize(pixels[rows.taken, columns.taken], (rows.zoomed, columns.zoomed))[rows.kept, columns.kept]
-    if shown.shape[:2] == size:
-        return shown
-    whole = np.full((*size, *pixels.shape[2:]), fill, pixels.dtype)
-    whole[rows.filled, columns.filled] = shown
-    return whole
-
-
-def _draw_span(side: int, length: int, zoom: float, random: Random) -> Span:
-    everything = max(1, round(side * zoom))
-    if everything <= length:
-        left = random.randint(0, length - everything)
-        return Span(slice(0, side), everything, slice(0, everything), slice(left, left + everything))
-    offset = random.randint(0, everything - length)
-    factor = everything / side
-    start, stop = int(offset / factor), min(side, ceil((offset + length) / factor))
-    zoomed = round((stop - start) * factor)
-    before = min(offset - round(start * factor), zoomed - length)
-    return Span(slice(start, stop), zoomed, slice(before, before + length), slice(0, length))
 
 
 def training_transform(
@@ -108,7 +44,7 @@ def training_transform(
     blur: float = 0.0,
     noise: float = 0.0,
     dropout: float = 0.0,
-) -> Transform:
+) -> "TrainingTransform":
     """Sample and seed -> sample of `size` (H, W); equal seeds give equal results, in any process.
 
     With `resize` the whole image is first resized to `size`, otherwise it keeps its own resolution. Then it is
@@ -134,18 +70,17 @@ def training_transform(
         steps.append(A.Affine(rotate=(-rotate, rotate), p=1.0, **_PADDING))
     if tuple(scale) != (1.0, 1.0) or not resize:  # otherwise it already has this size
         steps.append(_Window(size, (scale[0], scale[1])))
-    return _Seeded(
-        size if resize else None,
-        [
-            *steps,
-            A.HorizontalFlip(p=flip),
-            A.VerticalFlip(p=vertical_flip),
-            _Colour((0.7, 1.3), (0.7, 1.3), (0.7, 1.3), (-0.05, 0.05), p=colour),
-            A.GaussianBlur(sigma_limit=(0.3, 1.5), p=blur),
-            A.GaussNoise(std_range=(0.01, 0.05), p=noise),
-            A.CoarseDropout((1, 4), (0.05, 0.2), (0.05, 0.2), fill=_FILL, fill_mask=IGNORE_INDEX, p=dropout),
-        ],
-    )
+    steps += [
+        A.HorizontalFlip(p=flip),
+        A.VerticalFlip(p=vertical_flip),
+        _Colour((0.7, 1.3), (0.7, 1.3), (0.7, 1.3), (-0.05, 0.05), p=colour),
+        A.GaussianBlur(sigma_limit=(0.3, 1.5), p=blur),
+        A.GaussNoise(std_range=(0.01, 0.05), p=noise),
+        A.CoarseDropout((1, 4), (0.05, 0.2), (0.05, 0.2), fill=_FILL, fill_mask=IGNORE_INDEX, p=dropout),
+    ]
+    # Rotated by 45 degrees, a square window touches a square of 1.42 times its side.
+    reach = (math.sqrt(2) if rotate else 1) / scale[0]
+    return TrainingTransform(size, resize, (ceil(size[0] * reach), ceil(size[1] * reach)), steps)
 
 
 def evaluation_transform(*, size: tuple[int, int], resize: bool) -> Transform:
@@ -183,7 +118,9 @@ def _resize(pixels: np.ndarray, size: tuple[int, int], interpolation: int) -> np
 
 
 class _Window(A.DualTransform):
-    """A random zoom and a random crop of `size` in one step: see `draw_window`."""
+    """A random zoom and a random crop of `size` in one step: see `draw_window`. Shows a pixel of the class `label`."""
+
+    label: int | None = None
 
     def __init__(self, size: tuple[int, int], scale: tuple[float, float]) -> None:
         super().__init__(p=1.0)
@@ -191,7 +128,9 @@ class _Window(A.DualTransform):
         self._scale = scale
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        return {"window": draw_window(params["shape"], self._size, self._scale, self.py_random)}
+        place = None if self.label is None else random_pixel(data["mask"], self.label, self.random_generator)
+        window = draw_window(params["shape"], self._size, self._scale, self.py_random, place)
+        return {"window": window}
 
     def apply(self, img: np.ndarray, window: Window, **params: Any) -> np.ndarray:
         return zoom_and_crop(window, img, resize_image, fill=_FILL)
@@ -221,26 +160,35 @@ class _Colour(A.ColorJitter):
         return cv2.LUT(img, np.rint(curve).clip(0, 255).astype(np.uint8)).reshape(img.shape)
 
 
-class _Seeded:
-    """A resize to `size`, then albumentations' steps, as a function of sample and seed.
+class TrainingTransform:
+    """A resize of the whole image to `size` (H, W) where `resize`, then albumentations' steps, seeded.
+
+    Without `resize`, windows of `size` come from a part of the image of at most `reach` (H, W) pixels.
 
     Albumentations' own `Compose` would check every sample for errors that ours cannot have, which takes a tenth of
     the loading time.
     """
 
-    def __init__(self, size: tuple[int, int] | None, steps: list[A.BasicTransform]) -> None:
-        self._size = size
+    def __init__(
+        self, size: tuple[int, int], resize: bool, reach: tuple[int, int], steps: list[A.BasicTransform]
+    ) -> None:
+        self.size = size
+        self.reach = reach
+        self._resize = resize
         self._steps = [step for step in steps if step.p > 0]
 
-    def __call__(self, sample: Sample, seed: int) -> Sample:
+    def __call__(self, sample: Sample, seed: int, label: int | None = None) -> Sample:
+        """The sample at `size`; with a `label`, a window of it that shows a pixel of this class, if there is one."""
         image, mask = sample["image"], sample["mask"]
-        if self._size is not None:
-            image, mask = resize_image(image, self._size), resize_mask(mask, self._size)
+        if self._resize:
+            image, mask = resize_image(image, self.size), resize_mask(mask, self.size)
         # One shared stream: if each step had the same seed, flips and colours would be correlated.
         streams = np.random.default_rng(seed), random.Random(seed)
         changed = {"image": image, "mask": mask}
         for step in self._steps:
             step.set_random_state(*streams)
+            if isinstance(step, _Window):
+                step.label = label
             changed = step(**changed)
         return {"image": changed["image"], "mask": changed["mask"], "name": sample["name"]}
 

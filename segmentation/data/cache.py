@@ -75,12 +75,32 @@ class Cached:
 
     def __getitem__(self, index: int) -> Sample:
         """The image (H, W, C) and its mask (H, W), uint8, as copies that may be changed."""
+        return self.window(index, slice(None), slice(None))
+
+    def size(self, index: int) -> tuple[int, int]:
+        """(H, W) of the image."""
+        _, height, width, *_ = self._rows[index].tolist()
+        return height, width
+
+    def window(self, index: int, rows: slice, columns: slice) -> Sample:
+        """These rows and columns of an image and its mask; no others are read."""
+        start, height, width, bands, *_ = self._rows[index].tolist()
+        image = self._bytes[start : start + height * width * bands].reshape(height, width, bands)
+        mask = self._mask(index)
+        return {
+            "image": image[rows, columns].copy(),
+            "mask": mask[rows, columns].copy(),
+            "name": self.names[index],
+        }
+
+    def mask(self, index: int) -> np.ndarray:
+        """The mask (H, W), uint8, as a copy."""
+        return self._mask(index).copy()
+
+    def _mask(self, index: int) -> np.ndarray:
         start, height, width, bands, mask_height, mask_width = self._rows[index].tolist()
         middle = start + height * width * bands
-        stop = middle + mask_height * mask_width
-        image = self._bytes[start:middle].reshape(height, width, bands).copy()
-        mask = self._bytes[middle:stop].reshape(mask_height, mask_width).copy()
-        return {"image": image, "mask": mask, "name": self.names[index]}
+        return self._bytes[middle : middle + mask_height * mask_width].reshape(mask_height, mask_width)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Cached, (self.names, self._path, self._key)
@@ -210,7 +230,7 @@ def _write_samples(file: BinaryIO, split: str, entry: _Entry, reserve: int) -> i
     """Writes the whole file and returns its size in bytes."""
     rows, size, total = [], 0, len(entry.samples)
     with ThreadPoolExecutor(cores()) as pool:
-        reading = read_ahead(entry.samples, range(total), pool, ahead=_READ_AHEAD * cores())
+        reading = read_ahead(entry.samples.__getitem__, range(total), pool, ahead=_READ_AHEAD * cores())
         hidden = not sys.stderr.isatty()
         for sample in tqdm(reading, desc=f"caching {split}", total=total, leave=False, disable=hidden):
             image, mask = sample["image"], sample["mask"]

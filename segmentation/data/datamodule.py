@@ -25,7 +25,13 @@ from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader, Dataset
 
 from segmentation.config import DataSettings
-from segmentation.data.augmentation import Transform, evaluation_transform, resize_image, resize_mask
+from segmentation.data.augmentation import (
+    TrainingTransform,
+    Transform,
+    evaluation_transform,
+    resize_image,
+    resize_mask,
+)
 from segmentation.data.cache import cached
 from segmentation.data.dataset import (
     FileDataset,
@@ -36,12 +42,14 @@ from segmentation.data.dataset import (
     read_ahead,
 )
 from segmentation.data.samplers import (
+    BalancedSampler,
     DistributedBatchSampler,
     RoundRobinBatchSampler,
     SampleIndex,
     SequentialSampler,
     ShuffledSampler,
 )
+from segmentation.data.windows import Windowed, read_part
 from segmentation.environment import cores
 from segmentation.errors import UserError
 from segmentation.types import IGNORE_INDEX, Batch, Sample
@@ -105,40 +113,53 @@ class _Resized:
 class TransformedDataset(Dataset[Sample]):
     """Transformed samples; an index (`SampleIndex`) includes the seed of the augmentation.
 
-    `decoded` says that samples are decoded from files, which several threads can do at the same time.
+    `decoded` says that samples are decoded from files, which several threads can do at the same time. With `windows`
+    only a part of large images is read: see `windows.read_part`.
     """
 
-    def __init__(self, samples: Samples, transform: Transform, *, decoded: bool) -> None:
+    def __init__(
+        self, samples: Samples, transform: Transform, *, decoded: bool, windows: bool = False
+    ) -> None:
         self._samples = samples
         self._transform = transform
         self._decoded = decoded
+        self._windows = windows
 
     def __len__(self) -> int:
         return len(self._samples)
 
     def __getitem__(self, draw: SampleIndex) -> Sample:
-        return self._transformed(self._samples[draw.item], draw)
+        return self._transformed(self._read(draw), draw)
 
     def __getitems__(self, draws: list[SampleIndex]) -> list[Sample]:
         """The samples of a batch, for torch's loader.
 
         Without loader processes the samples are read by one thread per core.
         """
-        samples = self._read([draw.item for draw in draws])
+        samples = self._read_all(draws)
         return [self._transformed(sample, draw) for sample, draw in zip(samples, draws, strict=True)]
 
-    def _read(self, items: list[int]) -> Iterable[Sample]:
+    def _read_all(self, draws: list[SampleIndex]) -> Iterable[Sample]:
         threads = torch.get_num_threads() if self._decoded else 1  # torch has one thread in a loader process
         if threads == 1:
-            return map(self._samples.__getitem__, items)
-        return read_ahead(self._samples, items, self._pool, ahead=threads)
+            return map(self._read, draws)
+        return read_ahead(self._read, draws, self._pool, ahead=threads)
+
+    def _read(self, draw: SampleIndex) -> Sample:
+        change = self._transform
+        if self._windows and isinstance(change, TrainingTransform):
+            return read_part(self._samples, draw.item, change.reach, change.size, draw.seed, draw.label)
+        return self._samples[draw.item]
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(torch.get_num_threads())
 
     def _transformed(self, sample: Sample, draw: SampleIndex) -> Sample:
-        sample = self._transform(sample, draw.seed)
+        if draw.label is not None and isinstance(self._transform, TrainingTransform):
+            sample = self._transform(sample, draw.seed, draw.label)
+        else:
+            sample = self._transform(sample, draw.seed)
         if draw.padding:
             return {**sample, "mask": np.full_like(sample["mask"], IGNORE_INDEX)}
         return sample
@@ -190,8 +211,8 @@ class SegmentationData(LightningDataModule):
     """Loaders over a `SegmentationDataset`; every random choice follows from `seed` and the epoch.
 
     `settings.size` (H, W) is the size of training images. With `settings.resize` whole images are resized to it.
-    Without, training uses crops at the images' own resolution, and whole images are evaluated one by one, because
-    images of different sizes do not fit in one batch.
+    Without, training uses windows of this size at the images' own resolution, as many in an epoch as cover the area of
+    all images, and whole images are evaluated one by one, because images of different sizes do not fit in one batch.
 
     If the trainer has several processes, they share each batch: `settings.batch_size` counts the images of all
     processes, and each process evaluates at least one image at a time.
@@ -234,9 +255,30 @@ class SegmentationData(LightningDataModule):
         """
         data = self._transformed("train", self.training)
         same = self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
-        order = SequentialSampler(len(data)) if same else ShuffledSampler(len(data), self._seed)
+        order = SequentialSampler(len(data)) if same else self._training_order()
         shares = self._shares(order, self._batch_size, self._pop_seen)
         return self._loader(data, shares, collate_training)
+
+    def _training_order(self) -> ShuffledSampler:
+        samples, settings = self._splits["train"], self._settings
+        windows = None if settings.resize else self._windows
+        if settings.sampler == "shuffled":
+            return ShuffledSampler(len(samples), self._seed, windows)
+        counts = self.dataset.counts
+        assert counts is not None, "count_classes is called where the data set is opened"
+        return BalancedSampler(counts > 0, self._seed, windows, focus=settings.focus)
+
+    @cached_property
+    def _windows(self) -> np.ndarray:
+        """int64 (N,): the windows of each training image in an epoch, as many as cover its area."""
+        samples, (height, width) = self.dataset.train, self._settings.size
+        if not isinstance(samples, Windowed):
+            return np.ones(len(samples), np.int64)
+        with ThreadPoolExecutor(cores()) as pool:
+            areas = np.array(
+                [rows * columns for rows, columns in pool.map(samples.size, range(len(samples)))]
+            )
+        return np.maximum(1, np.rint(areas / (height * width))).astype(np.int64)
 
     def val_dataloader(self) -> Loader:
         """Batches in order, not augmented, with each mask at its own size."""
@@ -277,7 +319,8 @@ class SegmentationData(LightningDataModule):
 
     def _transformed(self, split: str, transform: Transform) -> TransformedDataset:
         decoded = isinstance(self.dataset.splits()[split], FileDataset) and self._settings.cache == "none"
-        return TransformedDataset(self._splits[split], transform, decoded=decoded)
+        windows = not self._settings.resize and isinstance(self.dataset.splits()[split], Windowed)
+        return TransformedDataset(self._splits[split], transform, decoded=decoded, windows=windows)
 
     def _evaluation_loader(self, split: str) -> Loader:
         data = self._transformed(split, self.evaluation)

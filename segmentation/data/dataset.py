@@ -8,11 +8,11 @@ import os
 import warnings
 from array import array
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -71,7 +71,8 @@ def fingerprint_of(samples: Samples) -> Fingerprint:
 class SegmentationDataset:
     """A data set of images with `channels` bands; `notes` are full sentences for the log and the report.
 
-    `pixel_range` says which values are black and white in images of more than 8 bits.
+    `pixel_range` says which values are black and white in images of more than 8 bits. `counts`, int64 (N, K), are the
+    pixels of each class in each training mask, where they are needed (`balance.count_classes`).
     """
 
     classes: Classes
@@ -81,6 +82,7 @@ class SegmentationDataset:
     notes: tuple[str, ...] = ()
     channels: int = 3
     pixel_range: PixelRange | None = None
+    counts: np.ndarray | None = None
 
     def splits(self) -> dict[str, Samples]:
         """train, val and test by name."""
@@ -186,7 +188,7 @@ class FileDataset:
 
     def mask(self, index: int) -> np.ndarray:
         """The mask alone, uint8 (H, W). Raises `UserError` as `labels.mask` does, and for different sizes."""
-        return self._mask(index, read_size(self.images.path(index)))
+        return self._mask(index, self.size(index))
 
     def _mask(self, index: int, size: tuple[int, int]) -> np.ndarray:
         mask = self.labels.mask(index, size)
@@ -199,6 +201,17 @@ class FileDataset:
                 f"{mask_width}x{mask_height}: give them the same size.{cause}"
             )
         return mask
+
+    def size(self, index: int) -> tuple[int, int]:
+        """(H, W) of the image, from its header; (0, 0) for a file that cannot be opened."""
+        return read_size(self.images.path(index))
+
+    def window(self, index: int, rows: slice, columns: slice) -> Sample:
+        """These rows and columns of a sample, which is decoded whole."""
+        sample = self[index]
+        # Copies, so that the whole image does not stay in memory.
+        image, mask = sample["image"][rows, columns].copy(), sample["mask"][rows, columns].copy()
+        return {"image": image, "mask": mask, "name": sample["name"]}
 
 
 WHOLE = "whole"
@@ -249,20 +262,24 @@ def with_pixel_range(dataset: SegmentationDataset, choice: Any) -> SegmentationD
     )
 
 
+Item = TypeVar("Item")
+Read = TypeVar("Read")
+
+
 def read_ahead(
-    samples: Samples, indices: Iterable[int], pool: ThreadPoolExecutor, *, ahead: int
-) -> Iterator[Sample]:
-    """The samples of `indices` in order, read by the threads of a pool, at most `ahead` of them in advance.
+    read: Callable[[Item], Read], items: Iterable[Item], pool: ThreadPoolExecutor, *, ahead: int
+) -> Iterator[Read]:
+    """What `read` returns for each item, in order, read by the threads of a pool, at most `ahead` of them in advance.
 
     The limit bounds memory, because whole photographs are large. Threads help because decoding releases Python's
     global lock.
     """
-    waiting: deque[Future[Sample]] = deque()
+    waiting: deque[Future[Read]] = deque()
     # Readers change the warning filters of all threads: this restores them.
     with warnings.catch_warnings():
         try:
-            for index in indices:
-                waiting.append(pool.submit(samples.__getitem__, index))
+            for item in items:
+                waiting.append(pool.submit(read, item))
                 if len(waiting) > ahead:
                     yield waiting.popleft().result()
             while waiting:

@@ -1,7 +1,7 @@
 """Samplers: the order of the images, their augmentation seeds, and which process loads which image.
 
-`ShuffledSampler` (training) and `SequentialSampler` (validation, test) give the order of single samples: an option
-such as weighted or repeated sampling belongs there. The batch samplers distribute the samples over processes:
+`ShuffledSampler` and `BalancedSampler` (training) and `SequentialSampler` (validation, test) give the order of single
+samples: how often each is drawn belongs there. The batch samplers distribute the samples over processes:
 `DistributedBatchSampler` gives every process a share of each batch, `RoundRobinBatchSampler` gives it whole batches.
 """
 
@@ -22,20 +22,23 @@ class SampleIndex(NamedTuple):
     """The seed of its augmentation."""
     padding: bool = False
     """True for a sample that only fills up a batch: all its labels are ignored."""
+    label: int | None = None
+    """The class of which its window must show a pixel."""
 
 
 _CHUNK = 4096
 
 
 class ShuffledSampler(Sampler[SampleIndex]):
-    """Every index once an epoch, in an order and with augmentation seeds that follow from (seed, epoch).
+    """Every index once an epoch, or as often as `windows` (N,) says, in an order that follows from (seed, epoch).
 
-    The main process draws the seeds, so the result does not depend on the number of workers, and a run that is
-    resumed at epoch n sees exactly the samples that an uninterrupted run would have seen.
+    The main process draws the order and the augmentation seeds, so the result does not depend on the number of workers,
+    and a run that is resumed at epoch n sees exactly the samples that an uninterrupted run would have seen.
     """
 
-    def __init__(self, length: int, seed: int) -> None:
-        self._length = length
+    def __init__(self, length: int, seed: int, windows: np.ndarray | None = None) -> None:
+        self._windows = windows
+        self._length = length if windows is None else int(windows.sum())
         self._seed = seed
         self._epoch = 0
 
@@ -49,11 +52,43 @@ class ShuffledSampler(Sampler[SampleIndex]):
     def __iter__(self) -> Iterator[SampleIndex]:
         random = np.random.default_rng((self._seed, self._epoch))
         order = random.permutation(self._length)
+        if self._windows is not None:
+            order = np.repeat(np.arange(len(self._windows)), self._windows)[order]
         seeds = random.integers(2**32, size=self._length)
         # In chunks: a million samples as Python objects take 160 MB.
         for start in range(0, self._length, _CHUNK):
             part = slice(start, start + _CHUNK)
             yield from map(SampleIndex, order[part].tolist(), seeds[part].tolist())
+
+
+class BalancedSampler(ShuffledSampler):
+    """As many samples as `ShuffledSampler`, in which every class is equally likely to occur (class-aware sampling).
+
+    Each draw is first of a class, each of those that occur alike, then of an image that holds it (`present`, bool
+    (N, K)), each alike (Shen et al. 2016, Relay Backpropagation). With the probability `focus` its window must show a
+    pixel of this class.
+    """
+
+    def __init__(
+        self, present: np.ndarray, seed: int, windows: np.ndarray | None = None, *, focus: float = 0.0
+    ) -> None:
+        super().__init__(len(present), seed, windows)
+        self._holding = [np.flatnonzero(column) for column in present.T]
+        self._occurring = np.flatnonzero(present.any(axis=0))
+        self._focus = focus
+
+    def __iter__(self) -> Iterator[SampleIndex]:
+        random = np.random.default_rng((self._seed, self._epoch))
+        for start in range(0, self._length, _CHUNK):
+            count = min(_CHUNK, self._length - start)
+            labels = random.choice(self._occurring, count)
+            shares = random.random(count)
+            seeds = random.integers(2**32, size=count)
+            focused = random.random(count) < self._focus
+            for label, share, seed, shown in zip(labels, shares, seeds, focused, strict=True):
+                holding = self._holding[label]
+                item = int(holding[int(share * len(holding))])
+                yield SampleIndex(item, int(seed), label=int(label) if shown else None)
 
 
 class SequentialSampler(Sampler[SampleIndex]):

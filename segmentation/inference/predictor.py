@@ -17,9 +17,9 @@ from segmentation.environment import autocast, choose_device, choose_precision, 
 from segmentation.errors import UserError
 from segmentation.inference.inputs import Picture, as_pixels
 from segmentation.inference.outputs import Prediction
-from segmentation.inference.tiling import Tiling, predict_array
 from segmentation.inference.tta import Augmentation, describe_tta, tta_views
 from segmentation.models.compile import compile_whole
+from segmentation.models.tiling import Tiling, Write, block
 
 
 class Predictor:
@@ -67,7 +67,8 @@ class Predictor:
 
         `tta` is the predictor's own unless given. With `tile` the image is predicted in square tiles of so many
         pixels, `batch_size` at a time, that overlap by `overlap` (an eighth of the tile unless given) and blend into
-        each other: see `tiling.py`. A model trained on images resized to one size gets each tile resized to it.
+        each other: see `models/tiling.py`. A model trained on images resized to one size gets each tile resized to it;
+        one trained on windows of large images has a tile of its own.
 
         Raises `UserError` for an image that cannot be read and for options that are not possible.
         """
@@ -86,7 +87,7 @@ class Predictor:
         batch_size: Annotated[int, Field(ge=1)],
         progress: bool = False,
     ) -> Tiling | None:
-        """The tiling that `predict` uses; None without tiles. Raises `UserError` for sizes that do not fit."""
+        """The tiling that `predict` uses; None without `tile`. Raises `UserError` for sizes that do not fit."""
         # Called from Python, where any value may be passed.
         given = checked("", self.tiling, {"tile": tile, "overlap": overlap, "batch_size": batch_size})
         if given["tile"] is not None:
@@ -98,8 +99,20 @@ class Predictor:
         return None
 
     def predict_tiles(self, pixels_HWC: np.ndarray, tiling: Tiling) -> Prediction:
-        """The prediction for pixels uint8 (H, W, C) by tiles."""
-        return predict_array(pixels_HWC, tiling, self.label, self.trained.classes)
+        """The prediction for pixels uint8 (H, W, C) by tiles.
+
+        Probabilities are not kept: they are computed again when they are asked for.
+        """
+        mask_HW = np.empty(pixels_HWC.shape[:2], np.uint8)
+
+        def keep_labels(top: int, left: int, found_KHW: np.ndarray) -> None:
+            mask_HW[block(top, left, found_KHW)] = self.label(found_KHW)
+
+        _run(tiling, pixels_HWC, keep_labels)
+        classes = self.trained.classes
+        return Prediction(
+            mask_HW, classes, pixels_HWC, partial(_blended, tiling, pixels_HWC, classes.outputs)
+        )
 
     def predict_all(self, pictures_HWC: Sequence[np.ndarray]) -> list[Prediction]:
         """The predictions for images of one size, uint8 (H, W, C) each, in one batch.
@@ -119,7 +132,7 @@ class Predictor:
 
         Raises `UserError` if there is not enough memory.
         """
-        return self._batch_probabilities(pictures_HWC).cpu().numpy()
+        return self._batch_probabilities(pictures_HWC, whole=True).cpu().numpy()
 
     def label(self, found_KHW: np.ndarray) -> np.ndarray:
         """One picture's probabilities (K, H, W) -> uint8 (H, W)."""
@@ -131,8 +144,17 @@ class Predictor:
 
         The images must be as the model saw them in training: at `trained.size` where `trained.resize`, else
         at their own. K is 1 for binary data, the foreground's probability. Logits are resized, then made
-        probabilities, as in training's own evaluation; those of several views are averaged.
+        probabilities, as in training's own evaluation; those of several views are averaged. Images larger than
+        `trained.tile` are predicted by tiles of that side, as there.
         """
+        tiling = self.tiling(tile=self.trained.tile, overlap=None, batch_size=1)
+        if tiling is None or max(size) <= tiling.tile:
+            return self._probabilities(images_BCHW, size)
+        pictures_BHWC = images_BCHW.permute(0, 2, 3, 1).cpu().numpy()
+        found = [_blended(tiling, pixels_HWC, self.trained.classes.outputs) for pixels_HWC in pictures_BHWC]
+        return torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2).to(self.device)
+
+    def _probabilities(self, images_BCHW: Tensor, size: tuple[int, int]) -> Tensor:
         image_BCHW = images_BCHW.to(self.device, non_blocking=True)
         total_BKHW: Tensor | None = None
         with autocast(self.precision, self.device):
@@ -145,12 +167,10 @@ class Predictor:
 
     def labels(self, probabilities_BKHW: Tensor) -> Tensor:
         """(B, H, W) uint8 class indices: the most probable, or whether the threshold is reached."""
-        if self.trained.classes.binary:
-            return (probabilities_BKHW[:, 0] >= self.trained.decision.threshold).to(torch.uint8)
-        # The indices of `max` are `argmax`, up to nine times as fast on a processor.
-        return probabilities_BKHW.max(dim=1).indices.to(torch.uint8)
+        return self.trained.decision.most_probable(probabilities_BKHW)
 
-    def _batch_probabilities(self, pictures_HWC: Sequence[np.ndarray]) -> Tensor:
+    @torch.inference_mode()
+    def _batch_probabilities(self, pictures_HWC: Sequence[np.ndarray], *, whole: bool = False) -> Tensor:
         height, width = pictures_HWC[0].shape[:2]
         no_mask = np.empty((0, 0), np.uint8)
         seen = [
@@ -161,6 +181,8 @@ class Predictor:
         images_BCHW = torch.from_numpy(np.stack(seen)).permute(0, 3, 1, 2)
         values = len(pictures_HWC) * self.trained.classes.outputs
         with enough_memory(height, width, values, self.device):
+            if whole:
+                return self._probabilities(images_BCHW, (height, width))
             return self.probabilities(images_BCHW, size=(height, width))
 
     @torch.inference_mode(False)
@@ -172,3 +194,19 @@ class Predictor:
         other = copy(self)
         other._views = tta_views(tta)
         return other
+
+
+def _blended(tiling: Tiling, pixels_HWC: np.ndarray, outputs: int) -> np.ndarray:
+    """float32 (H, W, K): the probabilities of all tiles."""
+    found_HWK = np.empty((*pixels_HWC.shape[:2], outputs), np.float32)
+
+    def keep(top: int, left: int, found_KHW: np.ndarray) -> None:
+        found_HWK[block(top, left, found_KHW)] = found_KHW.transpose(1, 2, 0)
+
+    _run(tiling, pixels_HWC, keep)
+    return found_HWK
+
+
+def _run(tiling: Tiling, pixels_HWC: np.ndarray, write: Write) -> None:
+    height, width, _ = pixels_HWC.shape
+    tiling.run(lambda rows, columns: pixels_HWC[rows, columns], write, size=(height, width))

@@ -15,11 +15,18 @@ RESIZED_BY = "bilinear, or averaged over areas where a side shrinks to less than
 
 
 def protocol(
-    dataset: SegmentationDataset, *, size: tuple[int, int], resize: bool, threshold: float
+    dataset: SegmentationDataset,
+    *,
+    size: tuple[int, int],
+    resize: bool,
+    threshold: float,
+    tile: int | None = None,
 ) -> dict[str, Any]:
     """The protocol of a training run's scores, as plain data."""
     binary = dataset.classes.binary
     given = f"resized to {size[0]}x{size[1]}, {RESIZED_BY}" if resize else "the image's own size"
+    if tile is not None:
+        given += f"; larger ones by tiles of {tile} pixels that blend over {tile // 8}"
     if dataset.pixel_range is not None:
         given += f"; values of more than 8 bits from {dataset.pixel_range}"
     return {
@@ -46,9 +53,10 @@ def evaluation_protocol(
     threshold: float,
     tta: str,
     checkpoint: Path,
+    tile: int | None = None,
 ) -> dict[str, Any]:
     """The protocol of evaluating one checkpoint on one split, with the hash of the checkpoint file."""
-    rules = protocol(dataset, size=size, resize=resize, threshold=threshold)
+    rules = protocol(dataset, size=size, resize=resize, threshold=threshold, tile=tile)
     del rules["loss"]
     return rules | {
         "means": "over classes where defined; image_* scores: of each image, then mean or median over images",

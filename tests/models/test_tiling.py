@@ -13,9 +13,9 @@ from torch import nn
 from torch.nn.functional import conv2d
 
 from segmentation.errors import UserError
-from segmentation.inference import Predictor, tiling
-from segmentation.inference.tiling import Tiling, spans
-from segmentation.models import resize
+from segmentation.inference import Predictor
+from segmentation.models import resize, tiling
+from segmentation.models.tiling import Tiling, spans
 
 sides = st.integers(1, 300)
 
@@ -108,14 +108,14 @@ def test_seams_fade_where_reach_does_not_allow_it() -> None:
 def test_models_that_see_whole_images_see_each_tile_at_their_size() -> None:
     predictor = near(size=(32, 32), resize=True)
     seen = []
-    inner = predictor.probabilities
+    inner = predictor._probabilities
 
-    def spy(images_BCHW: torch.Tensor, *, size: tuple[int, int]) -> torch.Tensor:
+    def spy(images_BCHW: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         seen.append((tuple(images_BCHW.shape[2:]), size))
-        return inner(images_BCHW, size=size)
+        return inner(images_BCHW, size)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(predictor, "probabilities", spy)
+        patch.setattr(predictor, "_probabilities", spy)
         predictor.predict(np.zeros((64, 150, 3), np.uint8), tile=64, overlap=16)
     assert len(seen) > 1
     assert set(seen) == {((32, 32), (64, 64))}

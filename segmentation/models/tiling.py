@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice, pairwise, product
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
@@ -12,8 +11,6 @@ import numpy as np
 from tqdm import tqdm
 
 from segmentation.errors import UserError
-from segmentation.inference.outputs import Prediction
-from segmentation.types import Classes
 
 Read = Callable[[slice, slice], np.ndarray]
 """(rows, columns) -> uint8 (H, W, C) of that window."""
@@ -176,39 +173,16 @@ class _Blend:
         return np.frombuffer(self._waiting.read(pixel * shape[2]), np.float32).reshape(shape)
 
 
-def predict_array(
-    pixels_HWC: np.ndarray, tiling: Tiling, label: Callable[[np.ndarray], np.ndarray], classes: Classes
-) -> Prediction:
-    """The mask of a uint8 (H, W, C) image, tile by tile; `label` maps probabilities (K, H, W) to labels (H, W).
-
-    Probabilities are not kept: they are computed again when they are asked for.
-    """
-    mask_HW = np.empty(pixels_HWC.shape[:2], np.uint8)
-
-    def keep_labels(top: int, left: int, found_KHW: np.ndarray) -> None:
-        mask_HW[_block(top, left, found_KHW)] = label(found_KHW)
-
-    _run(tiling, pixels_HWC, keep_labels)
-    return Prediction(
-        mask_HW, classes, pixels_HWC, partial(_probabilities, tiling, pixels_HWC, classes.outputs)
-    )
-
-
-def _probabilities(tiling: Tiling, pixels_HWC: np.ndarray, outputs: int) -> np.ndarray:
-    found_HWK = np.empty((*pixels_HWC.shape[:2], outputs), np.float32)
-
-    def keep_all(top: int, left: int, found_KHW: np.ndarray) -> None:
-        found_HWK[_block(top, left, found_KHW)] = found_KHW.transpose(1, 2, 0)
-
-    _run(tiling, pixels_HWC, keep_all)
-    return found_HWK
-
-
-def _run(tiling: Tiling, pixels_HWC: np.ndarray, write: Write) -> None:
-    height, width, _ = pixels_HWC.shape
-    tiling.run(lambda rows, columns: pixels_HWC[rows, columns], write, size=(height, width))
-
-
-def _block(top: int, left: int, found_KHW: np.ndarray) -> tuple[slice, slice]:
+def block(top: int, left: int, found_KHW: np.ndarray) -> tuple[slice, slice]:
+    """The rows and columns of a finished block."""
     _, height, width = found_KHW.shape
     return slice(top, top + height), slice(left, left + width)
+
+
+def tile_of_windows(size: tuple[int, int]) -> int:
+    """The tile for images much larger than the windows (H, W) that a model was trained on: twice their longer side.
+
+    In larger tiles fewer pixels lie near a seam, and objects keep more of their surroundings; those of twice the side
+    take about the memory of a training step with four windows. Smaller images are predicted whole.
+    """
+    return 2 * max(size)

@@ -177,10 +177,10 @@ class Files:
             self.done(1)
 
     def run_rasters(self, targets: Planned, tiling: Tiling | None) -> None:
-        """Predict TIFFs one by one into GeoTIFFs: by window, or whole without `tiling`."""
+        """Predict TIFFs one by one into GeoTIFFs: by window, or without `tiling` as the model was validated."""
         for source, paths in targets.items():
             with self._failing():
-                way = tiling or Whole(self.predictor.window_probabilities)
+                way = tiling or self.predictor.tiling_of_training or Whole(self.predictor.window_probabilities)
                 predict_raster(source.path, paths, way, self.predictor, alpha=self.alpha)
             self.done(1)
 

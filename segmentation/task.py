@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from segmentation.metrics import TrainingMetrics, ratios
 from segmentation.models import Decision, Segmenter, resize, shard
-from segmentation.models.tiling import Tiling, block
+from segmentation.models.tiling import Tiling, Write, block
 from segmentation.optim import Curve, Plateau, match_memory_format
 from segmentation.types import Batch, Classes, is_ignored
 
@@ -134,25 +134,20 @@ class SegmentationTask(LightningModule):
         self._evaluate(self.test_metrics, batch)
 
     def _evaluate(self, metrics: TrainingMetrics, batch: Batch) -> None:
-        # A sharded model must run the same number of forward passes in every process.
-        if self._tile and max(batch["image"].shape[2:]) > self._tile and self.device_mesh is None:
+        if self._goes_by_tiles(batch["image"][0]):
             for image_CHW, mask_HW in zip(batch["image"], batch["mask"], strict=True):
-                self._evaluate_by_tiles(metrics, image_CHW, mask_HW, self._tile)
+                self._evaluate_by_tiles(metrics, image_CHW, mask_HW)
             return
         for logits_KHW, mask_HW in zip(self(batch["image"]), batch["mask"], strict=True):
             logits_BKHW = resize(logits_KHW[None], (mask_HW.shape[0], mask_HW.shape[1]))
             self._count(metrics, self.loss(logits_BKHW, mask_HW[None]), logits_BKHW, mask_HW[None])
 
-    def _evaluate_by_tiles(
-        self, metrics: TrainingMetrics, image_CHW: Tensor, mask_HW: Tensor, tile: int
-    ) -> None:
-        """Counts an image block by block, so that its probabilities are never in memory as a whole."""
-        pixels_HWC = image_CHW.permute(1, 2, 0).cpu().numpy()
+    def _goes_by_tiles(self, image_CHW: Tensor) -> bool:
+        # A sharded model must run the same number of forward passes in every process.
+        return self._tile is not None and max(image_CHW.shape[1:]) > self._tile and self.device_mesh is None
 
-        def predict(windows: list[np.ndarray]) -> np.ndarray:
-            images_BCHW = torch.from_numpy(np.stack(windows)).permute(0, 3, 1, 2).to(self.device)
-            found_BKHW: np.ndarray = self.decision.probabilities(self(images_BCHW)).float().cpu().numpy()
-            return found_BKHW
+    def _evaluate_by_tiles(self, metrics: TrainingMetrics, image_CHW: Tensor, mask_HW: Tensor) -> None:
+        """Counts an image block by block, so that its probabilities are never in memory as a whole."""
 
         def count(top: int, left: int, found_KHW: np.ndarray) -> None:
             probabilities_BKHW = torch.from_numpy(np.ascontiguousarray(found_KHW))[None].to(self.device)
@@ -160,9 +155,36 @@ class SegmentationTask(LightningModule):
             loss = self.loss(self.decision.logits(probabilities_BKHW), mask_BHW)
             metrics.update(loss, self.decision.most_probable(probabilities_BKHW), mask_BHW)
 
+        self._predict_by_tiles(image_CHW, count)
+
+    def _predict_by_tiles(self, image_CHW: Tensor, write: Write) -> None:
+        """Calls `write` with the probabilities of each finished block, as `Predictor` makes them."""
+        assert self._tile is not None
+        pixels_HWC = image_CHW.permute(1, 2, 0).cpu().numpy()
+
+        def predict(windows: list[np.ndarray]) -> np.ndarray:
+            images_BCHW = torch.from_numpy(np.stack(windows)).permute(0, 3, 1, 2).to(self.device)
+            found_BKHW: np.ndarray = self.decision.probabilities(self(images_BCHW)).float().cpu().numpy()
+            return found_BKHW
+
         height, width, _ = pixels_HWC.shape
-        tiling = Tiling(predict=predict, tile=tile, overlap=tile // 8)
-        tiling.run(lambda rows, columns: pixels_HWC[rows, columns], count, size=(height, width))
+        tiling = Tiling(predict=predict, tile=self._tile, overlap=self._tile // 8)
+        tiling.run(lambda rows, columns: pixels_HWC[rows, columns], write, size=(height, width))
+
+    @torch.no_grad()
+    def labels(self, image_CHW: Tensor, size: tuple[int, int]) -> Tensor:
+        """uint8 (H, W) of `size`: the labels of an image as validation and test find them, for pictures."""
+        if not self._goes_by_tiles(image_CHW):
+            logits_1KHW = resize(self(image_CHW[None].to(self.device)), size)
+            return self.decision.labels(logits_1KHW)[0]
+        labels_HW = torch.empty(size, dtype=torch.uint8)
+
+        def keep(top: int, left: int, found_KHW: np.ndarray) -> None:
+            found_1KHW = torch.from_numpy(np.ascontiguousarray(found_KHW))[None]
+            labels_HW[block(top, left, found_KHW)] = self.decision.most_probable(found_1KHW)[0]
+
+        self._predict_by_tiles(image_CHW, keep)
+        return labels_HW
 
     @torch.no_grad()
     def _count(self, metrics: TrainingMetrics, loss: Tensor, logits_BKHW: Tensor, mask_BHW: Tensor) -> None:

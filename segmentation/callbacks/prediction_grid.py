@@ -12,7 +12,6 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from segmentation.data.datamodule import SegmentationData
 from segmentation.data.files import evenly_spaced
 from segmentation.metrics import image_counts, image_scores
-from segmentation.models import resize
 from segmentation.report.report import number
 from segmentation.task import SegmentationTask
 from segmentation.types import Sample
@@ -87,10 +86,8 @@ class PredictionGrid(Callback):
         return side_by_side(rows, task.classes, captions=captions, split=split)
 
 
-@torch.no_grad()
 def _labels(task: SegmentationTask, data: SegmentationData, sample: Sample) -> torch.Tensor:
     """uint8 (1, H, W) at the size of the mask, on the CPU."""
-    image_1CHW = torch.from_numpy(data.evaluation(sample, 0)["image"]).permute(2, 0, 1)[None]
+    image_CHW = torch.from_numpy(data.evaluation(sample, 0)["image"]).permute(2, 0, 1)
     height, width = sample["mask"].shape
-    logits_1KHW = resize(task(image_1CHW.to(task.device)), (height, width))
-    return task.decision.labels(logits_1KHW).cpu()
+    return task.labels(image_CHW, (height, width))[None].cpu()

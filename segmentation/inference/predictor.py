@@ -98,6 +98,11 @@ class Predictor:
             raise UserError("overlap has no use without tile: give both, or neither.")
         return None
 
+    @property
+    def tiling_of_training(self) -> Tiling | None:
+        """The tiles by which training validated images larger than `trained.tile`; None if it saw them whole."""
+        return self.tiling(tile=self.trained.tile, overlap=None, batch_size=1)
+
     def predict_tiles(self, pixels_HWC: np.ndarray, tiling: Tiling) -> Prediction:
         """The prediction for pixels uint8 (H, W, C) by tiles.
 
@@ -147,7 +152,7 @@ class Predictor:
         probabilities, as in training's own evaluation; those of several views are averaged. Images larger than
         `trained.tile` are predicted by tiles of that side, as there.
         """
-        tiling = self.tiling(tile=self.trained.tile, overlap=None, batch_size=1)
+        tiling = self.tiling_of_training
         if tiling is None or max(size) <= tiling.tile:
             return self._probabilities(images_BCHW, size)
         pictures_BHWC = images_BCHW.permute(0, 2, 3, 1).cpu().numpy()

@@ -28,7 +28,7 @@ def main(config: Mapping[str, Any], folder: Path) -> float:
 
         pixel_range = read_pixel_range(folder / "checkpoints" / "last.ckpt")
     dataset = open_dataset(settings.data.channels, pixel_range, **settings.dataset)
-    config, dataset = complete(config, settings, dataset)
+    config, dataset = complete(config, dataset)
     # After the data: torch and Lightning take seconds that a wrong path should not cost.
     from segmentation.train import train
 

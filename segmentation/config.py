@@ -7,7 +7,7 @@ import inspect
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
@@ -207,6 +207,9 @@ class TrainingSettings(ModelSettings):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     weights: str
     resume: str | None
+    plan: Literal["auto", "none"]
+    planned: list[str] = field(default_factory=list)
+    given: list[str] | None = None
     data: DataSettings
     dataset: Section
     augmentation: Section

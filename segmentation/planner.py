@@ -1,26 +1,84 @@
-"""What a run's config leaves to the data: values of `auto` become plain ones, before torch is imported."""
+"""What a run's config leaves to the data: sizes, batch, epochs and balance that fit them, as plain values.
+
+`plan=auto` chooses options that were given neither on the command line nor by an experiment or the data set's own file.
+Each choice is one line of the log, with its reason; the values stand in config.yaml, and a resumed run keeps them.
+Nothing here imports torch.
+"""
 
 import logging
-from collections.abc import Mapping
+import math
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from segmentation.config import TrainingSettings
+import numpy as np
+
+from segmentation.config import read_training_settings
 from segmentation.data import SegmentationDataset
 from segmentation.data.balance import class_weights, count_classes, described_weights
+from segmentation.data.cache import cache_folder
+from segmentation.data.survey import Survey, survey
+from segmentation.errors import UserError
+from segmentation.reading import read_yaml
 
 log = logging.getLogger(__name__)
 
-Config = Mapping[str, Any]
+Config = dict[str, Any]
+
+CELL = 32
+"""Sizes are multiples of this, the coarsest stride of the backbones."""
+
+_SIDE, _SIDE_ON_GPU = 256, 512  # of windows and of resized images: what trains in reasonable time
+_MOST_SHRINKING = 2.0  # images of which a side would shrink by more are not resized as a whole
+_LOST = 8.0  # pixels: smaller objects are lost in feature maps with cells of 8 or 16 pixels
+_FINE = 24.0  # pixels: objects below are found better at stride 8 than at 16
+_BATCH = 8
+_STEPS = 1500  # optimizer steps of a training, mostly from scratch
+_EPOCHS = (5, 200)
+_RARE = 0.01  # the share of a class below which it is rare
+_FEW_HOLD = 0.2  # the share of the masks below which a class is rare
+_MOST_COUNTED = 20_000  # masks: reading all of them takes a minute or so
+_FEW_IMAGES = 200  # with fewer, stronger augmentation: the values of conf/augmentation/standard.yaml
+_STRONGER: Config = {"scale": [0.5, 2.0], "colour": 0.5}
+_CACHED_FROM = 4  # windows in an image: from here on decoding it for one of them is most of the work
+_SHARE_OF_DISK = 0.5  # that a planned cache may take
+_PLAIN_LOSSES = ("cross_entropy", "bce")  # the others balance the classes themselves
+_DILATED = (
+    "resnet",
+    "resnext",
+    "wide_resnet",
+    "mobilenet",
+    "regnet",
+    "densenet",
+)  # backbones that can do stride 8
 
 
-def complete(
-    config: Config, settings: TrainingSettings, dataset: SegmentationDataset
-) -> tuple[Config, SegmentationDataset]:
-    """The config with plain values for `loss.class_weights=auto`; the data set with what its options need.
+class Choice(NamedTuple):
+    """One planned option."""
 
-    Raises `UserError` where `class_weights` does.
+    key: str
+    value: Any
+    reason: str
+
+
+def complete(config: Mapping[str, Any], dataset: SegmentationDataset) -> tuple[Config, SegmentationDataset]:
+    """The config with plain values for what was left to the data; the data set with what its options need.
+
+    `config["given"]` lists the options that are not to be planned; without it nothing is. `planned` lists those that
+    were. Raises `UserError` where `class_weights` does, and for options that are not possible.
     """
+    finished = deepcopy(dict(config))
+    given = finished.pop("given", None)
+    finished["planned"] = []
+    if finished["resume"] is not None:
+        _keep_plan(finished, Path(finished["resume"]))
+    elif finished["plan"] == "auto" and given is not None and (seen := survey(dataset)) is not None:
+        for choice in plan(finished, seen, dataset, given):
+            log.info("plan: %s=%s: %s", choice.key, choice.value, choice.reason)
+    settings = read_training_settings(finished)
     weighs = settings.loss.get("class_weights") == "auto"
     if weighs or settings.data.sampler == "balanced":
         dataset = replace(dataset, counts=count_classes(dataset.train, len(dataset.classes)))
@@ -28,5 +86,142 @@ def complete(
         assert dataset.counts is not None
         weights = class_weights(dataset.counts)
         log.info("loss.class_weights: %s", described_weights(weights, dataset.classes))
-        config = {**config, "loss": {**settings.loss, "class_weights": weights}}
-    return config, dataset
+        _set(finished, "loss.class_weights", weights)
+    return finished, dataset
+
+
+def plan(
+    config: Config, seen: Survey, dataset: SegmentationDataset, given: Collection[str] = ()
+) -> Iterator[Choice]:
+    """Sets the options of the config that fit the training images, but for those that are `given`; yields each."""
+    for choose in (_size, _batch_size, _stride, _balance, _cache, _epochs, _augmentation):
+        for choice in choose(config, seen, dataset):
+            if not _is_given(choice.key, given):
+                _set(config, choice.key, choice.value)
+                yield choice
+
+
+def _set(config: Config, key: str, value: Any) -> None:
+    section, _, option = key.rpartition(".")
+    (config[section] if section else config)[option] = value
+    config["planned"] = sorted({*config["planned"], key})
+
+
+def _keep_plan(config: Config, folder: Path) -> None:
+    """Sets what was planned when the run in the folder began, by its config.yaml."""
+    try:
+        earlier = read_yaml(folder / "config.yaml")
+        for key in earlier.get("planned", []):
+            section, _, option = key.rpartition(".")
+            _set(config, key, (earlier[section] if section else earlier)[option])
+    except (OSError, UserError, KeyError, TypeError, AttributeError):
+        return  # a damaged config is reported where the run is resumed
+
+
+def _is_given(key: str, given: Collection[str]) -> bool:
+    """Whether an option or its group was given."""
+    return any(key == each or key.startswith(f"{each}.") for each in given)
+
+
+def _size(config: Config, seen: Survey, dataset: SegmentationDataset) -> Iterator[Choice]:
+    side = _SIDE_ON_GPU if _has_gpu(config) else _SIDE
+    height, width = seen.usual_size
+    shrink = max(1.0, math.sqrt(height * width) / side, seen.longest_side / (side * math.sqrt(2)))
+    small = seen.small_object
+    images = f"images of {width}x{height} pixels"
+    lost = small is not None and shrink > 1 and small / shrink < _LOST
+    if shrink <= _MOST_SHRINKING and not lost:
+        how = "as they are" if shrink == 1 else f"{shrink:.1f} times smaller"
+        objects = "" if small is None else f", small objects of {small / shrink:.0f} pixels then"
+        yield Choice("data.resize", True, f"{images} fit whole, {how}{objects}")
+        size = [_cells(each / shrink) for each in (height, width)]
+        yield Choice("data.size", size, f"{images}, in multiples of {CELL}")
+        return
+    why = (
+        f"objects of {small:.0f} pixels would be lost"
+        if lost
+        else f"they would be {shrink:.1f} times smaller"
+    )
+    yield Choice("data.resize", False, f"{images} resized to {side}x{side}: {why}, so windows of them")
+    size = [min(side, _cells(each)) for each in (height, width)]
+    yield Choice("data.size", size, "the windows, at the images' own resolution")
+
+
+def _cells(pixels: float) -> int:
+    return max(2, math.ceil(pixels / CELL - 0.25)) * CELL
+
+
+def _has_gpu(config: Config) -> bool:
+    return config["trainer"].get("accelerator") != "cpu" and Path("/proc/driver/nvidia/version").exists()
+
+
+def _shrinking(config: Config, seen: Survey) -> float:
+    if not config["data"]["resize"]:
+        return 1.0
+    return max(1.0, *(side / new for side, new in zip(seen.usual_size, config["data"]["size"], strict=True)))
+
+
+def _per_epoch(config: Config, seen: Survey) -> int:
+    """Images or windows in an epoch."""
+    if config["data"]["resize"]:
+        return seen.images
+    height, width = config["data"]["size"]
+    areas = seen.sizes.prod(axis=1) / (height * width)
+    return round(seen.images * float(np.maximum(1, np.rint(areas)).mean()))
+
+
+def _batch_size(config: Config, seen: Survey, dataset: SegmentationDataset) -> Iterator[Choice]:
+    fitting = max(2, min(_BATCH, _per_epoch(config, seen) // 4))
+    if fitting < _BATCH:
+        yield Choice("data.batch_size", fitting, f"{seen.images} training images, several steps an epoch")
+
+
+def _stride(config: Config, seen: Survey, dataset: SegmentationDataset) -> Iterator[Choice]:
+    small = seen.small_object
+    name = str(config["backbone"].get("name", ""))
+    if small is None or small / _shrinking(config, seen) >= _FINE or not name.startswith(_DILATED):
+        return
+    size = small / _shrinking(config, seen)
+    yield Choice("output_stride", 8, f"small objects of {size:.0f} pixels: finer feature maps, though slower")
+
+
+def _balance(config: Config, seen: Survey, dataset: SegmentationDataset) -> Iterator[Choice]:
+    occurring = np.flatnonzero(seen.shares > 0)
+    rarest = min(occurring, key=seen.shares.__getitem__, default=None)
+    if rarest is None or seen.images > _MOST_COUNTED:
+        return
+    name, share, held = dataset.classes.names[rarest], seen.shares[rarest], seen.holding[rarest]
+    if (share < _RARE and not config["data"]["resize"]) or held < _FEW_HOLD:
+        reason = f"'{name}' is in {held:.0%} of the masks and has {share:.2%} of the pixels"
+        yield Choice("data.sampler", "balanced", reason)
+    if share < _RARE and config["loss"].get("name") in _PLAIN_LOSSES:
+        reason = (
+            f"'{name}' has {share:.2%} of the pixels, and {config['loss']['name']} does not balance classes"
+        )
+        yield Choice("loss.class_weights", "auto", reason)
+
+
+def _cache(config: Config, seen: Survey, dataset: SegmentationDataset) -> Iterator[Choice]:
+    windows = _per_epoch(config, seen) / seen.images
+    if config["data"]["resize"] or windows < _CACHED_FROM:
+        return
+    height, width = seen.usual_size
+    needed = (seen.images + len(dataset.val)) * height * width * (dataset.channels + 1)
+    folder = next(folder for folder in (cache_folder(), *cache_folder().parents) if folder.is_dir())
+    free = shutil.disk_usage(folder).free
+    if needed < _SHARE_OF_DISK * free:
+        reason = f"an image is read for about {windows:.0f} windows an epoch: decoded once, {needed / 1e9:.1f} GB in"
+        yield Choice("data.cache", "disk", f"{reason} {cache_folder()}")
+
+
+def _epochs(config: Config, seen: Survey, dataset: SegmentationDataset) -> Iterator[Choice]:
+    steps = math.ceil(_per_epoch(config, seen) / config["data"]["batch_size"])
+    low, high = _EPOCHS
+    epochs = min(high, max(low, math.ceil(_STEPS / steps)))
+    yield Choice("trainer.max_epochs", epochs, f"{steps} steps each, {steps * epochs} in all")
+
+
+def _augmentation(config: Config, seen: Survey, dataset: SegmentationDataset) -> Iterator[Choice]:
+    if seen.images < _FEW_IMAGES:
+        for option, value in _STRONGER.items():
+            yield Choice(f"augmentation.{option}", value, f"{seen.images} training images are few")

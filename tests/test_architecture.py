@@ -18,6 +18,7 @@ FLOORS = (
         "config",
         "ranges",
         "environment",
+        "machine",
         "reading",
         "writing",
         "library_warnings",

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import composed
 
-from segmentation import environment
+from segmentation import environment, machine
 from segmentation.cli import compose
 from segmentation.config import read_evaluation_settings
 from segmentation.data import open_dataset
@@ -69,15 +69,15 @@ def container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     own.mkdir(parents=True)
     (proc / "self").mkdir(parents=True)
     (proc / "self" / "cgroup").write_text("1:cpu:/old\n0::/job/step\n")
-    monkeypatch.setattr(environment, "_CGROUPS", groups)
-    monkeypatch.setattr(environment, "_PROC", proc)
+    monkeypatch.setattr(machine, "_CGROUPS", groups)
+    monkeypatch.setattr(machine, "_PROC", proc)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(16)), raising=False)
     return own
 
 
 def test_without_limits(container: Path) -> None:
     (container / "cpu.max").write_text("max 100000\n")
-    assert environment.cores() == 16
+    assert machine.cores() == 16
 
 
 @pytest.mark.parametrize(
@@ -86,12 +86,12 @@ def test_without_limits(container: Path) -> None:
 @pytest.mark.parametrize("above", [False, True])
 def test_a_share_of_the_cores(container: Path, limit: str, cores: int, above: bool) -> None:
     ((container.parent if above else container) / "cpu.max").write_text(limit)
-    assert environment.cores() == cores
+    assert machine.cores() == cores
 
 
 def test_bound_to_some_cores(container: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 5, 7})
-    assert environment.cores() == 3
+    assert machine.cores() == 3
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_free_memory(container: Path, limit: str, free: float) -> None:
         "stat": "anon 1\ninactive_file 100000000",
     }.items():
         (container / f"memory.{name}").write_text(text)
-    assert environment.free_memory() == free
+    assert machine.free_memory() == free
 
 
 def test_a_picture_too_large_for_the_memory_is_refused_before(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,8 +123,8 @@ def test_a_picture_too_large_for_the_memory_is_refused_before(monkeypatch: pytes
 
 
 def test_of_this_machine() -> None:
-    assert environment.cores() >= 1
-    assert environment.free_memory() > 0
+    assert machine.cores() >= 1
+    assert machine.free_memory() > 0
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from conftest import composed
 from made_data import save
 
 from segmentation.cli import compose
-from segmentation.config import read_evaluation_settings, read_training_settings
+from segmentation.config import read_evaluation_settings
 from segmentation.data import open_dataset
 from segmentation.evaluate import evaluate
 from segmentation.inference import load
@@ -66,7 +66,7 @@ def test_scores_of_tiles_are_those_of_predicted_masks(
     draw(tmp_path / "data", values)
     config: Any = composed(*SMALL, *options, f"dataset.root={tmp_path / 'data'}")
     dataset = open_dataset(**config["dataset"])
-    config, dataset = complete(config, read_training_settings(config), dataset)
+    config, dataset = complete(config, dataset)
     (tmp_path / "run").mkdir()
     train(config, dataset, tmp_path / "run")
     best = tmp_path / "run" / "checkpoints" / "best.ckpt"

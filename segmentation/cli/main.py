@@ -20,6 +20,7 @@ from segmentation.cli.overrides import (
     Gather,
     Job,
     as_plain_data,
+    given_keys,
     own_config,
     refuse_training_options,
     refuse_wrong_choices,
@@ -87,6 +88,8 @@ def script(config_name: str, gather: Gather | None = None) -> Callable[[Job], Ca
                     with short_messages(quiet):
                         composed, notes = own_config(composed, config_name)
                         config = as_plain_data(composed)
+                        if "plan" in config:
+                            config["given"] = given_keys(HydraConfig.get())
                         with only_writer(config, folder):
                             for note in recognised:
                                 log.info("%s", note)

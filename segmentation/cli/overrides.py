@@ -324,6 +324,34 @@ def without_leftovers(composed: "DictConfig", hydra: Any) -> tuple["DictConfig",
     return composed, notes
 
 
+def given_keys(hydra: Any) -> list[str]:
+    """The options and groups that were typed, or that an experiment or the data set's own file sets.
+
+    `hydra` is Hydra's own part of the config.
+    """
+    folders = [Path(source.path) for source in hydra.runtime.config_sources if source.schema == "file"]
+    keys = _typed_keys(hydra)
+    for group in ("dataset", "experiment"):
+        if (choice := hydra.runtime.choices.get(group)) is not None:
+            keys |= _set_keys(folders, group, str(choice))
+    return sorted(keys)
+
+
+def _set_keys(folders: Sequence[Path], group: str, choice: str) -> set[str]:
+    """What the file of a group's option sets, itself and by the files that it inherits from."""
+    from segmentation.config import flat  # --help must not wait for pydantic
+
+    path = next((file for folder in folders if (file := folder / group / f"{choice}.yaml").is_file()), None)
+    content = yaml.safe_load(path.read_text()) or {} if path is not None else {}
+    keys: set[str] = set()
+    for entry in content.pop("defaults", []):
+        if isinstance(entry, dict):  # override /loss: bce
+            keys |= {key.removeprefix("override").strip(" /") for key in entry}
+        elif entry != "_self_":
+            keys |= _set_keys(folders, group, entry)
+    return keys | flat(content).keys()
+
+
 def _option_values(folders: Sequence[Path], group: str, choice: str) -> Config:
     """The content of a group's option, with that of the files that it inherits from."""
     path = next((file for folder in folders if (file := folder / group / f"{choice}.yaml").is_file()), None)

@@ -194,11 +194,12 @@ def resume_job(config: Config, folder: Path) -> tuple[Config, float | None]:
 
 
 def differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """The options that differ, as `trainer.max_epochs 2, now 3`; `resume` does not count."""
+    """The options that differ, as `trainer.max_epochs 2, now 3`; `resume` and what was planned do not count."""
     before, after = (flat({**config, "resume": None}) for config in (earlier, now))
+    planned = {"planned", *earlier.get("planned", ()), *now.get("planned", ())}
     return [
         f"{key} {before.get(key)}, now {after.get(key)}"
-        for key in sorted(before.keys() | after.keys())
+        for key in sorted((before.keys() | after.keys()) - planned)
         if key not in before or key not in after or before[key] != after[key]
     ]
 

@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 
 from segmentation.cli import launch
 from segmentation.cli.messages import explain, rank, short_messages
-from segmentation.cli.overrides import CONF, Gather, Job, as_plain_data, own_config
+from segmentation.cli.overrides import CONF, Gather, Job, as_plain_data, given_keys, own_config
 from segmentation.cli.resume import resume_job
 from segmentation.cli.run_folder import keep_config, waiting_writer
 from segmentation.cli.search import Search
@@ -247,6 +247,8 @@ class SweepJob:
         if value is not None:
             return value, "finished before"
         keep_config(folder, composed)
+        if "plan" in config:
+            config = {**config, "given": given_keys(HydraConfig.get())}
         announce(config, folder)
         value = launch.in_processes(self.job, config)(config, folder)
         return value, "went on" if config.get("resume") else "ran"

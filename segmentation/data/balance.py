@@ -9,8 +9,8 @@ from tqdm import tqdm
 
 from segmentation.data.dataset import Samples, read_ahead
 from segmentation.data.windows import Windowed
-from segmentation.environment import cores
 from segmentation.errors import UserError
+from segmentation.machine import cores
 from segmentation.types import Classes
 
 _READ_AHEAD = 4  # masks per thread

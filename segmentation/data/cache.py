@@ -29,8 +29,8 @@ from tqdm import tqdm
 
 from segmentation.data.dataset import Samples, fingerprint_of, read_ahead
 from segmentation.data.files import evenly_spaced
-from segmentation.environment import cores
 from segmentation.errors import UserError
+from segmentation.machine import cores
 from segmentation.types import Sample
 
 log = logging.getLogger(__name__)

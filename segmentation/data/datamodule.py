@@ -50,8 +50,8 @@ from segmentation.data.samplers import (
     ShuffledSampler,
 )
 from segmentation.data.windows import Windowed, read_part
-from segmentation.environment import cores
 from segmentation.errors import UserError
+from segmentation.machine import cores
 from segmentation.types import IGNORE_INDEX, Batch, Sample
 
 _SHARED_MEMORY = Path("/dev/shm")

@@ -47,7 +47,7 @@ def overrides_for(group: str, option: str, roots: dict[str, Path]) -> list[str]:
 @pytest.mark.parametrize("name", ["binary", "camvid", "folder", "voc"])
 def test_a_data_set_changes_the_image_size_but_not_the_recipe(name: str) -> None:
     config = yaml.safe_load((CONF / "dataset" / f"{name}.yaml").read_text())
-    assert set(config) <= {"defaults", "dataset", "data"}
+    assert set(config) <= {"defaults", "dataset", "data", "plan"}
     assert set(config.get("data", ())) <= {"size"}
 
 

@@ -1,8 +1,10 @@
 """Samplers: every process gets its share of each batch, and a resumed pass goes on where it stopped."""
 
+import numpy as np
 import pytest
 
 from segmentation.data.samplers import (
+    BalancedSampler,
     DistributedBatchSampler,
     RoundRobinBatchSampler,
     SampleIndex,
@@ -48,3 +50,31 @@ def test_a_pass_goes_on_after_the_batches_that_were_seen() -> None:
     assert list(shares) == whole[2:]
     assert list(shares) == whole
     assert isinstance(whole[0][0], SampleIndex)
+
+
+def test_an_image_is_drawn_for_each_of_its_windows() -> None:
+    sampler = ShuffledSampler(3, seed=1, windows=np.array([1, 4, 2]))
+    assert len(sampler) == 7
+    first = list(sampler)
+    assert np.bincount([draw.item for draw in first]).tolist() == [1, 4, 2]
+    assert len({draw.seed for draw in first}) == 7
+    sampler.set_epoch(1)
+    assert list(sampler) != first
+
+
+@pytest.mark.parametrize("focus", [0.0, 0.3, 1.0])
+def test_every_class_is_drawn_alike(focus: float) -> None:
+    present = np.zeros((500, 4), bool)
+    present[:, 0] = True
+    present[:50, 1] = True
+    present[7, 2] = True  # of one image alone; no image holds class 3
+    sampler = BalancedSampler(present, seed=2, windows=np.full(500, 20), focus=focus)
+    draws = list(sampler)
+    assert len(draws) == len(sampler) == 10_000
+    assert draws == list(sampler)
+    items = np.array([draw.item for draw in draws])
+    assert (items == 7).mean() == pytest.approx(1 / 3 + 1 / 3 / 50 + 1 / 3 / 500, abs=0.02)
+    assert ((items < 50) & (items != 7)).mean() == pytest.approx((1 / 3 + 1 / 3 / 10) * 49 / 50, abs=0.02)
+    shown = [draw for draw in draws if draw.label is not None]
+    assert len(shown) / len(draws) == pytest.approx(focus, abs=0.02)
+    assert all(present[draw.item, draw.label] for draw in shown)

@@ -12,6 +12,7 @@ from segmentation.data.class_map import ClassOptions
 from segmentation.data.dataset import SegmentationDataset, with_pixel_range
 from segmentation.data.layouts import LAYOUTS
 from segmentation.data.layouts.auto import recognise
+from segmentation.data.mix import mix, read_sets
 from segmentation.data.shapes import shapes
 from segmentation.data.splits import SplitOptions, divide
 from segmentation.errors import UserError, closest
@@ -44,9 +45,12 @@ def create_dataset(channels: int = 3, /, *, name: str, **options: Any) -> Segmen
         options, said = recognised_options(options)
         dataset = create_dataset(channels, **options)
         return dataclasses.replace(dataset, notes=(said, *dataset.notes))
+    if name == "mix":
+        sets, weights = read_sets(call("dataset", _mix_options, **options))
+        return mix({label: create_dataset(channels, **each) for label, each in sets.items()}, weights)
     if name not in LAYOUTS:
         if name not in DATASETS:
-            raise UserError(f"dataset={name} is unknown.{closest(name, {**LAYOUTS, **DATASETS})}")
+            raise UserError(f"dataset={name} is unknown.{closest(name, [*LAYOUTS, *DATASETS, 'mix'])}")
         return create("dataset", DATASETS, name, channels, **options)
     reader = LAYOUTS[name]
     split = _taken(SplitOptions, options)
@@ -78,6 +82,10 @@ def recognised_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], str]
 
 def _root(*, root: Path) -> Path:
     return root
+
+
+def _mix_options(*, sets: Any) -> Any:
+    return sets
 
 
 def _taken(kind: type[Options], options: dict[str, Any]) -> Options:

@@ -261,24 +261,26 @@ class SegmentationData(LightningDataModule):
 
     def _training_order(self) -> ShuffledSampler:
         samples, settings = self._splits["train"], self._settings
-        windows = None if settings.resize else self._windows
+        times = self.dataset.often if settings.resize else self._windows
         if settings.sampler == "shuffled":
-            return ShuffledSampler(len(samples), self._seed, windows)
+            return ShuffledSampler(len(samples), self._seed, times)
         counts = self.dataset.counts
         assert counts is not None, "count_classes is called where the data set is opened"
-        return BalancedSampler(counts > 0, self._seed, windows, focus=settings.focus)
+        return BalancedSampler(counts > 0, self._seed, times, focus=settings.focus)
 
     @cached_property
     def _windows(self) -> np.ndarray:
-        """int64 (N,): the windows of each training image in an epoch, as many as cover its area."""
+        """float64 (N,): the windows of each training image in an epoch, as many as cover its area."""
         samples, (height, width) = self.dataset.train, self._settings.size
+        often = np.ones(len(samples)) if self.dataset.often is None else self.dataset.often
         if not isinstance(samples, Windowed):
-            return np.ones(len(samples), np.int64)
+            return often
         with ThreadPoolExecutor(cores()) as pool:
             areas = np.array(
                 [rows * columns for rows, columns in pool.map(samples.size, range(len(samples)))]
             )
-        return np.maximum(1, np.rint(areas / (height * width))).astype(np.int64)
+        windows: np.ndarray = often * np.maximum(1, np.rint(areas / (height * width)))
+        return windows
 
     def val_dataloader(self) -> Loader:
         """Batches in order, not augmented, with each mask at its own size."""

@@ -72,7 +72,8 @@ class SegmentationDataset:
     """A data set of images with `channels` bands; `notes` are full sentences for the log and the report.
 
     `pixel_range` says which values are black and white in images of more than 8 bits. `counts`, int64 (N, K), are the
-    pixels of each class in each training mask, where they are needed (`balance.count_classes`).
+    pixels of each class in each training mask, where they are needed (`balance.count_classes`). `often` (N,) says how
+    often each training sample is drawn in an epoch; None: once.
     """
 
     classes: Classes
@@ -83,6 +84,7 @@ class SegmentationDataset:
     channels: int = 3
     pixel_range: PixelRange | None = None
     counts: np.ndarray | None = None
+    often: np.ndarray | None = None
 
     def splits(self) -> dict[str, Samples]:
         """train, val and test by name."""

@@ -30,15 +30,17 @@ _CHUNK = 4096
 
 
 class ShuffledSampler(Sampler[SampleIndex]):
-    """Every index once an epoch, or as often as `windows` (N,) says, in an order that follows from (seed, epoch).
+    """Every index once an epoch, or as often as `times` (N,) says, in an order that follows from (seed, epoch).
+
+    Numbers with a fraction are rounded up or down, in each epoch others, so that their sum stays.
 
     The main process draws the order and the augmentation seeds, so the result does not depend on the number of workers,
     and a run that is resumed at epoch n sees exactly the samples that an uninterrupted run would have seen.
     """
 
-    def __init__(self, length: int, seed: int, windows: np.ndarray | None = None) -> None:
-        self._windows = windows
-        self._length = length if windows is None else int(windows.sum())
+    def __init__(self, length: int, seed: int, times: np.ndarray | None = None) -> None:
+        self._ends = None if times is None else np.cumsum(times)
+        self._length = length if self._ends is None else max(1, round(self._ends[-1]))
         self._seed = seed
         self._epoch = 0
 
@@ -52,8 +54,10 @@ class ShuffledSampler(Sampler[SampleIndex]):
     def __iter__(self) -> Iterator[SampleIndex]:
         random = np.random.default_rng((self._seed, self._epoch))
         order = random.permutation(self._length)
-        if self._windows is not None:
-            order = np.repeat(np.arange(len(self._windows)), self._windows)[order]
+        if self._ends is not None:
+            # Equal steps along the sum of all times meet each index as often as it says.
+            steps = (random.random() + order) * (self._ends[-1] / self._length)
+            order = np.searchsorted(self._ends, steps, side="right").clip(max=len(self._ends) - 1)
         seeds = random.integers(2**32, size=self._length)
         # In chunks: a million samples as Python objects take 160 MB.
         for start in range(0, self._length, _CHUNK):
@@ -70,9 +74,9 @@ class BalancedSampler(ShuffledSampler):
     """
 
     def __init__(
-        self, present: np.ndarray, seed: int, windows: np.ndarray | None = None, *, focus: float = 0.0
+        self, present: np.ndarray, seed: int, times: np.ndarray | None = None, *, focus: float = 0.0
     ) -> None:
-        super().__init__(len(present), seed, windows)
+        super().__init__(len(present), seed, times)
         self._holding = [np.flatnonzero(column) for column in present.T]
         self._occurring = np.flatnonzero(present.any(axis=0))
         self._focus = focus

@@ -53,7 +53,7 @@ def test_a_pass_goes_on_after_the_batches_that_were_seen() -> None:
 
 
 def test_an_image_is_drawn_for_each_of_its_windows() -> None:
-    sampler = ShuffledSampler(3, seed=1, windows=np.array([1, 4, 2]))
+    sampler = ShuffledSampler(3, seed=1, times=np.array([1, 4, 2]))
     assert len(sampler) == 7
     first = list(sampler)
     assert np.bincount([draw.item for draw in first]).tolist() == [1, 4, 2]
@@ -68,7 +68,7 @@ def test_every_class_is_drawn_alike(focus: float) -> None:
     present[:, 0] = True
     present[:50, 1] = True
     present[7, 2] = True  # of one image alone; no image holds class 3
-    sampler = BalancedSampler(present, seed=2, windows=np.full(500, 20), focus=focus)
+    sampler = BalancedSampler(present, seed=2, times=np.full(500, 20), focus=focus)
     draws = list(sampler)
     assert len(draws) == len(sampler) == 10_000
     assert draws == list(sampler)
@@ -78,3 +78,18 @@ def test_every_class_is_drawn_alike(focus: float) -> None:
     shown = [draw for draw in draws if draw.label is not None]
     assert len(shown) / len(draws) == pytest.approx(focus, abs=0.02)
     assert all(present[draw.item, draw.label] for draw in shown)
+
+
+def test_fractions_of_an_epoch_are_kept_over_the_epochs() -> None:
+    times = np.array([0.5] * 40 + [1.75] * 40)
+    sampler = ShuffledSampler(80, seed=1, times=times)
+    assert len(sampler) == 90
+    drawn = np.zeros(80)
+    for epoch in range(40):
+        sampler.set_epoch(epoch)
+        counts = np.bincount([draw.item for draw in sampler], minlength=80)
+        assert counts.sum() == 90
+        assert (abs(counts - times) < 1).all()
+        drawn += counts
+    assert drawn[:40].mean() / 40 == pytest.approx(0.5, abs=0.02)
+    assert drawn[40:].mean() / 40 == pytest.approx(1.75, abs=0.02)

@@ -17,18 +17,9 @@ def main(config: Mapping[str, Any], folder: Path) -> float:
       python train.py dataset=camvid dataset.root=PATH backbone=resnet18 weights=imagenet
       python train.py resume=outputs/shapes_resnet18/DATE_TIME    go on where a run stopped
     """
-    from segmentation.config import read_training_settings
-    from segmentation.data import open_dataset
-    from segmentation.planner import complete
+    from segmentation.planner import prepare
 
-    settings = read_training_settings(config)
-    pixel_range: Any = settings.data.pixel_range
-    if settings.resume is not None and pixel_range == "auto":
-        from segmentation.checkpoint import read_pixel_range
-
-        pixel_range = read_pixel_range(folder / "checkpoints" / "last.ckpt")
-    dataset = open_dataset(settings.data.channels, pixel_range, **settings.dataset)
-    config, dataset = complete(config, dataset)
+    config, dataset = prepare(config, folder)
     # After the data: torch and Lightning take seconds that a wrong path should not cost.
     from segmentation.train import train
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from segmentation.config import read_training_settings
-from segmentation.data import SegmentationDataset
+from segmentation.data import SegmentationDataset, open_dataset
 from segmentation.data.balance import class_weights, count_classes, described_weights
 from segmentation.data.cache import cache_folder
 from segmentation.data.survey import Survey, survey
@@ -62,6 +62,20 @@ class Choice(NamedTuple):
     key: str
     value: Any
     reason: str
+
+
+def prepare(config: Mapping[str, Any], folder: Path) -> tuple[Config, SegmentationDataset]:
+    """The data set of the run in `folder`, and the config that `complete` makes.
+
+    Raises `UserError` for options that are not possible and for data that cannot be used.
+    """
+    settings = read_training_settings(config)
+    pixel_range: Any = settings.data.pixel_range
+    if settings.resume is not None and pixel_range == "auto":
+        from segmentation.checkpoint import read_pixel_range  # imports torch
+
+        pixel_range = read_pixel_range(folder / "checkpoints" / "last.ckpt")
+    return complete(config, open_dataset(settings.data.channels, pixel_range, **settings.dataset))
 
 
 def complete(config: Mapping[str, Any], dataset: SegmentationDataset) -> tuple[Config, SegmentationDataset]:

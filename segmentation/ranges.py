@@ -36,7 +36,7 @@ RANGES: dict[str, Any] = {
     "head.aux_weight": _NonNegative,
     "head.rates": Annotated[list[Annotated[int, Field(ge=1, le=256)]], Field(min_length=3, max_length=3)]
     | None,
-    "loss.class_weights": list[_NonNegative] | None,
+    "loss.class_weights": Literal["auto"] | list[_NonNegative] | None,
     "loss.label_smoothing": Share,
     "loss.gamma": _NonNegative,
     "loss.alpha": _NonNegative | None,

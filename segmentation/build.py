@@ -31,10 +31,10 @@ from segmentation.models import (
     read_weights_file,
 )
 from segmentation.models.compile import compile_parts
-from segmentation.models.tiling import tile_of_windows
 from segmentation.optim import create_optimizer, create_scheduler
 from segmentation.report import protocol
 from segmentation.task import SegmentationTask
+from segmentation.tiling import tile_of_windows
 from segmentation.types import Classes
 
 THRESHOLD = 0.5

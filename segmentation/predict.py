@@ -20,9 +20,9 @@ from segmentation.inference.geotiff import predict_raster
 from segmentation.inference.inputs import Input, as_pixels, find_inputs
 from segmentation.inference.outputs import OutputPaths, plan_outputs
 from segmentation.inference.prefetch import Pipeline, terminable
-from segmentation.models.tiling import Tiling, Whole
 from segmentation.inference.video import Render, overlays, predict_video
 from segmentation.library_warnings import library_warnings_hidden
+from segmentation.tiling import Tiling, Whole
 
 # Without torch: a wrong file name is reported before its seconds of import.
 if TYPE_CHECKING:
@@ -180,7 +180,9 @@ class Files:
         """Predict TIFFs one by one into GeoTIFFs: by window, or without `tiling` as the model was validated."""
         for source, paths in targets.items():
             with self._failing():
-                way = tiling or self.predictor.tiling_of_training or Whole(self.predictor.window_probabilities)
+                way = (
+                    tiling or self.predictor.tiling_of_training or Whole(self.predictor.window_probabilities)
+                )
                 predict_raster(source.path, paths, way, self.predictor, alpha=self.alpha)
             self.done(1)
 

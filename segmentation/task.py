@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from segmentation.metrics import TrainingMetrics, ratios
 from segmentation.models import Decision, Segmenter, resize, shard
-from segmentation.models.tiling import Tiling, Write, block
 from segmentation.optim import Curve, Plateau, match_memory_format
+from segmentation.tiling import Tiling, Write, block
 from segmentation.types import Batch, Classes, is_ignored
 
 OptimizerFactory = Callable[[nn.Module], torch.optim.Optimizer]

@@ -19,6 +19,7 @@ FLOORS = (
         "ranges",
         "environment",
         "machine",
+        "tiling",
         "reading",
         "writing",
         "library_warnings",

@@ -24,7 +24,7 @@ from segmentation.inference.outputs import (
     unwritten,
     written_whole,
 )
-from segmentation.models.tiling import Tiling, Whole
+from segmentation.tiling import Tiling, Whole
 from segmentation.types import IGNORE_COLOUR, IGNORE_INDEX, Classes
 
 if TYPE_CHECKING:

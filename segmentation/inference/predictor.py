@@ -19,7 +19,7 @@ from segmentation.inference.inputs import Picture, as_pixels
 from segmentation.inference.outputs import Prediction
 from segmentation.inference.tta import Augmentation, describe_tta, tta_views
 from segmentation.models.compile import compile_whole
-from segmentation.models.tiling import Tiling, Write, block
+from segmentation.tiling import Tiling, Write, block
 
 
 class Predictor:
@@ -67,7 +67,7 @@ class Predictor:
 
         `tta` is the predictor's own unless given. With `tile` the image is predicted in square tiles of so many
         pixels, `batch_size` at a time, that overlap by `overlap` (an eighth of the tile unless given) and blend into
-        each other: see `models/tiling.py`. A model trained on images resized to one size gets each tile resized to it;
+        each other: see `tiling.py`. A model trained on images resized to one size gets each tile resized to it;
         one trained on windows of large images has a tile of its own.
 
         Raises `UserError` for an image that cannot be read and for options that are not possible.

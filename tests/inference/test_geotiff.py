@@ -14,7 +14,7 @@ from PIL import Image
 from segmentation.errors import UserError
 from segmentation.inference import Predictor
 from segmentation.inference.geotiff import predict_raster
-from segmentation.models.tiling import Tiling
+from segmentation.tiling import Tiling
 
 rasterio = pytest.importorskip("rasterio", reason="needs rasterio, the extra geo")
 

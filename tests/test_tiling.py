@@ -12,10 +12,11 @@ from made_predictors import REACH, near
 from torch import nn
 from torch.nn.functional import conv2d
 
+from segmentation import tiling
 from segmentation.errors import UserError
 from segmentation.inference import Predictor
-from segmentation.models import resize, tiling
-from segmentation.models.tiling import Tiling, spans
+from segmentation.models import resize
+from segmentation.tiling import Tiling, spans
 
 sides = st.integers(1, 300)
 

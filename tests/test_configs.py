@@ -38,6 +38,8 @@ OPTIONS = sorted(
 def overrides_for(group: str, option: str, roots: dict[str, Path]) -> list[str]:
     data = option if group == "dataset" else option.split("_")[0]
     rooted = [f"dataset.root={roots[data]}"] if data in roots else []
+    if option == "mix":
+        rooted = ["dataset.sets=[{name: shapes, train: 2, val: 1, test: 1}, {name: shapes}]"]
     # What these weights start from lies outside: that they load is a test of its own.
     # The built-in data asks for stride 8, which a backbone of windows cannot give.
     stride = ["output_stride=auto"] if group == "backbone" else []

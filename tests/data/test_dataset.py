@@ -103,7 +103,7 @@ class Slow:
 def test_in_order_and_not_too_far_ahead(ahead: int) -> None:
     samples = Slow()
     with ThreadPoolExecutor(3) as pool:
-        for place, sample in enumerate(read_ahead(samples, range(20), pool, ahead=ahead)):
+        for place, sample in enumerate(read_ahead(samples.__getitem__, range(20), pool, ahead=ahead)):
             assert sample["name"] == str(place)
             assert len(samples.begun) <= place + ahead + 1
     assert sorted(samples.begun) == list(range(20))
@@ -121,7 +121,7 @@ def test_nothing_is_read_any_more_once_a_sample_has_failed() -> None:
     ended: list[int] = []
     with ThreadPoolExecutor(3) as pool:
         with pytest.raises(UserError, match="0 is bad"):
-            list(read_ahead(Failing(), range(20), pool, ahead=2))
+            list(read_ahead(Failing().__getitem__, range(20), pool, ahead=2))
         assert sorted(ended) == [1, 2]
 
 

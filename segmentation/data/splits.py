@@ -26,7 +26,9 @@ from segmentation.writing import replacing
 
 SPLITS = ("train", "val", "test")
 _COLUMNS = ["name", "split"]
-_LONGEST_NAME = 255  # bytes, on every usual file system
+LONGEST_NAME = 255
+"""Bytes of a file's name, on every usual file system."""
+
 # File names need not be UTF-8; Python represents the other bytes as surrogates.
 _OTHER_BYTES = "surrogateescape"
 
@@ -197,7 +199,7 @@ def _read_rows(path: Path) -> tuple[np.ndarray, np.ndarray]:
                     f"{path}, line {reader.line_num}: '{word[:60]}' is not a split.{closest(word, SPLITS)}"
                 )
             names.append(composed(row[0]).encode(errors=_OTHER_BYTES))
-            if len(names[-1]) > _LONGEST_NAME:  # all take as much memory as the longest
+            if len(names[-1]) > LONGEST_NAME:  # all take as much memory as the longest
                 raise UserError(f"{path}, line {reader.line_num}: '{row[0][:60]}...' is no name of a file.")
             codes.append(SPLITS.index(row[1]))
     return np.array(names, dtype="S"), np.frombuffer(codes, np.uint8)

@@ -18,7 +18,7 @@ from segmentation.data.dataset import WHOLE, FileDataset, FoundFiles
 from segmentation.data.drawings import OVERLAPS, Shapes
 from segmentation.data.files import decode_name, first_of, listing_of
 from segmentation.data.layouts.pairs import PARTS
-from segmentation.data.splits import SPLITS
+from segmentation.data.splits import LONGEST_NAME, SPLITS
 from segmentation.errors import UserError
 
 Size = tuple[int, int]
@@ -192,10 +192,12 @@ def runs_of(value: Any) -> np.ndarray:
 
 
 def inside(path: str) -> str:
-    """A path in the data's folder, with slashes. Raises `UserError` for one that is absolute or leaves the folder."""
+    """A path in the data's folder, with slashes. Raises `UserError` for one that leaves the folder or can be none."""
     normal = os.path.normpath(path.replace("\\", "/"))
     if normal.startswith(("/", "../")) or normal in ("..", ".") or "\0" in normal:
         raise UserError(f"the path '{path}' does not stay in the data's folder: write it as seen from there.")
+    if any(len(part.encode(errors="replace")) > LONGEST_NAME for part in normal.split("/")):
+        raise UserError(f"the path '{path:.60}...' is longer than names of files can be.")
     return normal
 
 

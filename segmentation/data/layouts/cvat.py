@@ -91,6 +91,8 @@ class _Reader:
             raise UserError(
                 f"line {error.lineno}: {expat.ErrorString(error.code)}: correct the XML."
             ) from error
+        except LookupError as error:
+            raise UserError(f"{error}: save the XML as UTF-8.") from error
         if not self.album:
             raise UserError("it lists no images: export the task as 'CVAT for images 1.1'.")
 

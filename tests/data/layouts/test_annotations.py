@@ -1,7 +1,8 @@
 """Outlines and regions as annotation tools write them."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,8 @@ def _replaced(old: str, new: str) -> Callable[[Any], str]:
 RLE = ("annotations", 1, "segmentation")
 REGION = ("annotations", 1, "segmentation", "counts")
 DAMAGED = [
+    (cvat, "annotations.xml", _replaced("utf-8", "utf-81"), ("annotations.xml", "utf-81", "UTF-8")),
+    (coco, "annotations.json", _at("images", 0, "file_name", value="é" * 300), ("ééé", "longer than names")),
     (coco, "annotations.json", _at("images", value=3), ("annotations.json", "'images' is 3", "no list")),
     (coco, "annotations.json", _at("images", 0, value=3), ("3 is no object",)),
     (coco, "annotations.json", _at("images", 0, "file_name", value="/etc/passwd"), ("/etc/passwd", "stay")),
@@ -336,6 +339,55 @@ def test_damaged_files_are_named(
         create_dataset(**options)
     for word in words:
         assert word in str(error.value)
+
+
+ODD = [
+    None,
+    True,
+    -1,
+    1e308,
+    10**30,
+    "",
+    "x",
+    "../..",
+    "é" * 300,
+    "\0",
+    [],
+    [[]],
+    {},
+    {"a": 1},
+    [None],
+    [1] * 7,
+]
+
+
+def _places(content: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The keys that lead to each value, of lists the first two."""
+    yield place
+    keys = (
+        content if isinstance(content, dict) else range(len(content[:2])) if isinstance(content, list) else ()
+    )
+    for key in keys:
+        yield from _places(content[key], (*place, key))
+
+
+@pytest.mark.parametrize(
+    ("maker", "file"),
+    [(coco, "annotations.json"), (labelme, "p0.json"), (labelme, "p1.json"), (labelstudio, "project.json")],
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
+)
+def test_an_odd_value_at_any_place_is_read_or_named(maker: Maker, file: str, tmp_path: Path) -> None:
+    options, path = maker(tmp_path), tmp_path / file
+    text = path.read_text()
+    for number, (*keys, last) in enumerate(place for place in _places(json.loads(text)) if place):
+        changed = json.loads(text)
+        part = changed
+        for key in keys:
+            part = part[key]
+        part[last] = ODD[number % len(ODD)]
+        path.write_text(json.dumps(changed))
+        with suppress(UserError):
+            create_dataset(**options)
 
 
 @pytest.mark.parametrize(

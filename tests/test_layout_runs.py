@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import composed
+from made_annotations import coco_splits, cvat, labelme, labelstudio, regions, yolo
 from made_data import MAKERS, masks_in
 from PIL import Image
 
@@ -30,9 +31,10 @@ SMALL = (
     *("callbacks.grid.images=0", "logger=none"),
 )
 # Names with folders, two classes with a threshold, ignored pixels, colours: after reading, the others are like these.
-LAYOUTS: dict[str, Callable[[Path], None]] = {
+LAYOUTS: dict[str, Callable[[Path], object]] = {
     "nested": masks_in("{n}/Imgs/a{n}.jpg", "{n}/Imgs/a{n}.png", "binary"),
     **{name: MAKERS[name] for name in ("pets", "class_dict", "csv")},
+    **{make.__name__: make for make in (coco_splits, cvat, labelme, labelstudio, regions, yolo)},
 }
 
 

@@ -76,8 +76,7 @@ def recognised_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], str]
         given = {
             key: value for key, value in given.items() if key not in unused or value not in (unused[key], [])
         }
-    said = f"{root} looks like {found.because}: dataset={found.name}"
-    return {"name": found.name, **given, **found.options}, said
+    return {"name": found.name, **given, **found.options}, found.said(root)
 
 
 def _root(*, root: Path) -> Path:

@@ -13,12 +13,12 @@ class Mark(NamedTuple):
 
 
 MARKS = (
-    Mark("voc", "PASCAL VOC's layout", ("JPEGImages", "train_images", "VOCdevkit", "VOC2012")),
+    Mark("voc", "PASCAL VOC's layout", ("JPEGImages", "valid_labels", "VOCdevkit", "VOC2012")),
     Mark("cityscapes", "Cityscapes", ("leftImg8bit", "gtFine")),
     Mark("ade20k", "ADE20K", ("annotations/training", "objectInfo150.txt", "ADEChallengeData2016")),
     Mark("pets", "the Oxford pets", ("annotations/trimaps",)),
     Mark("roboflow", "Roboflow's masks", ("_classes.csv", "train/_classes.csv")),
-    Mark("class_dict", "a folder with class_dict.csv", ("class_dict.csv",)),
+    Mark("class_dict", "coloured masks with a table of their classes", ("class_dict.csv",)),
     Mark("cvat", "CVAT's XML", ("annotations.xml",)),
     Mark(
         "coco",

@@ -48,7 +48,7 @@ def test_a_root_becomes_its_layout(choice: list[str], flag: list[str], tmp_path:
     more = ["seed=1,2"] if flag else ["seed=1"]
     arguments, notes = with_recognised([*flag, *choice, f"dataset.root={tmp_path}", *more], "train")
     assert [argument for argument in arguments if argument.startswith("dataset=")] == ["dataset=pairs"]
-    assert len(notes) == 1 and notes[0].startswith(f"{tmp_path} looks like images and masks.")
+    assert len(notes) == 1 and notes[0].startswith(f"{tmp_path} looks like images and masks: dataset=pairs")
     assert arguments[-1] == more[0]
     if not flag:
         options = compose("train", *arguments)["dataset"]

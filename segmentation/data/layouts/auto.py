@@ -1,11 +1,11 @@
 """`dataset=auto`: which layout a folder has, and the options that read it."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from segmentation.data.class_map import ClassOptions
-from segmentation.data.files import Pairs, contents, missing_folder
+from segmentation.data.files import Pairs, contents, first_of, missing_folder
 from segmentation.data.layouts.folders import read_folders
 from segmentation.data.layouts.guess import guess_pairs
 from segmentation.data.layouts.pairs import read_pairs
@@ -18,11 +18,18 @@ _CLASSES = ("names", "labels", "ignore")
 
 @dataclass(frozen=True)
 class Recognised:
-    """The layout of a folder: the name of its reader, the options that it needs, and why."""
+    """The layout of a folder: the name of its reader, the options that it needs, why, and what else to know."""
 
     name: str
     options: dict[str, Any]
     because: str
+    note: str = ""
+
+    def said(self, root: Path) -> str:
+        """One line for the log."""
+        given = [f"dataset.{key}='{value}'" for key, value in self.options.items() if isinstance(value, str)]
+        note = f". {self.note}" if self.note else ""
+        return f"{root} looks like {self.because}: {' '.join([f'dataset={self.name}', *given])}{note}"
 
 
 def recognise(root: Path, described: ClassOptions = ClassOptions()) -> Recognised:  # noqa: B008 - is frozen
@@ -41,7 +48,8 @@ def recognise(root: Path, described: ClassOptions = ClassOptions()) -> Recognise
         choices += ["dataset=folder or binary (images and masks)"] * folders
         raise UserError(f"{root} looks like several layouts: choose {', '.join(choices)}.")
     if found:
-        return Recognised(found[0].dataset, {}, found[0].name)
+        seen = next(path for pattern in found[0].patterns for path in root.glob(pattern))
+        return Recognised(found[0].dataset, {}, f"{found[0].name} ({seen.relative_to(root).as_posix()})")
     if folders:
         return _with_classes("folder", {}, root, described, read_folders(root), "images and masks in folders")
     guesses = guess_pairs(root)
@@ -57,11 +65,10 @@ def recognise(root: Path, described: ClassOptions = ClassOptions()) -> Recognise
         )
     guess = guesses[0]
     options = {"images": guess.images, "masks": guess.masks}
-    because = "images and masks" + (
-        f"; folders without masks, {', '.join(guess.left)}, are left out" if guess.left else ""
-    )
     parts = read_pairs(root, guess.images, guess.masks)
-    return _with_classes("pairs", options, root, described, parts, because)
+    found_pairs = _with_classes("pairs", options, root, described, parts, "images and masks")
+    left = f"Pictures without masks are left out: {first_of(guess.left, 8)}. " if guess.left else ""
+    return replace(found_pairs, note=f"{left}{found_pairs.note}".strip())
 
 
 def _has_folders(root: Path) -> bool:
@@ -93,4 +100,4 @@ def _with_classes(
         for key, value in own.items()
         if value not in (None, ())
     }
-    return Recognised(name, {**options, **given}, f"{because}. {note}")
+    return Recognised(name, {**options, **given}, because, note)

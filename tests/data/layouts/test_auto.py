@@ -73,7 +73,8 @@ def test_recognised_and_read(case: str, tmp_path: Path) -> None:
     options, said = recognised_options({"root": str(tmp_path)})
     assert options["name"] == name
     assert expected.items() <= options.items()
-    assert said.startswith(f"{tmp_path} looks like ") and said.endswith(f"dataset={name}")
+    assert said.startswith(f"{tmp_path} looks like ") and f": dataset={name}" in said and "\n" not in said
+    assert all(f"dataset.{key}='{value}'" in said for key, value in expected.items())
     assert recognised_options({"name": "auto", "root": str(tmp_path)})[0] == options
     dataset = create_dataset(**options)
     check_samples(dataset)
@@ -120,7 +121,7 @@ def test_what_is_known_of_the_classes_is_used(tmp_path: Path) -> None:
 def test_images_without_masks_elsewhere_are_said(tmp_path: Path) -> None:
     masks_in("{split}/img_dir/{n}.jpg", "{split}/ann_dir/{n}.png")(tmp_path)
     save(tmp_path / "later" / "x.png", known(0))
-    assert "folders without masks, later, are left out" in recognised_options({"root": str(tmp_path)})[1]
+    assert "Pictures without masks are left out: later." in recognised_options({"root": str(tmp_path)})[1]
 
 
 def test_soft_edges_are_two_classes(tmp_path: Path) -> None:

@@ -224,10 +224,10 @@ def first_folder(folders: Sequence[Path], name: str) -> Path | None:
     return next((folder for folder in folders if (folder / name).is_file()), None)
 
 
-def check_found(where: Path, root: Path, missing: Sequence[str], count: int) -> None:
-    """Raises `UserError` if images of the annotations are missing."""
+def check_found(root: Path, missing: Sequence[str], count: int) -> None:
+    """Raises `UserError` if images of the annotations are missing in a folder."""
     if missing:
         raise UserError(
-            f"{where} lists {count} images, of which {len(missing)} are not in {root} "
-            f"({first_of(missing)}): add them, or remove them from the file."
+            f"{len(missing)} of the {count} images that it lists are not in {root} ({first_of(missing)}): add them, or "
+            "remove them from the file."
         )

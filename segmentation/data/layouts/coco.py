@@ -135,7 +135,7 @@ def _read_images(content: Any, path: Path, part: str, album: Annotated) -> dict[
         raise UserError(
             f"there is no image {names[0]} in {root}, in images/ or in a folder of the split: add it."
         )
-    check_found(path, folder, [name for name in names if not (folder / name).is_file()], len(names))
+    check_found(folder, [name for name in names if not (folder / name).is_file()], len(names))
     inner = folder.relative_to(root).as_posix()
     found: dict[Any, int] = {}
     for name, image in zip(names, images, strict=True):

@@ -12,7 +12,6 @@ from segmentation.data.layouts.annotations import (
     at,
     check_found,
     ellipse,
-    first_folder,
     inside,
     number_of,
     rectangle,
@@ -47,7 +46,7 @@ def cvat(described: ClassOptions, /, *, root: Path, annotations: Path | None = N
     reader = _Reader(root, path.parent)
     with at(str(path)):
         reader.read(read_bytes(path, ANNOTATION_BYTES))
-    check_found(path, reader.folder or root, reader.missing, len(reader.album))
+        check_found(root, reader.missing, len(reader.album))
     return reader.album.found(described, path, names=reader.labels, ordered=reader.ordered)
 
 
@@ -72,7 +71,6 @@ class _Reader:
         self.labels: list[str] = []
         self.ordered = False
         self.missing: list[str] = []
-        self.folder: Path | None = None
         self._folders = [root / "images", root, *([beside] if beside.is_relative_to(root) else [])]
         self._elements: list[str] = []
         self._image, self._name = -1, ""
@@ -112,16 +110,15 @@ class _Reader:
                 self._add(name, attributes)
 
     def _start_image(self, attributes: dict[str, str]) -> None:
-        self._name = name = inside(value_of(attributes, "name", str))
-        if self.folder is None:
-            self.folder = first_folder(self._folders, name)
-            if self.folder is None:
-                raise UserError(f"it is not in {self.album.root} or images/: add the images.")
-        if not (self.folder / name).is_file():
-            self.missing.append(name)
-        path = (self.folder / name).relative_to(self.album.root).as_posix()
-        part = split_of(attributes.get("subset", ""))
-        self._image = self.album.add_image(path, size=size_of(attributes), part=part)
+        self._name = value_of(attributes, "name", str)
+        subset = attributes.get("subset", "")
+        names = [inside(self._name), inside(f"{subset}/{self._name}".lstrip("/"))]
+        places = (folder / name for name in names for folder in self._folders)
+        found = next((place for place in places if place.is_file()), self.album.root / names[0])
+        if not found.is_file():
+            self.missing.append(self._name)
+        path = found.relative_to(self.album.root).as_posix()
+        self._image = self.album.add_image(path, size=size_of(attributes), part=split_of(subset))
 
     def _add(self, kind: str, attributes: dict[str, str]) -> None:
         if kind in _WITHOUT_AREA:

@@ -63,10 +63,9 @@ def labelme(described: ClassOptions, /, *, root: Path) -> FoundFiles:
                     _add(album, image, shape)
     if not album:
         raise UserError(f"{root} holds {contents(root)}. {instead_of(_EXPECTED, root)}")
-    found = album.found(described, root)
     without = sum(map(len, pictures.values())) - len(album)
-    notes = (f"{without} pictures have no JSON file and are left out.",) if without > 0 else ()
-    return FoundFiles(found.classes, found.parts, (*found.notes, *notes))
+    notes = [f"{without} pictures have no JSON file and are left out."] if without > 0 else []
+    return album.found(described, root, notes=notes)
 
 
 def _without_picture(item: dict[str, Any]) -> dict[str, Any]:

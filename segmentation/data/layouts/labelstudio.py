@@ -61,9 +61,8 @@ def labelstudio(described: ClassOptions, /, *, root: Path, annotations: Path | N
             for item in result:
                 with at(f"result {item.get('id') if isinstance(item, dict) else item!s:.60}"):
                     _add(album, image, item, labels)
-    found = album.found(described, path)
-    notes = (f"{without} tasks have no annotation and are left out.",) if without else ()
-    return FoundFiles(found.classes, found.parts, (*found.notes, *notes))
+    notes = [f"{without} tasks have no annotation and are left out."] if without else []
+    return album.found(described, path, notes=notes)
 
 
 def _find(root: Path, annotations: Path | None) -> Path:

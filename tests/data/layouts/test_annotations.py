@@ -112,6 +112,22 @@ def test_without_an_order_the_smaller_shape_lies_over_the_larger(tmp_path: Path)
     assert set(np.unique(masks(options)[0])) == {0, 1}  # the cat covers the dog
 
 
+def test_subsets_are_the_split_and_may_be_folders(tmp_path: Path) -> None:
+    options = cvat(tmp_path)
+    path = tmp_path / "annotations.xml"
+    text = path.read_text()
+    for number in range(COUNT):
+        subset = "Train" if number < 4 else "Validation"
+        text = text.replace(f'name="p{number}.png"', f'name="p{number}.png" subset="{subset}"')
+        (tmp_path / "images" / subset).mkdir(exist_ok=True)
+        (tmp_path / f"images/p{number}.png").rename(tmp_path / "images" / subset / f"p{number}.png")
+    path.write_text(text)
+    dataset = create_dataset(**options)
+    assert list(dataset.train.names) == [f"Train/p{number}" for number in range(4)]
+    assert list(dataset.val.names) == ["Validation/p4", "Validation/p5"]
+    np.testing.assert_array_equal(dataset.val[1]["mask"], truth(5))
+
+
 def test_turned_boxes_and_ellipses(tmp_path: Path) -> None:
     options = cvat(tmp_path)
     path = tmp_path / "annotations.xml"
@@ -164,7 +180,7 @@ DAMAGED = [
         coco,
         "annotations.json",
         _at("images", 1, "file_name", value="no.png"),
-        ("6 images", "1 are not", "no.png"),
+        ("1 of the 6 images", "no.png"),
     ),
     (coco, "annotations.json", _at("images", 1, "id", value=10), ("image p1.png", "the id 10")),
     (

@@ -68,8 +68,10 @@ class IndexMask:
         changed = [value for value in present if index_of[value] != value]
         if changed and values.dtype == np.uint8:
             return cv2.LUT(values, np.array([index_of.get(value, value) for value in range(256)], np.uint8))
-        indices = values.astype(np.uint8)
-        for value in changed:
+        # There may be thousands of other values, and few labels.
+        some = set(present) - set(wrong) if wrong else changed
+        indices = np.full(values.shape, self.others, np.uint8) if wrong else values.astype(np.uint8)
+        for value in some:
             indices[values == value] = index_of[value]
         return indices
 

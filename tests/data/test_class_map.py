@@ -104,6 +104,14 @@ def test_wide_masks(dtype: Any, tmp_path: Path) -> None:
     assert np.array_equal(create_dataset(**options).train[0]["mask"], mask(0, 1, 255))
 
 
+def test_other_values_of_wide_masks(tmp_path: Path) -> None:
+    options = of(tmp_path, mask(0), {"labels": {1: "car", 300: "road"}, "unlabelled": "ignore"})
+    for number in range(6):
+        (tmp_path / "masks" / f"{number}.png").unlink()
+        save(tmp_path / "masks" / f"{number}.tif", np.array([1, 300, 0, 999], np.uint16)[mask(0, 1, 2, 3)])
+    assert np.array_equal(create_dataset(**options).train[0]["mask"], mask(0, 1, 255, 255))
+
+
 def test_a_file_may_be_changed_by_options(tmp_path: Path) -> None:
     options = of(tmp_path, mask(0, 1, 2, 3), FOUR, in_file=True)
     assert create_dataset(**options, **MERGED).classes.names == ("sky", "vehicle", "road")

@@ -296,7 +296,8 @@ def _parts(root: Path, found: Sequence[tuple[File, File]], split_folders: bool) 
 def _part_of(file: File) -> str:
     """train, val or test, after which the first such folder is called; else `WHOLE`."""
     for folder in file.folder.lower().split("/"):
-        parts = {PARTS[word] for word in re.split(r"[_\-. ]", folder) if word in PARTS}
+        words = re.split(r"[_\-. ]", folder.rstrip("0123456789"))  # train2017
+        parts = {PARTS[word] for word in words if word in PARTS}
         if len(parts) == 1:
             return parts.pop()
     return WHOLE

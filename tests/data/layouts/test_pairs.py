@@ -60,6 +60,7 @@ def test_masks_are_found(files: list[str], images: str, masks: str, names: list[
     [
         (("train", "val", "test"), (2, 2, 2)),
         (("train_images", "valid_images"), (2, 2, 2)),
+        (("train2017", "val2017"), (2, 2, 2)),
         (("Training", "Testing"), (1, 1, 2)),
         (("a", "b", "c"), (4, 1, 1)),
     ],

@@ -10,8 +10,8 @@ from typing import NamedTuple
 from segmentation.data.layouts.pairs import File, walk
 
 _MASK_WORDS = (
-    r"masks?|labels?|lbls?|gts?|ground_?truths?|annotations?|annots?|anns?|segmentations?|seg(?:mentationclass)?"
-    r"|targets?|matte|manual1|l"
+    r"masks?|labels?|lbls?|gts?|ground|truths?|ground_?truths?|annotations?|annots?|anns?|segmentations?|seg(?:mentationclass)?"
+    r"|targets?|matte|manual1?|1st|2nd|l"
 )
 _IMAGE_WORDS = r"jpegimages|images?|imgs?|photos?|pictures?|inputs?|frames?|originals?|raw|rgb|dir|data"
 _WORD = re.compile(r"[_\-. ]+")
@@ -19,6 +19,7 @@ _IS_MASK = re.compile(f"(?:{_MASK_WORDS})", re.IGNORECASE)
 _DROPPED = re.compile(f"(?:{_MASK_WORDS}|{_IMAGE_WORDS})", re.IGNORECASE)
 _GLUED = re.compile(r"^(train|val|test)(annot|gt|masks?|labels?)$", re.IGNORECASE)
 _SUFFIX = re.compile(rf"[_\-. ](?:{_MASK_WORDS})$|(?:mask|label)$", re.IGNORECASE)
+_OWN_SUFFIX = re.compile(r"[_\-. ][A-Za-z]+$")  # of images, such as _sat
 _SAMPLED = 64  # images of a folder whose masks are looked for
 _COMPARED = 2_000_000  # names, at most, with those of other masks
 _ENOUGH = 0.5  # of them, so that a missing mask is reported as such
@@ -187,10 +188,18 @@ def _side_by_side(folders: Mapping[str, Sequence[File]]) -> list[Guess]:
         names = _stems(files)
         known, endings = set(names), {file.ending.lower() for file in files}
         total += len(files)
+        images_with = {}
         for name in names:
-            suffix = _SUFFIX.search(name)
-            if suffix and name[: suffix.start()] in known:
+            if not _SUFFIX.search(name) and (own := _OWN_SUFFIX.search(name)):
+                images_with[name[: own.start()]] = own[0]
+        for name in names:
+            if (suffix := _SUFFIX.search(name)) is None:
+                continue
+            base = name[: suffix.start()]
+            if base in known:
                 votes["*", f"{{stem}}{suffix[0]}.*"] += 2
+            elif base in images_with:
+                votes[f"*{images_with[base]}", f"{{own}}{suffix[0]}.*"] += 2
         doubled = Counter(names)
         if len(endings) > 1:
             pair = _image_and_mask(sorted(endings))
@@ -201,7 +210,11 @@ def _side_by_side(folders: Mapping[str, Sequence[File]]) -> list[Guess]:
     good = [(glob, template) for (glob, template), count in votes.items() if count >= _ENOUGH * total]
     depths = {folder.count("/") + 1 if folder else 0 for folder in folders}
     place = _common_glob(list(folders)) if len(depths) == 1 else "**/"
-    return [Guess(f"{place}{glob}", posixpath.join("{parent}", template)) for glob, template in good]
+    number = f"{{{len(re.findall(r'[*]+', place)) + 1}}}"
+    return [
+        Guess(f"{place}{glob}", posixpath.join("{parent}", template).replace("{own}", number))
+        for glob, template in good
+    ]
 
 
 def _image_and_mask(endings: Sequence[str]) -> tuple[str, str] | None:

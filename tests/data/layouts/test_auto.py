@@ -48,6 +48,14 @@ CASES: dict[str, tuple[str, Callable[[Path], None], list[int], dict[str, Any]]] 
         *("pairs", masks_in("imgs/img_{n}.jpg", "labels/lab_{n}.png"), [0, 1, 2]),
         {"images": "imgs/img_*", "masks": "labels/lab_{1}.*"},
     ),
+    "both_with_suffixes": (
+        *("pairs", masks_in("{split}/{n}_sat.jpg", "{split}/{n}_mask.png"), [0, 1, 2]),
+        {"images": "*/*_sat", "masks": "{parent}/{2}_mask.*"},
+    ),
+    "spaces": (
+        *("pairs", masks_in("Original/{n}.tif", "Ground Truth/{n}.tif", "binary"), [0, 1]),
+        {"images": "Original/*", "masks": "Ground Truth/{stem}.*"},
+    ),
     "two_endings": (
         *("pairs", masks_in(f"{SIDE_BY_SIDE}.jpg", f"{SIDE_BY_SIDE}.png", "binary"), [0, 1]),
         {"images": "*/Imgs/*.jpg", "masks": "{parent}/{stem}.png"},
@@ -90,6 +98,14 @@ AMBIGUOUS: dict[str, tuple[list[str], str]] = {
     "two_tools": (
         ["images/0.png", "masks/0.png", "annotations.xml"],
         "dataset=cvat .* dataset=folder or binary",
+    ),
+    "two_readers": (  # as DRIVE
+        [
+            f"training/{name.format(n)}.png"
+            for n in (21, 22)
+            for name in ("images/{}_training", "1st_manual/{}_manual1", "mask/{}_training_mask")
+        ],
+        "several masks for an image",
     ),
     "two_masks": (["img/0.png", "gt/0.png", "labels/0.png"], "several masks for an image"),
 }

@@ -6,7 +6,7 @@ First the functions that check options against a signature, then the settings of
 import inspect
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
@@ -32,7 +32,7 @@ def create(
     Raises `UserError` for a name that the table does not hold and for what `call` refuses.
     """
     if not isinstance(name, str) or name not in table:
-        raise UserError(f"{group}={name} is unknown.{closest(name, table)}")
+        raise UserError(f"{group}={name} is unknown.{closest(name, table)}", kind="option")
     return call(group, table[name], *given, **options)
 
 
@@ -55,10 +55,12 @@ def checked(group: str, function: Callable[..., Any], options: Mapping[str, Any]
     prefix = f"{group}." if group else ""
     for option in options:
         if option not in choices:
-            raise UserError(f"There is no option '{prefix}{option}'.{closest(option, choices)}")
+            raise UserError(
+                f"There is no option '{prefix}{option}'.{closest(option, choices)}", kind="option"
+            )
     for name in choices:
         if parameters[name].default is inspect.Parameter.empty and name not in options:
-            raise UserError(f"{prefix}{name} is missing: give {prefix}{name}=VALUE.")
+            raise UserError(f"{prefix}{name} is missing: give {prefix}{name}=VALUE.", kind="option")
     return {
         option: _convert(f"{prefix}{option}", value, hints.get(option, Any))
         for option, value in options.items()
@@ -94,11 +96,13 @@ def _convert(where: str, value: Any, hint: Any) -> Any:
         first = error.errors()[0]
         if first["type"] == "literal_error":
             choices = re.findall(r"'([^']*)'", first["ctx"]["expected"])
-            raise UserError(f"{where}={value} is unknown.{closest(str(value), choices)}") from None
+            raise UserError(
+                f"{where}={value} is unknown.{closest(str(value), choices)}", kind="option"
+            ) from None
         reason = first["msg"].removeprefix("Input ").removeprefix("List ")
         if first["type"] == "missing":
             reason = "has too few values"
-        raise UserError(f"{where}={value} is not right: it {reason}.") from None
+        raise UserError(f"{where}={value} is not right: it {reason}.", kind="option") from None
 
 
 # Types that several settings share.
@@ -433,3 +437,51 @@ def read_benchmark_settings(config: Mapping[str, Any]) -> BenchmarkSettings:
             sections[name] = call(name, part, **sections[name])
     check_ranges(config)
     return call("", BenchmarkSettings, **sections)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectedImages:
+    """`data` in `conf/inspect.yaml`; without a size or `resize` the planner chooses them."""
+
+    channels: Annotated[int, Field(ge=1, le=128)]
+    pixel_range: Literal["auto", "full"] | list[Any]
+    size: tuple[Side, Side] | None
+    resize: bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectionSettings:
+    """`conf/inspect.yaml` says what each is for; `given` are the options that were typed, which are not planned."""
+
+    dataset: Section
+    data: InspectedImages
+    plan: Literal["auto", "none"]
+    format: Literal["text", "json"]
+    only: list[str]
+    skip: list[str]
+    strict: bool
+    workers: Annotated[int, Field(ge=1)] | Literal["auto"]
+    output: str
+    given: list[str] = field(default_factory=list)
+
+
+def read_inspection_settings(config: Mapping[str, Any], known: Collection[str]) -> InspectionSettings:
+    """The config with its types checked; `known` are the ids of findings.
+
+    Raises `UserError` for an option that does not exist or has a value that it cannot have, for an unknown id, and
+    without a data set.
+    """
+    sections = dict(config)
+    if isinstance(sections.get("data"), Mapping):
+        sections["data"] = call("data", InspectedImages, **sections["data"])
+    for option in ("only", "skip"):
+        if isinstance(sections.get(option), str):
+            sections[option] = [sections[option]]
+    settings = call("", InspectionSettings, **sections)
+    for option, ids in (("only", settings.only), ("skip", settings.skip)):
+        for each in ids:
+            if each not in known:
+                raise UserError(f"{option}={each} is no finding.{closest(each, known)}")
+    if "name" not in settings.dataset:
+        raise UserError("Which data? Give dataset=NAME dataset.root=PATH.")
+    return settings

@@ -1,6 +1,8 @@
 """`UserError`, the exception for mistakes of the user, and suggestions for misspelt names."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from difflib import get_close_matches
 
 _FEW = 20  # more choices than these are not listed after a suggestion
@@ -13,10 +15,41 @@ class UserError(Exception):
 
     Scripts print only the message and end with exit status 2. Every other exception is a bug of this package and
     keeps its traceback. Whatever the message quotes from files and options, it is `one_line`.
+
+    `kind` is the fault's id in the report of inspect_data.py where it lies in the data, `names` are the samples that
+    have it if it is of several, and `values` the wrong values in a file.
     """
 
-    def __init__(self, message: str) -> None:
+    kind = ""
+
+    def __init__(
+        self, message: str, *, kind: str = "", names: Sequence[str] = (), values: Sequence[int] = ()
+    ) -> None:
         super().__init__(one_line(message))
+        self.kind = kind or self.kind
+        self.names, self.values = names, values
+
+
+_kept: ContextVar[list[UserError] | None] = ContextVar("kept", default=None)
+
+
+def refuse(error: UserError) -> None:
+    """Raises an error that the caller could pass over; inside `errors_kept` it is kept, and the caller goes on."""
+    kept = _kept.get()
+    if kept is None:
+        raise error
+    kept.append(error)
+
+
+@contextmanager
+def errors_kept() -> Iterator[list[UserError]]:
+    """Keeps the errors of `refuse` in a list, for who looks for all faults of the data at once."""
+    kept: list[UserError] = []
+    token = _kept.set(kept)
+    try:
+        yield kept
+    finally:
+        _kept.reset(token)
 
 
 def one_line(text: str, longest: int = _LONGEST) -> str:

@@ -30,7 +30,7 @@ FLOORS = (
     {"callbacks", "inference"},
     {"distributed"},
     {"build", "planner"},
-    {"train", "evaluate", "predict", "benchmark", "leaderboard", "cli"},
+    {"train", "evaluate", "predict", "benchmark", "leaderboard", "doctor", "cli"},
 )
 HYDRA = {"hydra", "omegaconf"}
 

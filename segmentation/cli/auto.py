@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from segmentation.cli.overrides import CONF, Command, as_plain_data, parse_overrides, quoted
+from segmentation.errors import UserError
 
 _DEFAULT = "shapes"
 _GROUP = "dataset"
@@ -14,8 +15,9 @@ _GROUP = "dataset"
 def with_recognised(arguments: Sequence[str], config_name: str) -> tuple[list[str], list[str]]:
     """Command line arguments -> the same with the layout's own name and options instead of `dataset=auto`; notes.
 
-    `dataset.root=PATH` alone means `dataset=auto` for a training. So all that follows, such as `config.yaml`, the
-    checkpoint and `resume=`, has plain values. Roots that a sweep varies are recognised by its jobs.
+    `dataset.root=PATH` alone means `dataset=auto` for a training and for an inspection. So all that follows, such as
+    `config.yaml`, the checkpoint and `resume=`, has plain values. Roots that a sweep varies are recognised by its jobs,
+    and one that an inspection does not recognise is left to its report.
 
     Raises `UserError` where `recognised_options` does, and Hydra's exceptions for what cannot be composed.
     """
@@ -26,7 +28,7 @@ def with_recognised(arguments: Sequence[str], config_name: str) -> tuple[list[st
         override.get_key_element().lstrip("+~"): override for override in parse_overrides(command.overrides)
     }
     own = list(command.overrides)
-    if _GROUP not in typed and config_name == "train" and _means_auto(typed):
+    if _GROUP not in typed and config_name in ("train", "inspect") and _means_auto(typed):
         own.insert(0, f"{_GROUP}=auto")
     elif _GROUP not in typed or typed[_GROUP].value() != "auto":
         return list(arguments), []
@@ -37,7 +39,12 @@ def with_recognised(arguments: Sequence[str], config_name: str) -> tuple[list[st
 
     single = [text for text in own if not parse_overrides([text])[0].is_sweep_override()]
     options: Mapping[str, Any] = as_plain_data(command.compose(single))[_GROUP]
-    found, said = recognised_options(options)
+    try:
+        found, said = recognised_options(options)
+    except UserError:
+        if config_name != "inspect":
+            raise
+        return [*command.flags, *own], []
     new = {
         key: value
         for key, value in found.items()

@@ -89,13 +89,16 @@ def _expanded(path: str) -> str:
 
 
 def compose(config_name: str, *overrides: str) -> Config:
-    """`conf/<config_name>.yaml` with overrides as on a command line, as plain data, for notebooks and tests.
+    """`conf/<config_name>.yaml` with overrides as on a command line, as plain data.
 
-    Raises Hydra's exceptions for what cannot be composed.
+    For notebooks and tests, and inside a command for the config of another. Raises Hydra's exceptions for what cannot
+    be composed.
     """
     import hydra
+    from hydra.core.global_hydra import GlobalHydra
 
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+    running = GlobalHydra.instance().is_initialized()
+    with contextlib.nullcontext() if running else hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         return as_plain_data(hydra.compose(config_name, list(overrides)))
 
 

@@ -50,7 +50,8 @@ def create_dataset(channels: int = 3, /, *, name: str, **options: Any) -> Segmen
         return mix({label: create_dataset(channels, **each) for label, each in sets.items()}, weights)
     if name not in LAYOUTS:
         if name not in DATASETS:
-            raise UserError(f"dataset={name} is unknown.{closest(name, [*LAYOUTS, *DATASETS, 'mix'])}")
+            choices = closest(name, [*LAYOUTS, *DATASETS, "mix"])
+            raise UserError(f"dataset={name} is unknown.{choices}", kind="option")
         return create("dataset", DATASETS, name, channels, **options)
     reader = LAYOUTS[name]
     split = _taken(SplitOptions, options)

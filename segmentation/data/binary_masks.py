@@ -11,7 +11,7 @@ from segmentation.data import image_io
 from segmentation.data.files import Listing, evenly_spaced, first_of
 from segmentation.data.image_io import WIDE_MODES, open_picture, present_values, read_integers
 from segmentation.data.masks import is_lossy, refuse_shape_in_alpha
-from segmentation.errors import UserError
+from segmentation.errors import UserError, refuse
 from segmentation.types import IGNORE_INDEX
 
 _COLOUR_NOISE = 32  # the channels of a grey image differ by less after it was saved as a colour JPEG
@@ -46,13 +46,15 @@ class BinaryMask:
             if self.ignore is not None and mask.values.any():
                 raise UserError(
                     f"{path} has 1 bit a pixel: it is unknown whether its 1 is foreground or dataset.ignore="
-                    f"{self.ignore}. Save all masks with 8 bits."
+                    f"{self.ignore}. Save all masks with 8 bits.",
+                    kind="mask-values",
                 )
             return mask.values
         values = mask.values
         if mask.lossy and self.ignore is not None:
             raise UserError(
-                f"{path} is a JPEG, which blurs dataset.ignore={self.ignore}: save the masks as PNG."
+                f"{path} is a JPEG, which blurs dataset.ignore={self.ignore}: save the masks as PNG.",
+                kind="lossy-mask",
             )
         if self.foreground is not None and not self._is_usual(values):
             self._check(present_values(values), path, lossy=mask.lossy)
@@ -73,7 +75,9 @@ class BinaryMask:
         if wrong and (not lossy or self.foreground == 1):
             raise UserError(
                 f"{path} holds the value {first_of(other)}, but other masks hold 0 and {self.foreground} only: "
-                "correct it, or set dataset.threshold."
+                "correct it, or set dataset.threshold.",
+                kind="mask-values",
+                values=other,
             )
 
 
@@ -91,7 +95,8 @@ def find_threshold(masks: Listing, ignore: int | None) -> tuple[BinaryMask, tupl
     else:
         raise UserError(
             f"No foreground in {len(indices)} masks of {masks.folder}: correct them, or set dataset.threshold=0 "
-            "for masks of 0/1 or dataset.threshold=127 for masks of 0/255."
+            "for masks of 0/1 or dataset.threshold=127 for masks of 0/255.",
+            kind="mask-values",
         )
     levels = np.flatnonzero(counts).tolist()
     values = [level for level in levels if level]
@@ -100,11 +105,12 @@ def find_threshold(masks: Listing, ignore: int | None) -> tuple[BinaryMask, tupl
     if len(values) == 1:
         return BinaryMask(values[0] // 2, ignore, values[0]), ()
     if not lossy and len(levels) <= _FEW_LEVELS:
-        raise UserError(_several_levels(masks, indices, counts))
+        raise _several_levels(masks, indices, counts)
     if values[-1] <= 127:
         raise UserError(
             f"The masks in {masks.folder} go up to {values[-1]}, neither 0/1 nor 0/255: set dataset.threshold, "
-            "or use dataset=folder for several classes."
+            "or use dataset=folder for several classes.",
+            kind="mask-values",
         )
     between = counts[_COLOUR_NOISE:-_COLOUR_NOISE].sum() / counts[_COLOUR_NOISE:].sum()
     found = (
@@ -112,7 +118,9 @@ def find_threshold(masks: Listing, ignore: int | None) -> tuple[BinaryMask, tupl
         "pixels that are not black are not white"
     )
     if between > _MOST_EDGES:
-        raise UserError(f"{found}: set dataset.threshold, or use dataset=folder for several classes.")
+        raise UserError(
+            f"{found}: set dataset.threshold, or use dataset=folder for several classes.", kind="mask-values"
+        )
     note = f"{found}: those above 127 are foreground (dataset.threshold)."
     return BinaryMask(127, ignore, 255, soft=True), (note,) if between > _FEW_EDGES or not lossy else ()
 
@@ -124,7 +132,11 @@ def _count_values(masks: Listing, indices: list[int], ignore: int | None) -> tup
     """
     counts, one_bit, lossy = np.zeros(256, np.int64), False, False
     for index in indices:
-        mask = _read_grey(masks.path(index))
+        try:
+            mask = _read_grey(masks.path(index))
+        except UserError as error:
+            refuse(error)
+            continue
         lossy |= mask.lossy
         if mask.one_bit:
             one_bit |= bool(mask.values.any())
@@ -135,17 +147,19 @@ def _count_values(masks: Listing, indices: list[int], ignore: int | None) -> tup
     return counts, one_bit, lossy
 
 
-def _several_levels(masks: Listing, indices: list[int], counts: np.ndarray) -> str:
+def _several_levels(masks: Listing, indices: list[int], counts: np.ndarray) -> UserError:
     levels = np.flatnonzero(counts).tolist()
     shares = ", ".join(f"{level} ({counts[level] / counts.sum():.1%})" for level in levels)
     rarest = min(filter(None, levels), key=counts.__getitem__)
     file = next(path for path in map(masks.path, indices) if (_read_grey(path).values == rarest).any())
     # 1 is foreground beside 255; in 0, 128, 255 the one between is unknown or another class.
     odd = levels[-1] if 1 in levels else levels[-2]
-    return (
+    return UserError(
         f"The masks in {masks.folder} hold {len(levels)} values: {shares}; {file.name} holds {rarest}. Set "
         f"dataset.ignore={odd} if that is unknown, dataset.threshold=VALUE if all above are foreground, or use "
-        "dataset=folder for several classes."
+        "dataset=folder for several classes.",
+        kind="mask-values",
+        names=[str(file)],
     )
 
 
@@ -176,7 +190,9 @@ def grey_values(picture: Image.Image, path: Path) -> np.ndarray:
     if picture.mode in WIDE_MODES:
         values = read_integers(picture, path)
         if values.max() > 255:
-            raise UserError(f"{path} holds the value {values.max()}: save the mask with 8 bits.")
+            raise UserError(
+                f"{path} holds the value {values.max()}: save the mask with 8 bits.", kind="mask-values"
+            )
         return values.astype(np.uint8)
     if picture.mode == "P":
         indices = np.array(picture)
@@ -188,7 +204,8 @@ def grey_values(picture: Image.Image, path: Path) -> np.ndarray:
             black = [index for index in used if not colours[index].any()]
             if black and used[0] == 0 and black[0] != 0:
                 raise UserError(
-                    f"{path} has black at another place of its palette than the first: save the mask as grey, 0/255."
+                    f"{path} has black at another place of its palette than the first: save the mask as grey, 0/255.",
+                    kind="mask-colours",
                 )
             return indices
         picture.info.pop("transparency", None)  # Pillow would warn about it
@@ -198,8 +215,11 @@ def grey_values(picture: Image.Image, path: Path) -> np.ndarray:
         if max(np.asarray(ImageChops.difference(*pair)).max() for pair in pairs) > _COLOUR_NOISE:
             raise UserError(
                 f"{path} is coloured, but binary masks are grey: save it as 0/255, "
-                "or use dataset=folder with the colours as classes."
+                "or use dataset=folder with the colours as classes.",
+                kind="mask-colours",
             )
     elif picture.mode not in ("L", "LA"):
-        raise UserError(f"{path} has mode {picture.mode}: save the mask as grey PNG or JPEG.")
+        raise UserError(
+            f"{path} has mode {picture.mode}: save the mask as grey PNG or JPEG.", kind="mask-colours"
+        )
     return np.array(picture.convert("L"))

@@ -1,10 +1,11 @@
 """Checks of a data set before a run: errors, and notes on what only its owner can judge."""
 
 from segmentation.data.dataset import FileDataset, MaskFiles, Samples, SegmentationDataset
-from segmentation.data.files import evenly_spaced, first_of
+from segmentation.data.files import evenly_spaced
+from segmentation.data.findings import Finding, absent_classes, label_findings, turned_images
 from segmentation.data.image_io import present_values, read_orientation
 from segmentation.errors import UserError
-from segmentation.types import IGNORE_INDEX, Classes
+from segmentation.types import Classes
 
 CHECKED = 16
 """The number of samples per split that are read."""
@@ -21,40 +22,28 @@ def check_samples(dataset: SegmentationDataset) -> tuple[str, ...]:
     for masks of 0/255 in data with several classes.
     """
     checked: list[Samples] = []
-    notes: list[str] = []
+    notes: list[Finding] = []
     for split, samples in dataset.splits().items():
         if not len(samples):
             raise UserError(f"The {split} split has no images: every split needs at least one.")
         if samples in checked:  # val may serve as test
             continue
         checked.append(samples)
-        labels = _check_labels(split, samples, binary=dataset.classes.binary)
+        indices = evenly_spaced(len(samples), CHECKED)
+        labels = {label for index in indices for label in present_values(samples[index]["mask"])}
+        for finding in label_findings(split, labels, len(indices), dataset.classes):
+            raise UserError(finding.message, kind=finding.id)
         if split == "train":
             notes += _absent_classes(samples, dataset.classes, labels)
         if isinstance(samples, FileDataset):
-            notes += _turned_images(split, samples)
-    return tuple(notes)
+            looked = evenly_spaced(len(samples), _HEADERS)
+            turned = [samples.names[index] for index in looked if is_turned_unseen(samples, index)]
+            notes += turned_images(split, turned, len(looked))
+    return tuple(finding.message for finding in notes)
 
 
-def _check_labels(split: str, samples: Samples, *, binary: bool) -> set[int]:
-    """The labels in some samples."""
-    indices = evenly_spaced(len(samples), CHECKED)
-    labels = {label for index in indices for label in present_values(samples[index]["mask"])}
-    if labels == {IGNORE_INDEX}:
-        raise UserError(
-            f"All pixels are ignored in the {len(indices)} {split} masks that were checked: "
-            "correct the masks or dataset.ignore."
-        )
-    if labels == {0, IGNORE_INDEX} and not binary:
-        raise UserError(
-            f"The {len(indices)} {split} masks that were checked hold only 0 and 255, and 255 is ignored: "
-            "use dataset=binary for masks of 0/255."
-        )
-    return labels
-
-
-def _absent_classes(train: Samples, classes: Classes, labels: set[int]) -> list[str]:
-    """A note of classes that the training masks do not hold; masks are read only as long as one is missing."""
+def _absent_classes(train: Samples, classes: Classes, labels: set[int]) -> list[Finding]:
+    """Classes that the training masks do not hold; masks are read only as long as one is missing."""
     absent = set(range(len(classes))) - labels
     indices = evenly_spaced(len(train), _SEARCHED)
     for index in indices:
@@ -62,37 +51,17 @@ def _absent_classes(train: Samples, classes: Classes, labels: set[int]) -> list[
             return []
         mask = train.mask(index) if isinstance(train, FileDataset) else train[index]["mask"]
         absent -= set(present_values(mask))
-    if not absent:
-        return []
     whole = len(indices) == len(train)
     masks = (
         f"The {len(train)} train masks"
         if whole
         else f"{len(indices)} of {len(train)} train masks, evenly spaced,"
     )
-    names = first_of([classes.names[label] for label in absent], 8)
-    first = (
-        " Where labels begin at 1, classes.yaml needs labels: {1: NAME, ...}."
-        if 0 in absent and not classes.binary
-        else ""
-    )
-    return [f"{masks} hold no pixel of {names}.{first}"]
+    return absent_classes("train", absent, masks, classes)
 
 
-def _turned_images(split: str, samples: FileDataset) -> list[str]:
-    """A note of images that their EXIF orientation turns while they keep their size, which a wrong mask has, too."""
-    indices = evenly_spaced(len(samples), _HEADERS)
-    turned = [index for index in indices if _is_turned_unseen(samples, index)]
-    if not turned:
-        return []
-    names = first_of([samples.names[index] for index in turned])
-    return [
-        f"EXIF orientation turns {len(turned)} of {len(indices)} {split} images without changing their size ({names}): "
-        "a mask that was drawn on the unturned image does not fit."
-    ]
-
-
-def _is_turned_unseen(samples: FileDataset, index: int) -> bool:
+def is_turned_unseen(samples: FileDataset, index: int) -> bool:
+    """Whether EXIF orientation turns an image, and not its mask file, while it keeps its size."""
     orientation, (height, width) = read_orientation(samples.images.path(index))
     if orientation == 1 or (orientation > 4 and height != width):
         return False

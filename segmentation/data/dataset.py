@@ -200,7 +200,8 @@ class FileDataset:
             cause = " Was the mask drawn without the image's EXIF orientation?" if swapped else ""
             raise UserError(
                 f"{self.images.path(index)} has {width}x{height} pixels, but {self.labels.path(index)} "
-                f"{mask_width}x{mask_height}: give them the same size.{cause}"
+                f"{mask_width}x{mask_height}: give them the same size.{cause}",
+                kind="size-mismatch",
             )
         return mask
 

@@ -18,7 +18,7 @@ from unicodedata import normalize
 import numpy as np
 
 from segmentation.data.recognise import recognised
-from segmentation.errors import UserError
+from segmentation.errors import UserError, refuse
 
 ENDINGS = frozenset({"bmp", "gif", "jpeg", "jpg", "png", "tif", "tiff", "webp"})
 """The file name endings of masks, and of images with up to four bands."""
@@ -176,6 +176,10 @@ def pair_folders(images: Path, masks: Path, expected: str) -> Pairs:
     if not np.array_equal(image_files.stems, mask_files.stems):
         _check_partners("image", image_files, "mask", mask_files)
         _check_partners("mask", mask_files, "image", image_files)
+        both = np.intersect1d(image_files.stems, mask_files.stems, assume_unique=True)
+        if not len(both):
+            raise UserError(f"No image in {images} has a mask in {masks}.", kind="missing-partner")
+        image_files, mask_files = (files.take(files.find(both)) for files in (image_files, mask_files))
     return Pairs.of(image_files, mask_files)
 
 
@@ -244,10 +248,14 @@ def _check_partners(kind: str, files: Listing, other_kind: str, other: Listing) 
     alone = Names(np.setdiff1d(files.stems, other.stems, assume_unique=True))
     if len(alone):
         cure = _renaming(list(Names(files.stems)), list(Names(other.stems)))
-        raise UserError(
-            f"{len(alone)} of {len(files)} {kind}s in {files.folder} have no {other_kind} of the same name in "
-            f"{other.folder} ({first_of(alone)}): "
-            + (f"{cure}." if cure else f"add the {other_kind}s or remove the {kind}s.")
+        refuse(
+            UserError(
+                f"{len(alone)} of {len(files)} {kind}s in {files.folder} have no {other_kind} of the same name in "
+                f"{other.folder} ({first_of(alone)}): "
+                + (f"{cure}." if cure else f"add the {other_kind}s or remove the {kind}s."),
+                kind="missing-partner",
+                names=alone,
+            )
         )
 
 

@@ -242,10 +242,14 @@ def fit_bands(values_HWC: np.ndarray, channels: int, name: str) -> np.ndarray:
     if (found, channels) == (3, 1):
         return np.array(Image.fromarray(np.ascontiguousarray(values_HWC)).convert("L"))[:, :, None]
     if values_HWC.shape[0] == channels:
-        raise UserError(f"{name} has the shape {values_HWC.shape}: give its axes as (height, width, bands).")
+        raise UserError(
+            f"{name} has the shape {values_HWC.shape}: give its axes as (height, width, bands).", kind="bands"
+        )
     raise UserError(
         f"{name} holds {found} bands, but the model takes {channels}: train with data.channels={found}, "
-        f"or save the image with {channels}."
+        f"or save the image with {channels}.",
+        kind="bands",
+        values=[found],
     )
 
 

@@ -14,7 +14,7 @@ from segmentation.data.class_map import ClassOptions, mask_decoder
 from segmentation.data.files import Pairs, evenly_spaced, first_of
 from segmentation.data.image_io import WIDE_MODES, open_picture, present_values, read_integers
 from segmentation.data.masks import MaskDecoder, is_lossy, refuse_shape_in_alpha
-from segmentation.errors import UserError
+from segmentation.errors import UserError, refuse
 from segmentation.types import IGNORE_COLOUR, IGNORE_INDEX, Classes, Colour
 
 _READ = 1024  # masks whose values are read
@@ -76,7 +76,13 @@ def found_classes(described: ClassOptions, parts: Mapping[str, Pairs]) -> tuple[
     ]
     # Readers change the warning filters of all threads: this restores them.
     with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
-        held = list(pool.map(_read, paths))
+        looked = list(pool.map(_read_or_error, paths))
+    held = [each for each in looked if isinstance(each, _Held)]
+    errors = [each for each in looked if isinstance(each, UserError)]
+    if errors and not held:
+        raise errors[0]
+    for error in errors:
+        refuse(error)
     count = sum(map(len, masks))
     some = "The masks" if len(paths) == count else f"{len(paths)} of {count} masks"
     cure = "Name them by dataset.names or in a classes.yaml."
@@ -85,7 +91,9 @@ def found_classes(described: ClassOptions, parts: Mapping[str, Pairs]) -> tuple[
         grey = next((mask.path for mask in held if mask.values), None)
         if grey is not None:
             raise UserError(
-                f"{grey} is grey, but other masks are coloured: save all alike, or give dataset.names with colours."
+                f"{grey} is grey, but other masks are coloured: save all alike, or give dataset.names with colours.",
+                kind="mask-colours",
+                names=[str(grey)],
             )
         ignored = [each for each in described.ignore if isinstance(each, list)]
         if IGNORE_COLOUR in colours:
@@ -133,6 +141,13 @@ class _Held:
     lossy: bool = False
 
 
+def _read_or_error(path: Path) -> _Held | UserError:
+    try:
+        return _read(path)
+    except UserError as error:
+        return error
+
+
 def _read(path: Path) -> _Held:
     picture = open_picture(path)
     refuse_shape_in_alpha(picture, path)
@@ -147,7 +162,8 @@ def _read(path: Path) -> _Held:
     codes = np.unique(np.asarray(picture.convert("RGBA")).view("<u4")[..., 0] & 0xFFFFFF).tolist()
     if len(codes) > _MOST_COLOURS:
         raise UserError(
-            f"{path} holds {len(codes)} colours, too many for classes: save masks without blurring them."
+            f"{path} holds {len(codes)} colours, too many for classes: save masks without blurring them.",
+            kind="mask-colours",
         )
     return _Held(path, colours=tuple(_colour(code & 255, code >> 8 & 255, code >> 16) for code in codes))
 

@@ -64,7 +64,11 @@ class IndexMask:
         if self.others is not None:
             index_of |= dict.fromkeys(wrong, self.others)
         elif wrong:
-            raise UserError(f"{path} holds label {first_of(wrong)}, {self._cure(wrong[-1], path)}")
+            raise UserError(
+                f"{path} holds label {first_of(wrong)}, {self._cure(wrong[-1], path)}",
+                kind="label-range",
+                values=wrong,
+            )
         changed = [value for value in present if index_of[value] != value]
         if changed and values.dtype == np.uint8:
             return cv2.LUT(values, np.array([index_of.get(value, value) for value in range(256)], np.uint8))
@@ -133,7 +137,7 @@ class ColourMask:
         if self.others is not None:
             labels[labels == _UNKNOWN] = self.others
         elif len(unknown):
-            raise UserError(f"{path} holds {self._cure(np.unique(unknown).tolist())}")
+            raise UserError(f"{path} holds {self._cure(np.unique(unknown).tolist())}", kind="mask-colours")
         return labels
 
     def fits_better(self, picture: Image.Image) -> bool:
@@ -192,7 +196,10 @@ class LabelMask:
             return self.values.indices(usual, path)
         picture = open_picture(path)
         if is_lossy(picture):
-            raise UserError(f"{path} is a JPEG, which blurs labels into each other: save the masks as PNG.")
+            raise UserError(
+                f"{path} is a JPEG, which blurs labels into each other: save the masks as PNG.",
+                kind="lossy-mask",
+            )
         if (
             picture.mode == "P"
             and self.colours
@@ -205,12 +212,16 @@ class LabelMask:
             if self.eight_bits and picture.info["bits"] < 8 and values.any():
                 raise UserError(
                     f"{path} is grey with {_bits(picture)}, but other masks have 8: it is unknown whether its "
-                    f"{values.max()} is that label or a larger one that was packed. Save all masks with 8 bits."
+                    f"{values.max()} is that label or a larger one that was packed. Save all masks with 8 bits.",
+                    kind="mask-values",
                 )
             return self.values.indices(values, path)
         refuse_shape_in_alpha(picture, path)
         if picture.mode not in ("RGB", "RGBA"):
-            raise UserError(f"{path} has mode {picture.mode}: save the mask as grey, palette or RGB PNG.")
+            raise UserError(
+                f"{path} has mode {picture.mode}: save the mask as grey, palette or RGB PNG.",
+                kind="mask-colours",
+            )
         if self.colours is not None:
             return self.colours.indices(picture, path)
         red, green, blue = (np.array(band) for band in picture.split()[:3])
@@ -218,7 +229,8 @@ class LabelMask:
             return self.values.indices(red, path)
         raise UserError(
             f"{path} is an RGB mask, but the classes have no colours: give them in classes.yaml "
-            "(names: {NAME: [R, G, B]}), or save class indices as grey PNG."
+            "(names: {NAME: [R, G, B]}), or save class indices as grey PNG.",
+            kind="mask-colours",
         )
 
 
@@ -247,7 +259,8 @@ def refuse_shape_in_alpha(picture: Image.Image, path: Path) -> None:
     *colours, alpha = (band.getextrema() for band in picture.convert("RGBA").split())
     if alpha[0] != alpha[1] and all(low == high for low, high in colours):
         raise UserError(
-            f"{path} has one colour, and its shape in the alpha channel: save that channel as a grey mask."
+            f"{path} has one colour, and its shape in the alpha channel: save that channel as a grey mask.",
+            kind="mask-colours",
         )
 
 

@@ -24,6 +24,8 @@ JPEG_END = b"\xff\xd9"
 class UnreadableError(UserError):
     """A file that Pillow cannot read, or not with all of its bands."""
 
+    kind = "unreadable"
+
 
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:

@@ -85,6 +85,9 @@ def _look_at(mask_HW: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]
 
 def object_sizes(mask_HW: np.ndarray, label: int) -> np.ndarray:
     """The sizes (root of the area, pixels) of the connected regions of a class, without specks."""
-    found = cv2.connectedComponentsWithStats((mask_HW == label).view(np.uint8), connectivity=8)
+    region = (mask_HW == label).view(np.uint8)
+    left, top, width, height = cv2.boundingRect(region)
+    region = region[top : top + height, left : left + width]
+    found = cv2.connectedComponentsWithStats(region, connectivity=8)
     areas: np.ndarray = found[2][1:, cv2.CC_STAT_AREA]
     return np.sqrt(areas[areas >= _LEAST_AREA])

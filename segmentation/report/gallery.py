@@ -107,9 +107,7 @@ def compared(
         for index in most_different(evaluations):
             photo, truth, prediction = read_image(index)
             size = _size(truth)
-            first = Compared(
-                names[index], *size, _photo(photo, size), _mask(_shrunk(truth, size), evaluation.classes), []
-            )
+            first = Compared(names[index], *overlay(photo, truth, evaluation.classes), [])
             answer = _mask(_shrunk(prediction, size), evaluation.classes)
             found.setdefault(index, first).answers.append((name, scores[index][name], answer))
     return [*found.values()]
@@ -122,6 +120,17 @@ def _scores(evaluations: Mapping[str, Evaluation]) -> dict[int, dict[str, float]
         for image in evaluation.images:
             scores.setdefault(image.index, {})[name] = image.scores[evaluation.main]
     return scores
+
+
+def overlay(
+    image_HWC: np.ndarray, mask_HW: np.ndarray, classes: Classes, *, clear: int = 0
+) -> tuple[int, int, str, str]:
+    """Width and height on the page, and the pictures, as data URIs, of an image and of its mask to lay over it.
+
+    The first `clear` classes are transparent.
+    """
+    size = _size(mask_HW)
+    return *size, _photo(image_HWC, size), _mask(_shrunk(mask_HW, size), classes, clear)
 
 
 def error_colours(binary: bool) -> dict[str, Colour]:
@@ -162,8 +171,9 @@ def _photo(image_HWC: np.ndarray, size: tuple[int, int]) -> str:
     return _uri(picture, "jpeg", quality=78, optimize=True)
 
 
-def _mask(mask_HW: np.ndarray, classes: Classes) -> str:
-    return _indexed(mask_HW, colour_table(classes))
+def _mask(mask_HW: np.ndarray, classes: Classes, clear: int = 0) -> str:
+    transparent = {"transparency": bytes(clear)} if clear else {}
+    return _indexed(mask_HW, colour_table(classes), **transparent)
 
 
 def _errors(truth_HW: np.ndarray, prediction_HW: np.ndarray, *, binary: bool) -> str:

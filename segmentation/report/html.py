@@ -43,13 +43,14 @@ from segmentation.writing import write_json, write_text
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-def render_page(template: str, *, script: str, folder: Path = _TEMPLATES, **values: Any) -> str:
-    """Render `template`.html.j2 from `folder`, with its script and the style that all pages share."""
+def render_page(template: str, *, script: str = "", folder: Path = _TEMPLATES, **values: Any) -> str:
+    """Render `template`.html.j2 from `folder`, with its script and the style and sorting that all pages share."""
     # Imported here because only the end of a command needs it.
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    code = "".join(path.read_text(encoding="utf-8") for path in (_TEMPLATES / "sort.js", folder / script))
+    scripts = [_TEMPLATES / "sort.js", *([folder / script] if script else [])]
+    code = "".join(path.read_text(encoding="utf-8") for path in scripts)
     environment = Environment(
         loader=FileSystemLoader([folder, _TEMPLATES]),
         autoescape=True,

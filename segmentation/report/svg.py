@@ -95,7 +95,10 @@ class Dot:
 
 @dataclass(frozen=True)
 class Chart:
-    """Bars (left, right, height), lines and dots over two axes. `caption` says how to read the chart."""
+    """Bars (left, right, height), lines and dots over two axes. `caption` says how to read the chart.
+
+    The height of a bar is a share of what `bars_of` names.
+    """
 
     key: str
     title: str
@@ -107,11 +110,12 @@ class Chart:
     bars: Sequence[tuple[float, float, float]] = ()
     diagonal: bool = False
     frame: Frame = SQUARE
+    bars_of: str = "the pixels"
 
 
 def draw(chart: Chart) -> dict[str, Any]:
     """The chart with all places in SVG units, as the template takes it."""
-    frame = chart.frame
+    frame, decimals = chart.frame, 2 if chart.x.high <= 1 else 0
 
     def x_of(value: float) -> float:
         return round(frame.left + (frame.right - frame.left) * chart.x.share(value), 1)
@@ -145,7 +149,7 @@ def draw(chart: Chart) -> dict[str, Any]:
                 "y": y_of(height),
                 "width": round(x_of(right) - x_of(left) - 1, 1),
                 "height": round(frame.bottom - y_of(height), 1),
-                "text": f"{left:.2f} to {right:.2f}: {height:.1%} of the pixels",
+                "text": f"{left:.{decimals}f} to {right:.{decimals}f}: {height:.1%} of {chart.bars_of}",
             }
             for left, right, height in chart.bars
         ],

@@ -24,7 +24,7 @@ from segmentation.data.files import (
 from segmentation.data.layouts.folders import with_masks
 from segmentation.data.mask_values import decoder_of
 from segmentation.data.splits import SPLITS
-from segmentation.errors import UserError
+from segmentation.errors import UserError, refuse
 
 _EXPECTED = "images and masks below this folder"
 _PLACEHOLDER = re.compile(r"\{(\w*)\}")
@@ -90,10 +90,15 @@ def read_pairs(root: Path, images: str, masks: str, *, split_folders: bool = Tru
     if several:
         found = [files[other].path for other in mask_of[several[0]]]
         raise UserError(
-            f"{root / files[several[0]].path} has several masks ({first_of(found)}): give dataset.masks their ending."
+            f"{root / files[several[0]].path} has several masks ({first_of(found)}): give dataset.masks their ending.",
+            kind="mask-per-region",
+            names=found,
         )
     _check_partners(root, files, wanted, mask_of, chosen, template)
-    return _parts(root, [(files[image], files[mask_of[image][0]]) for image in chosen], split_folders)
+    paired = [(files[image], files[mask_of[image][0]]) for image in chosen if mask_of[image]]
+    if not paired:
+        raise UserError(f"No image in {root} has a mask: correct dataset.masks.", kind="missing-partner")
+    return _parts(root, paired, split_folders)
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,11 +259,15 @@ def _check_partners(
 ) -> None:
     without = [image for image in chosen if not mask_of[image]]
     if without:
-        raise UserError(
-            f"{len(without)} of {len(chosen)} images in {root} have no mask"
-            f" ({first_of([files[image].path for image in without])}; the first should be"
-            f" {wanted[without[0]]}.{template.ending or 'png'}): add the masks, remove the images, or correct"
-            " dataset.masks."
+        refuse(
+            UserError(
+                f"{len(without)} of {len(chosen)} images in {root} have no mask"
+                f" ({first_of([files[image].path for image in without])}; the first should be"
+                f" {wanted[without[0]]}.{template.ending or 'png'}): add the masks, remove the images, or correct"
+                " dataset.masks.",
+                kind="missing-partner",
+                names=[files[image].path for image in without],
+            )
         )
     folders = {posixpath.dirname(path) for path in wanted.values()}
     known = set(chosen) | {other for others in mask_of.values() for other in others}
@@ -272,9 +281,13 @@ def _check_partners(
         and looks.fullmatch(posixpath.basename(file.stem))
     ]
     if alone:
-        raise UserError(
-            f"{len(alone)} masks in {root} have no image ({first_of(alone)}): add the images, remove the masks, or"
-            " correct dataset.images."
+        refuse(
+            UserError(
+                f"{len(alone)} masks in {root} have no image ({first_of(alone)}): add the images, remove the masks, or"
+                " correct dataset.images.",
+                kind="missing-partner",
+                names=alone,
+            )
         )
 
 

@@ -75,7 +75,7 @@ def train(config: Config, dataset: SegmentationDataset, folder: Path) -> float:
                 trainer.fit(task, datamodule=data, ckpt_path=last, weights_only=True)
                 first_step.begin(trainer)  # of a run that had been trained to its end, and had none
                 _log_limit(trainer)
-                best = _test_best(trainer, task, data, folder / "checkpoints" / "best.ckpt")
+                best = _test_best(trainer, task, data, folder)
         except (KeyboardInterrupt, SystemExit):
             sys.exit(preemption.status)
         except Exception as error:
@@ -87,7 +87,6 @@ def train(config: Config, dataset: SegmentationDataset, folder: Path) -> float:
     if not trainer.is_global_zero:
         return math.nan
     report = _report(settings, dataset, task, trainer, history, best)
-    draw_curves(folder / "metrics.csv", folder / "curves.png", best["epoch"] + 1)
     write_report(folder, {**report, "seconds": time.perf_counter() - start})
     log_summary(trainer.loggers, config, report["metrics"])
     log.info("\n%s\n\nThe run folder: %s", table(report), folder)
@@ -184,15 +183,21 @@ def _log_limit(trainer: Trainer) -> None:
 
 
 def _test_best(
-    trainer: Trainer, task: SegmentationTask, data: SegmentationData, best: Path
+    trainer: Trainer, task: SegmentationTask, data: SegmentationData, folder: Path
 ) -> dict[str, Any]:
-    """Tests the best checkpoint and returns its contents; raises `UserError` if there is none that can be used."""
+    """Draws the curves, tests the run's best checkpoint and returns its contents.
+
+    Raises `UserError` if there is none that can be used.
+    """
+    best = folder / "checkpoints" / "best.ckpt"
     if not best.is_file():
         raise UserError(
             "The run ended before its first validation, so there is no best checkpoint: give it more"
             " trainer.max_epochs, max_steps or max_time, or a smaller check_val_every_n_epoch."
         )
     contents = checkpoint.read(best)
+    if trainer.is_global_zero:
+        draw_curves(folder / "metrics.csv", folder / "curves.png", contents["epoch"] + 1)
     weights: dict[str, Any] = checkpoint.model_weights(contents)
     for name, values in weights.items():
         # Such a model predicts one class everywhere, and would have a score like any other.

@@ -10,7 +10,7 @@ from pytorch_lightning.callbacks import EMAWeightAveraging, LearningRateMonitor
 
 from segmentation.callbacks.checkpoint import RunCheckpoint
 from segmentation.callbacks.early_stopping import EarlyStopping, Pruning
-from segmentation.callbacks.history import History, TrainingCurves, draw_curves
+from segmentation.callbacks.history import CurvesOfInterrupted, History, draw_curves
 from segmentation.callbacks.monitoring import Progress, Throughput, log_summary
 from segmentation.callbacks.prediction_grid import PredictionGrid
 from segmentation.callbacks.preemption import Preemption
@@ -52,7 +52,7 @@ def _callbacks(
     callbacks = [
         Throughput(),
         LearningRateMonitor("step"),
-        TrainingCurves(folder),
+        CurvesOfInterrupted(folder),
         Preemption(folder / "checkpoints" / "last.ckpt"),
         *call("callbacks.early_stopping", _early_stopping, metrics=metrics, **early_stopping),
         *call("callbacks.best", _checkpoints, folder=folder / "checkpoints", metrics=metrics, **best),

@@ -116,21 +116,14 @@ def _line(row: Row) -> str:
 _PANELS = {"loss": "loss", "pixel_accuracy": "pixel accuracy", "miou": "mIoU"}
 
 
-class TrainingCurves(Callback):
-    """Draws `curves.png` from `metrics.csv` when the training ends, also when it is interrupted."""
+class CurvesOfInterrupted(Callback):
+    """Draws `curves.png` from `metrics.csv` when a run ends early; that of a finished one also shows its best epoch."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw the finished run."""
-        self._draw(trainer)
-
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Draw what there is of an interrupted run."""
-        self._draw(trainer)
-
-    def _draw(self, trainer: Trainer) -> None:
+        """Draw what there is."""
         if trainer.is_global_zero:
             draw_curves(self._folder / "metrics.csv", self._folder / "curves.png")
 

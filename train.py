@@ -14,6 +14,7 @@ def main(config: Mapping[str, Any], folder: Path) -> float:
 
     Examples:
       python train.py                                             built-in data, a few minutes, no network
+      python train.py dataset.root=PATH                           your data: what lies there is recognised
       python train.py dataset=camvid dataset.root=PATH backbone=resnet18 weights=imagenet
       python train.py resume=outputs/shapes_resnet18/DATE_TIME    go on where a run stopped
     """

@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hydra.errors import HydraException
 from made_data import THINGS, fill, make_cityscapes, masks_in
+from scripts import run_script
 
 from segmentation.cli import compose
 from segmentation.cli.auto import as_override, with_recognised
@@ -108,3 +110,17 @@ def test_an_option_that_the_layout_has_not_is_no_silent_loss(tmp_path: Path) -> 
         compose("train", *arguments)
     with pytest.raises(UserError, match=r"There is no option 'dataset\.ignore'"):
         create_dataset(name="auto", root=str(tmp_path), ignore=[3])
+
+
+def test_the_script_has_the_plain_options_and_a_wrong_folder_ends_in_one_line(tmp_path: Path) -> None:
+    root = tmp_path / "a b, c"
+    masks_in("img/{n}.jpg", "gt/{n}.png")(root)
+    done = run_script("train.py", f"dataset.root={root}", "dataset.group=^([0-4])|.", "--cfg", "job")
+    assert done.returncode == 0, done.stderr
+    options = yaml.safe_load(done.stdout)["dataset"]
+    assert (options["name"], options["root"], options["masks"]) == ("pairs", str(root), "gt/{stem}.*")
+    assert options["group"] == "^([0-4])|."
+    (root / "gt").rename(root / "notes")
+    done = run_script("train.py", f"dataset.root={root}")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no known layout" in done.stderr and done.stderr.count("\n") == 1

@@ -74,7 +74,10 @@ def recognise(root: Path, described: ClassOptions = ClassOptions()) -> Recognise
 def _has_folders(root: Path) -> bool:
     """Whether `read_folders` reads it."""
     flat = (root / "images").is_dir() and (root / "masks").is_dir()
-    return flat or any((root / f"train{suffix}" / "masks").is_dir() for suffix in ("", "_split"))
+    return flat or any(
+        all((root / f"{split}{suffix}" / "masks").is_dir() for split in ("train", "val"))
+        for suffix in ("", "_split")
+    )
 
 
 def _with_classes(

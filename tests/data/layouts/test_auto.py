@@ -13,6 +13,13 @@ from segmentation.data import create_dataset, recognised_options
 from segmentation.data.checks import check_samples
 from segmentation.errors import UserError
 
+
+def make_valid(root: Path) -> None:
+    """Folders of splits, of which val has another name."""
+    masks_in("{split}/images/{n}.jpg", "{split}/masks/{n}.png")(root)
+    (root / "val").rename(root / "valid")
+
+
 SIDE_BY_SIDE = "{n}/Imgs/a{n}"
 # Name of the layout, how it is made, what the known labels are in it, and the options that recognition adds.
 CASES: dict[str, tuple[str, Callable[[Path], None], list[int], dict[str, Any]]] = {
@@ -47,6 +54,10 @@ CASES: dict[str, tuple[str, Callable[[Path], None], list[int], dict[str, Any]]] 
     "prefixes": (
         *("pairs", masks_in("imgs/img_{n}.jpg", "labels/lab_{n}.png"), [0, 1, 2]),
         {"images": "imgs/img_*", "masks": "labels/lab_{1}.*"},
+    ),
+    "valid": (
+        *("pairs", make_valid, [0, 1, 2]),
+        {"images": "*/images/*", "masks": "{1}/masks/{stem}.*"},
     ),
     "both_with_suffixes": (
         *("pairs", masks_in("{split}/{n}_sat.jpg", "{split}/{n}_mask.png"), [0, 1, 2]),

@@ -18,7 +18,7 @@ HEADERS = 512
 MASKS = 64
 """Masks that are read; of more, this many evenly spaced ones."""
 
-_LEAST_AREA = 4  # pixels: smaller specks are noise of a mask, not objects
+_LEAST_AREA = 16  # pixels: smaller specks are noise of a mask, or lost at any size
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Survey:
     """`images` training images; sizes (N, 2) as (H, W) of some; of some masks the classes and the objects.
 
     `shares` (K,) are the classes' shares of the labelled pixels, `holding` (K,) the shares of the masks that hold
-    them. An object is a connected region of a class other than the background; its size is the root of its area, in
-    pixels: `objects` (M,), the sizes of all of them.
+    them. An object is a connected region of a class other than the first, without those that are ten times smaller than
+    the largest of their class in the mask; its size is the root of its area, in pixels: `objects` (M,), all sizes.
     """
 
     images: int
@@ -79,8 +79,13 @@ def _look_at(mask_HW: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]
     """The pixels of each class (K,), and the sizes of the objects."""
     counts = np.bincount(mask_HW.ravel(), minlength=IGNORE_INDEX + 1)[:classes]
     present = np.flatnonzero(counts[1:] > 0) + 1
-    sizes = [object_sizes(mask_HW, int(label)) for label in present]
+    sizes = [_without_specks(object_sizes(mask_HW, int(label))) for label in present]
     return counts, np.concatenate(sizes) if sizes else np.empty(0)
+
+
+def _without_specks(sizes: np.ndarray) -> np.ndarray:
+    """Those of at least a tenth of the largest: a road has cut-off bits, which are no objects of their own."""
+    return sizes[sizes >= sizes.max() / 10] if len(sizes) else sizes
 
 
 def object_sizes(mask_HW: np.ndarray, label: int) -> np.ndarray:

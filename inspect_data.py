@@ -1,6 +1,5 @@
 """Command line: `python inspect_data.py --help`."""
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ def main(config: Mapping[str, Any], folder: Path) -> float:
     from segmentation.doctor import inspect
 
     settings = read_inspection_settings(config, KINDS)
-    sys.exit(inspect(settings, compose("train"), folder))
+    return inspect(settings, compose("train"), folder)
 
 
 if __name__ == "__main__":

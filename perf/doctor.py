@@ -9,13 +9,15 @@ peak memory is given beside what it had before it began.
 """
 
 import io
+import json
 import os
+import subprocess
+import sys
 import time
-from argparse import Namespace
+from argparse import SUPPRESS, Namespace
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -32,7 +34,11 @@ def main() -> None:
     parser = options(__doc__ or "", rounds=3)
     parser.add_argument("--images", type=int, default=300, help="photographs for the rate")
     parser.add_argument("--many", type=int, default=100_000, help="small files for time and memory")
+    parser.add_argument("--inspect", type=Path, help=SUPPRESS)  # what the process of its own is started with
     parser.set_defaults(threads=1)
+    if "--inspect" in sys.argv:
+        print(json.dumps(_inspect(parser.parse_args().inspect)))
+        return
     args = parse(parser)
     with TemporaryDirectory() as folder:
         rates = _rates(args, Path(folder) / "photographs")
@@ -89,8 +95,9 @@ def _make_many(folder: Path, count: int) -> None:
 
 
 def _many(folder: Path, count: int) -> list[str]:
-    with get_context("spawn").Pool(1) as pool:
-        seconds, reading, before, peak = pool.apply(_inspect, (folder,))
+    command = [sys.executable, __file__, "--inspect", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    seconds, reading, before, peak = json.loads(done.stdout)
     return [
         f"| {count} files: processor time, of which reading them | {seconds:.0f} s, {reading:.0f} s |",
         f"| {count} files: peak memory, beside that of the imports | {peak - before:.0f} MB, {before:.0f} MB |",

@@ -8,6 +8,7 @@ from made_data import save
 from made_faults import clean, square
 from scripts import run_script
 
+WRONG = "error: {}, no notes. Correct what is wrong before a training.\n"
 NAMES = "dataset.names=[background,thing]"
 
 
@@ -22,7 +23,10 @@ def test_clean_and_spoilt_data(tmp_path: Path) -> None:
 
     save(tmp_path / "data/masks/p04.png", square(4, 9))
     done = run_script("inspect_data.py", *common, f"output={tmp_path / 'two'}", "format=json")
-    assert (done.returncode, done.stderr) == (2, "")
+    assert (done.returncode, done.stderr) == (
+        2,
+        WRONG.format(f"folder {tmp_path / 'data'}: 1 error, no warnings"),
+    )
     report = json.loads(done.stdout)
     assert report["exit_status"] == 2
     (finding,) = report["findings"]
@@ -40,7 +44,10 @@ def test_strict_ends_with_2_for_warnings(strict: str, status: int, tmp_path: Pat
         *("dataset=folder", f"dataset.root={tmp_path / 'data'}", NAMES, "workers=1"),
         *(f"strict={strict}", f"output={tmp_path / 'out'}"),
     )
-    assert (done.returncode, done.stderr) == (status, "")
+    assert done.returncode == status
+    assert done.stderr == (
+        WRONG.format(f"folder {tmp_path / 'data'}: no errors, 1 warning") if status else ""
+    )
     assert "ignored-mask" in done.stdout
 
 
@@ -48,7 +55,10 @@ def test_a_folder_that_is_not_understood_is_reported_too(tmp_path: Path) -> None
     (tmp_path / "data").mkdir()
     (tmp_path / "data/a.png").write_bytes(b"no picture")
     done = run_script("inspect_data.py", f"dataset.root={tmp_path / 'data'}", f"output={tmp_path / 'out'}")
-    assert (done.returncode, done.stderr) == (2, "")
+    assert (done.returncode, done.stderr) == (
+        2,
+        WRONG.format(f"auto {tmp_path / 'data'}: 2 errors, no warnings"),
+    )
     assert "error   layout: " in done.stdout
     assert "error   unreadable: 1 of 1 pictures below" in done.stdout
     assert (tmp_path / "out/data_report.html").is_file()
@@ -61,6 +71,7 @@ def test_a_folder_that_is_not_understood_is_reported_too(tmp_path: Path) -> None
         ("skip=nothing", "skip=nothing is no finding."),
         ("format=xml", "format=xml is unknown."),
         ("dataset.rot=1", "rot"),
+        ("data.pixel_range=[5,1]", "The pixel range 5..1 is empty"),
     ],
 )
 def test_wrong_options_are_refused(option: str, words: str, tmp_path: Path) -> None:
@@ -69,3 +80,10 @@ def test_wrong_options_are_refused(option: str, words: str, tmp_path: Path) -> N
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_several_inspections_in_one_command(tmp_path: Path) -> None:
+    one = ("-m", "dataset=shapes", "dataset.train=8,9", "dataset.val=8", "dataset.test=8")
+    done = run_script("inspect_data.py", *one, f"output={tmp_path / 'out'}")
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in sorted(tmp_path.glob("out/*/data_report.html"))] == ["data_report.html"] * 2

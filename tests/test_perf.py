@@ -78,6 +78,12 @@ def test_a_measurement_prints_its_table(
     assert f"Command: `python perf/{script} {arguments[0]}" in said
 
 
+def test_the_doctor_is_measured(run: Run) -> None:
+    said = run("doctor.py", "--images", "4", "--many", "60", "--rounds", "1")
+    assert "| images/s per core, objects of 4 masks measured |" in said
+    assert "| 60 files: peak memory, beside that of the imports |" in said
+
+
 def test_processes_are_compared_with_threads(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def forked(command: list[str], *, cwd: Path, env: dict[str, str], **_: object) -> None:
         done = run_script(*command[1:], folder=cwd, environment=env)

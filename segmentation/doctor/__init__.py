@@ -17,6 +17,7 @@ import numpy as np
 from segmentation.config import InspectionSettings
 from segmentation.data import SegmentationDataset, create_dataset
 from segmentation.data.dataset import FileDataset, with_pixel_range
+from segmentation.data.pixel_range import PixelRange
 from segmentation.data.survey import survey
 from segmentation.doctor.layout import layout_findings
 from segmentation.doctor.page import write_page
@@ -28,13 +29,13 @@ from segmentation.machine import cores
 from segmentation.planner import plan
 
 
-def inspect(settings: InspectionSettings, training: Mapping[str, Any], folder: Path) -> int:
-    """Prints what is found in the data of the options, and writes `data_report.html`; returns the exit status.
+def inspect(settings: InspectionSettings, training: Mapping[str, Any], folder: Path) -> float:
+    """Prints what is found in the data of the options, and writes `data_report.html`; returns the number of findings.
 
-    `training` is the config of a training with the default options, for the plan. The status is 2 where a training
-    would be wrong, and with `strict` for any warning, else 0.
+    `training` is the config of a training with the default options, for the plan.
 
-    Raises `UserError` for options that contradict each other.
+    Raises `UserError`, when all is written, where a training would be wrong, and with `strict` for any warning; before,
+    for options that are not possible.
     """
     inspection = examine(settings, training)
     write_page(folder / "data_report.html", inspection)
@@ -42,7 +43,9 @@ def inspect(settings: InspectionSettings, training: Mapping[str, Any], folder: P
     sys.stdout.write(text + "\n")
     if settings.format == "text":
         sys.stdout.write(f"The report with pictures: {folder / 'data_report.html'}\n")
-    return inspection.status
+    if inspection.status:
+        raise UserError(f"{inspection.title}: {inspection.verdict}. Correct what is wrong before a training.")
+    return float(len(inspection.findings))
 
 
 def examine(settings: InspectionSettings, training: Mapping[str, Any]) -> Inspection:
@@ -51,6 +54,8 @@ def examine(settings: InspectionSettings, training: Mapping[str, Any]) -> Inspec
     data = settings.data
     options = {key: value for key, value in settings.dataset.items() if value is not None or key != "root"}
     title = " ".join(str(options[key]) for key in ("name", "root") if options.get(key))
+    if not isinstance(data.pixel_range, str):
+        PixelRange.from_list(data.pixel_range)  # a wrong one is no fault of the data
     with errors_kept() as kept:
         try:
             dataset = create_dataset(data.channels, **options)
@@ -65,8 +70,9 @@ def examine(settings: InspectionSettings, training: Mapping[str, Any]) -> Inspec
     messages = {message for each in scans for fault in each.faults.values() for message in fault.messages}
     told = [error for error in kept if str(error) not in messages]
     seen = None
-    with suppress(UserError):
-        seen = survey(_readable(dataset, scans[0]))
+    if scans[0].readable.any():
+        with suppress(UserError):  # of samples that are no files, and cannot be left out
+            seen = survey(_readable(dataset, scans[0]))
     config, choices = deepcopy({**training, "planned": []}), []
     by_hand = {key: value for key in ("size", "resize") if (value := getattr(data, key)) is not None}
     config["data"] |= by_hand

@@ -17,7 +17,10 @@ _PICTURES = 20_000  # that are opened below a folder whose layout is not known
 _READ_AHEAD = 4  # files per thread
 _SEPARATORS = "_-. "
 _MASKS = ("masks", "mask", "labels", "annotations", "gt")
-_REGIONS_CURE = ("merge the masks of each image into one file that holds a value for each class",)
+_REGIONS_CURE = (
+    "merge the masks of each image into one file that holds a value for each class",
+    "dataset=regions for files as ID/images/ID.png and ID/masks/*.png",
+)
 
 
 def layout_findings(errors: Sequence[UserError], options: Mapping[str, Any], threads: int) -> list[Finding]:

@@ -106,19 +106,25 @@ def _read(scan: Scan, index: int) -> tuple[np.ndarray, np.ndarray | None] | None
 
 def _finding(finding: Finding, pictures: _Pictures) -> Values:
     cards = [pictures.card(split, index) for split, index in finding.samples]
+    what = "pair" if finding.id.startswith("near") else "group" if "duplicate" in finding.id else "file"
     return {
         "id": finding.id,
         "severity": finding.severity,
         "meaning": KINDS[finding.id][1],
         "text": finding.text + ("" if finding.text.endswith(".") else "."),
-        "cure": [{"text": cure, "option": bool(re.match(r"[\w.]+=", cure))} for cure in finding.cure],
-        "count": counted(len(finding.files), "group" if "duplicate" in finding.id else "file")
-        if finding.files
-        else "",
+        "cure": [_cure(cure) for cure in finding.cure],
+        "count": counted(len(finding.files), what) if len(finding.files) else "",
         "files": list(finding.files[:_FILES]),
         "more": max(0, len(finding.files) - _FILES),
         "cards": [card for card in cards if card is not None],
     }
+
+
+def _cure(text: str) -> Values:
+    """A cure's option, to paste, and its words."""
+    option = re.match(r"[\w.]+=(?:\[.*\]|\{.*\}|\S+)", text)
+    end = option.end() if option else 0
+    return {"option": text[:end], "words": text[end:]}
 
 
 def _classes(inspection: Inspection) -> list[Values]:

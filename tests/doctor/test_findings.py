@@ -5,16 +5,25 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import cv2
+import made_annotations
+import made_data
 import pytest
 from conftest import ROOT, composed
-from made_data import MAKERS
-from made_faults import COUNT, PLANTED, Options, Planted, clean, clean_binary
+from made_data import save
+from made_faults import COUNT, PLANTED, Options, Planted, clean, clean_binary, texture
+from malformed import MALFORMED, Malformed
+from PIL import Image
 
 from segmentation.cli import compose
 from segmentation.config import read_inspection_settings
+from segmentation.data import create_dataset, open_dataset
+from segmentation.data.dataset import FileDataset
 from segmentation.data.findings import KINDS
 from segmentation.doctor import examine
+from segmentation.doctor.page import render
 from segmentation.doctor.report import Inspection, as_json, as_text
+from segmentation.errors import UserError
 
 
 @cache
@@ -61,14 +70,50 @@ def test_a_planted_fault_is_found_and_no_other(planted: Planted, tmp_path: Path)
     assert as_json(inspection)["findings"]
 
 
-@pytest.mark.parametrize("layout", MAKERS)
+LAYOUTS: dict[str, Callable[[Path], Options | None]] = {
+    **made_data.MAKERS,
+    **{maker.__name__: maker for maker in (*made_annotations.MAKERS, made_annotations.regions)},
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_clean_data_of_every_layout_have_no_fault(layout: str, tmp_path: Path) -> None:
-    MAKERS[layout](tmp_path)
-    inspection = inspected({"name": "csv" if layout == "csv" else "auto", "root": str(tmp_path)})
+    name = "csv" if layout == "csv" else "auto"
+    options = LAYOUTS[layout](tmp_path) or {"name": name, "root": str(tmp_path)}
+    for number, path in enumerate(_images(options)):
+        with Image.open(path) as picture:
+            size = picture.size
+        save(path, cv2.resize(texture(number), size, interpolation=cv2.INTER_AREA), quality=95)
+    inspection = inspected(options)
     # Public data sets have more classes than these few masks show, and their objects are of 8 pixels.
     found = {finding.id for finding in inspection.findings if finding.severity != "note"} - {"absent-class"}
     assert found == set(), as_text(inspection)
     assert inspection.status == 0
+
+
+@pytest.mark.parametrize("case", MALFORMED, ids=lambda case: case.id)
+def test_what_a_training_refuses_is_an_error_here_too(
+    case: Malformed, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    options = dict(case.make(tmp_path))
+    try:
+        open_dataset(**options)
+        return  # floating-point images, which data.pixel_range=auto scales
+    except UserError as error:
+        if error.kind == "option":
+            return
+    inspection = inspected(options)
+    assert inspection.status == 2, as_text(inspection)
+    said = " ".join(finding.text for finding in inspection.findings if finding.severity == "error")
+    assert any(word in said for word in case.words), said
+    assert capfd.readouterr() == ("", ""), "a library spoke as well"
+    render(inspection)
+
+
+def _images(options: Options) -> list[Path]:
+    splits = create_dataset(**options).splits().values()
+    files = [samples for samples in splits if isinstance(samples, FileDataset)]
+    return list(dict.fromkeys(each.images.path(index) for each in files for index in range(len(each))))
 
 
 _ERRORS = {name for name, (severity, _) in KINDS.items() if severity == "error"}

@@ -8,10 +8,10 @@ import os
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
-from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from segmentation.errors import UserError, closest
 from segmentation.ranges import NOT_HERE, RANGES
@@ -99,7 +99,8 @@ def _convert(where: str, value: Any, hint: Any) -> Any:
             raise UserError(
                 f"{where}={value} is unknown.{closest(str(value), choices)}", kind="option"
             ) from None
-        reason = first["msg"].removeprefix("Input ").removeprefix("List ")
+        reason = first["msg"].removeprefix("Input ").removeprefix("List ").removeprefix("Value error, ")
+        reason = reason.replace("an instance of Sequence", "a list")
         if first["type"] == "missing":
             reason = "has too few values"
         raise UserError(f"{where}={value} is not right: it {reason}.", kind="option") from None
@@ -202,11 +203,17 @@ class ModelSettings:
     optimizer: Section
 
 
+def _inside_outputs(name: str) -> str:
+    if ".." in PurePath(name).parts or PurePath(name).is_absolute():
+        raise ValueError("leads out of outputs/; hydra.run.dir=FOLDER chooses any folder")
+    return name
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings(ModelSettings):
     """A composed config of a training run."""
 
-    name: str
+    name: Annotated[str, AfterValidator(_inside_outputs)]
     compile: bool
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     weights: str

@@ -11,7 +11,8 @@ import yaml
 from conftest import CONF, composed
 
 from segmentation.cli.overrides import compose
-from segmentation.config import read_evaluation_settings, read_training_settings
+from segmentation.config import call, read_evaluation_settings, read_training_settings
+from segmentation.data.augmentation import training_transform
 from segmentation.errors import UserError
 from segmentation.metrics import scores
 from segmentation.ranges import RANGES
@@ -26,6 +27,8 @@ from segmentation.ranges import RANGES
         ),
         (["loss.class_weights=[1,-1,1,1]"], "loss.class_weights=[1, -1, 1, 1]"),
         (["loss.smooth=nan"], "loss.smooth=nan"),
+        (["name=a/../../b"], "name=a/../../b is not right: it leads out of outputs/"),
+        (["name=/tmp/b"], "name=/tmp/b is not right: it leads out of outputs/"),
         (["head.rates=[1,2]"], "head.rates=[1, 2] is not right: it should have at least 3 items"),
         (["head.aux_weight=-1"], "head.aux_weight=-1"),
         (["optimizer.lr=0"], "optimizer.lr=0"),
@@ -49,6 +52,11 @@ def test_the_settings_refuse_what_is_out_of_range(overrides: list[str], words: s
     with pytest.raises(UserError) as caught:
         read_training_settings(composed(*overrides))
     assert str(caught.value).startswith(words)
+
+
+def test_a_list_is_asked_for_in_words() -> None:
+    with pytest.raises(UserError, match=r"augmentation\.scale=3 is not right: it should be a list\."):
+        call("augmentation", training_transform, size=(8, 8), resize=True, scale=3)
 
 
 def test_an_evaluation_has_the_ranges_of_its_trainer(tmp_path: Path) -> None:

@@ -116,6 +116,6 @@ def to_bytes(
     if (values_HWC.dtype.kind, values_HWC.dtype.itemsize) != ("u", 2):
         raise UserError(
             f"{name} holds {values_HWC.dtype.name} pixels, whose range is unknown: save it with 8 or 16 bits, "
-            "unsigned, or train with data.pixel_range=auto."
+            "unsigned; or, if the training images are like it, train with data.pixel_range=auto."
         )
     return ((values_HWC.astype(np.uint32) + 128) // 257).astype(np.uint8)

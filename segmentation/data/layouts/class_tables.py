@@ -23,7 +23,8 @@ def roboflow(*, root: Path) -> FoundFiles:
     """
     if not root.is_dir():
         raise missing_folder(root, "{train,valid,test}/_classes.csv")
-    tables = sorted([*root.glob("_classes.csv"), *root.glob("*/_classes.csv")])
+    found = [*root.glob("_classes.csv"), *root.glob("*/_classes.csv")]
+    tables = sorted(path for path in found if path.is_file())
     if not tables:
         expected = "NAME.jpg, NAME_mask.png and _classes.csv in train, valid and test"
         raise UserError(f"{root} holds {contents(root)}. {instead_of(expected, root)}")

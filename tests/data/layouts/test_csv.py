@@ -147,3 +147,12 @@ def test_vocs_training_with_sbd(tmp_path: Path) -> None:
     (tmp_path / "SegmentationClassAug" / "b.png").unlink()
     with pytest.raises(UserError, match="line 2: 'b' has no mask in SegmentationClassAug"):
         create_dataset(name="voc", root=str(tmp_path), train_list="trainaug")
+
+
+def test_a_folder_is_no_list_of_classes(tmp_path: Path) -> None:
+    made_data.make_roboflow(tmp_path)
+    for path in tmp_path.glob("*/_classes.csv"):
+        path.unlink()
+        path.mkdir()
+    with pytest.raises(UserError, match=r"_classes\.csv in train"):
+        create_dataset(name="roboflow", root=str(tmp_path))

@@ -94,8 +94,8 @@ class Cached:
         }
 
     def mask(self, index: int) -> np.ndarray:
-        """The mask (H, W), uint8, as a copy."""
-        return self._mask(index).copy()
+        """The mask (H, W), uint8, which must not be changed."""
+        return self._mask(index)
 
     def _mask(self, index: int) -> np.ndarray:
         start, height, width, bands, mask_height, mask_width = self._rows[index].tolist()

@@ -15,6 +15,8 @@ import numpy as np
 from segmentation.data.dataset import Samples
 from segmentation.types import Sample
 
+_TRIED = 256  # pixels at which a class is looked for before the whole mask is searched
+
 Resize = Callable[[np.ndarray, tuple[int, int]], np.ndarray]
 Place = tuple[int, int]
 
@@ -133,11 +135,16 @@ def read_part(
 
 
 def random_pixel(mask: np.ndarray, label: int, random: np.random.Generator) -> Place | None:
-    """(row, column) of a random pixel of a class in a mask (H, W); None if it holds none."""
-    found = np.flatnonzero(mask == label)
-    if not len(found):
-        return None
-    row, column = divmod(int(found[random.integers(len(found))]), mask.shape[1])
+    """(row, column) of a random pixel of a class in a mask (H, W), all alike; None if it holds none."""
+    # A frequent class is met by trying, without a look at each of millions of pixels.
+    tried = random.integers(mask.size, size=_TRIED)
+    met = tried[mask.reshape(-1)[tried] == label] if mask.flags.c_contiguous else tried[:0]
+    if not len(met):
+        found = np.flatnonzero(mask == label)
+        if not len(found):
+            return None
+        met = found[random.integers(len(found), size=1)]
+    row, column = divmod(int(met[0]), mask.shape[1])
     return row, column
 
 

@@ -169,7 +169,8 @@ def _has_gpu(config: Config) -> bool:
     return config["trainer"].get("accelerator") != "cpu" and Path("/proc/driver/nvidia/version").exists()
 
 
-def _shrinking(config: Config, seen: Survey) -> float:
+def shrinking(config: Mapping[str, Any], seen: Survey) -> float:
+    """How many times smaller usual images become, 1 where they are not resized."""
     if not config["data"]["resize"]:
         return 1.0
     return max(1.0, *(side / new for side, new in zip(seen.usual_size, config["data"]["size"], strict=True)))
@@ -193,9 +194,9 @@ def _batch_size(config: Config, seen: Survey, dataset: SegmentationDataset) -> I
 def _stride(config: Config, seen: Survey, dataset: SegmentationDataset) -> Iterator[Choice]:
     small = seen.small_object
     name = str(config["backbone"].get("name", ""))
-    if small is None or small / _shrinking(config, seen) >= _FINE or not name.startswith(_DILATED):
+    if small is None or small / shrinking(config, seen) >= _FINE or not name.startswith(_DILATED):
         return
-    size = small / _shrinking(config, seen)
+    size = small / shrinking(config, seen)
     yield Choice("output_stride", 8, f"small objects of {size:.0f} pixels: finer feature maps, though slower")
 
 

@@ -32,9 +32,9 @@ def square(seed: int = 0, value: int = 1, size: int = 28, rest: int = 0, side: i
     return mask
 
 
-def clean(root: Path, value: int = 1, count: int = COUNT) -> Options:
+def clean(root: Path, value: int = 1, count: int = COUNT, first: int = 0) -> Options:
     """images/ and masks/ with a square of a class in each."""
-    for number in range(count):
+    for number in range(first, first + count):
         save(root / f"images/p{number:02}.png", texture(number))
         save(root / f"masks/p{number:02}.png", square(number, value))
     return {"name": "folder", "root": str(root), "names": ["background", "thing"]}

@@ -1,9 +1,12 @@
 """inspect_data.py: its outputs, its exit statuses, and options that are refused."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 from made_data import save
 from made_faults import clean, square
 from scripts import run_script
@@ -87,3 +90,11 @@ def test_several_inspections_in_one_command(tmp_path: Path) -> None:
     done = run_script("inspect_data.py", *one, f"output={tmp_path / 'out'}")
     assert done.returncode == 0, done.stderr
     assert [path.name for path in sorted(tmp_path.glob("out/*/data_report.html"))] == ["data_report.html"] * 2
+
+
+def test_it_does_not_import_torch() -> None:
+    code = (
+        "import sys, segmentation.doctor; print([name for name in ('torch', 'hydra') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -15,6 +15,7 @@ from segmentation.data.masks import LabelMask
 from segmentation.data.survey import Survey
 from segmentation.doctor.duplicates import equal_keys, similar_pairs
 from segmentation.doctor.scan import MEASURED, Scan
+from segmentation.planner import shrinking
 from segmentation.types import Classes
 
 BACKGROUND = frozenset(
@@ -348,10 +349,9 @@ def _odd_sizes(scans: Sequence[Scan]) -> Iterator[Finding]:
 
 def _sizes(scans: Sequence[Scan], seen: Survey, config: Mapping[str, Any]) -> Iterator[Finding]:
     """What the planned size and stride lose."""
-    data, shrinking = config["data"], 1.0
-    if data["resize"]:
-        shrinking = max(1.0, *(side / new for side, new in zip(seen.usual_size, data["size"], strict=True)))
-        size = np.array(data["size"])
+    smaller = shrinking(config, seen)
+    if config["data"]["resize"]:
+        size = np.array(config["data"]["size"])
         large = _flagged(scans, lambda scan: (scan.sizes > _FAR_LARGER * size).any(axis=1))
         if len(large) > max(1, _FEW * sum(len(scan.samples) for scan in scans)):  # else it is of an odd size
             width, height = size[::-1].tolist()
@@ -361,14 +361,14 @@ def _sizes(scans: Sequence[Scan], seen: Survey, config: Mapping[str, Any]) -> It
     stride = config["output_stride"]
     cell = stride if isinstance(stride, int) else _USUAL_STRIDE
     small = {
-        name: usual / shrinking
+        name: usual / smaller
         for label, name in enumerate(scans[0].classes.names)
-        if (usual := scans[0].usual_object(label)) is not None and usual / shrinking < cell
+        if (usual := scans[0].usual_object(label)) is not None and usual / smaller < cell
     }
     if small:
         listed = first_of([f"{name} ({size:.0f} pixels)" for name, size in small.items()], 8)
         looked = f"{min(MEASURED, len(scans[0].samples))} train masks"
-        finer = (("output_stride=8",) if cell > 8 else ()) + (("data.resize=false",) if shrinking > 1 else ())
+        finer = (("output_stride=8",) if cell > 8 else ()) + (("data.resize=false",) if smaller > 1 else ())
         yield Finding(
             "small-objects",
             f"Half of what {looked} show of a class is in objects smaller than a cell of {cell} pixels of the feature "

@@ -56,6 +56,14 @@ def test_clean_data_have_no_findings(build: Callable[[Path], Options], tmp_path:
     assert sum(len(scan.samples) for scan in inspection.scans) == COUNT
 
 
+def test_mixed_data_are_read_as_one(tmp_path: Path) -> None:
+    sets = {"one": clean(tmp_path / "one"), "other": clean(tmp_path / "other", first=COUNT)}
+    assert [finding.message for finding in inspected({"name": "mix", "sets": sets}).findings] == []
+    sets["other"] = {**sets["one"], "seed": 5}
+    found = {finding.id for finding in inspected({"name": "mix", "sets": sets}).findings}
+    assert "duplicate-across-splits" in found
+
+
 @pytest.mark.parametrize("planted", PLANTED, ids=lambda each: each.id)
 def test_a_planted_fault_is_found_and_no_other(planted: Planted, tmp_path: Path) -> None:
     options, file = planted.plant(tmp_path)

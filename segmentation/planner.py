@@ -34,7 +34,7 @@ CELL = 32
 _SIDE, _SIDE_ON_GPU = 256, 512  # of windows and of resized images: what trains in reasonable time
 _MOST_SHRINKING = 2.0  # images of which a side would shrink by more are not resized as a whole
 _LOST = 8.0  # pixels: smaller objects are lost in feature maps with cells of 8 or 16 pixels
-_FINE = 24.0  # pixels: objects below are found better at stride 8 than at 16
+_FINE = 16.0  # pixels: objects below are found better at stride 8 than at 16
 _BATCH = 8
 _STEPS = 1500  # optimizer steps of a training, mostly from scratch
 _EPOCHS = (5, 200)
@@ -109,7 +109,7 @@ def plan(
 ) -> Iterator[Choice]:
     """Sets the options of the config that fit the training images, but for those that are `given`; yields each."""
     for choose in (_size, _batch_size, _stride, _balance, _cache, _epochs, _augmentation):
-        for choice in choose(config, seen, dataset):
+        for choice in choose(config, seen, dataset, given):
             if not _is_given(choice.key, given):
                 _set(config, choice.key, choice.value)
                 yield choice
@@ -137,28 +137,32 @@ def _is_given(key: str, given: Collection[str]) -> bool:
     return any(key == each or key.startswith(f"{each}.") for each in given)
 
 
-def _size(config: Config, seen: Survey, dataset: SegmentationDataset) -> Iterator[Choice]:
+def _size(
+    config: Config, seen: Survey, dataset: SegmentationDataset, given: Collection[str]
+) -> Iterator[Choice]:
     side = _SIDE_ON_GPU if _has_gpu(config) else _SIDE
     height, width = seen.usual_size
-    shrink = max(1.0, math.sqrt(height * width) / side, seen.longest_side / (side * math.sqrt(2)))
-    small = seen.small_object
-    images = f"images of {width}x{height} pixels"
+    images, small = f"images of {width}x{height} pixels", seen.small_object
+    if _is_given("data.size", given):
+        goal = " to data.size"
+        shrink = max(1.0, height / config["data"]["size"][0], width / config["data"]["size"][1])
+    else:
+        goal = f" to {side}x{side}"
+        shrink = max(1.0, math.sqrt(height * width) / side, seen.longest_side / (side * math.sqrt(2)))
     lost = small is not None and shrink > 1 and small / shrink < _LOST
     if shrink <= _MOST_SHRINKING and not lost:
         how = "as they are" if shrink == 1 else f"{shrink:.1f} times smaller"
         objects = "" if small is None else f", small objects of {small / shrink:.0f} pixels then"
         yield Choice("data.resize", True, f"{images} fit whole, {how}{objects}")
+    else:
+        would = f"objects of {small:.0f} pixels would be lost" if lost else f"{shrink:.1f} times smaller"
+        yield Choice("data.resize", False, f"{images} resized{goal}: {would}, so windows of them")
+    if config["data"]["resize"]:
         size = [_cells(each / shrink) for each in (height, width)]
         yield Choice("data.size", size, f"{images}, in multiples of {CELL}")
-        return
-    why = (
-        f"objects of {small:.0f} pixels would be lost"
-        if lost
-        else f"they would be {shrink:.1f} times smaller"
-    )
-    yield Choice("data.resize", False, f"{images} resized to {side}x{side}: {why}, so windows of them")
-    size = [min(side, _cells(each)) for each in (height, width)]
-    yield Choice("data.size", size, "the windows, at the images' own resolution")
+    else:
+        size = [min(side, _cells(each)) for each in (height, width)]
+        yield Choice("data.size", size, "the windows, at the images' own resolution")
 
 
 def _cells(pixels: float) -> int:
@@ -185,13 +189,17 @@ def _per_epoch(config: Config, seen: Survey) -> int:
     return round(seen.images * float(np.maximum(1, np.rint(areas)).mean()))
 
 
-def _batch_size(config: Config, seen: Survey, dataset: SegmentationDataset) -> Iterator[Choice]:
+def _batch_size(
+    config: Config, seen: Survey, dataset: SegmentationDataset, given: Collection[str]
+) -> Iterator[Choice]:
     fitting = max(2, min(_BATCH, _per_epoch(config, seen) // 4))
     if fitting < _BATCH:
         yield Choice("data.batch_size", fitting, f"{seen.images} training images, several steps an epoch")
 
 
-def _stride(config: Config, seen: Survey, dataset: SegmentationDataset) -> Iterator[Choice]:
+def _stride(
+    config: Config, seen: Survey, dataset: SegmentationDataset, given: Collection[str]
+) -> Iterator[Choice]:
     small = seen.small_object
     name = str(config["backbone"].get("name", ""))
     if small is None or small / shrinking(config, seen) >= _FINE or not name.startswith(_DILATED):
@@ -200,7 +208,9 @@ def _stride(config: Config, seen: Survey, dataset: SegmentationDataset) -> Itera
     yield Choice("output_stride", 8, f"small objects of {size:.0f} pixels: finer feature maps, though slower")
 
 
-def _balance(config: Config, seen: Survey, dataset: SegmentationDataset) -> Iterator[Choice]:
+def _balance(
+    config: Config, seen: Survey, dataset: SegmentationDataset, given: Collection[str]
+) -> Iterator[Choice]:
     occurring = np.flatnonzero(seen.shares > 0)
     rarest = min(occurring, key=seen.shares.__getitem__, default=None)
     if rarest is None or seen.images > _MOST_COUNTED:
@@ -216,7 +226,9 @@ def _balance(config: Config, seen: Survey, dataset: SegmentationDataset) -> Iter
         yield Choice("loss.class_weights", "auto", reason)
 
 
-def _cache(config: Config, seen: Survey, dataset: SegmentationDataset) -> Iterator[Choice]:
+def _cache(
+    config: Config, seen: Survey, dataset: SegmentationDataset, given: Collection[str]
+) -> Iterator[Choice]:
     windows = _per_epoch(config, seen) / seen.images
     if config["data"]["resize"] or windows < _CACHED_FROM:
         return
@@ -229,14 +241,18 @@ def _cache(config: Config, seen: Survey, dataset: SegmentationDataset) -> Iterat
         yield Choice("data.cache", "disk", f"{reason} {cache_folder()}")
 
 
-def _epochs(config: Config, seen: Survey, dataset: SegmentationDataset) -> Iterator[Choice]:
+def _epochs(
+    config: Config, seen: Survey, dataset: SegmentationDataset, given: Collection[str]
+) -> Iterator[Choice]:
     steps = math.ceil(_per_epoch(config, seen) / config["data"]["batch_size"])
     low, high = _EPOCHS
     epochs = min(high, max(low, math.ceil(_STEPS / steps)))
     yield Choice("trainer.max_epochs", epochs, f"{steps} steps each, {steps * epochs} in all")
 
 
-def _augmentation(config: Config, seen: Survey, dataset: SegmentationDataset) -> Iterator[Choice]:
+def _augmentation(
+    config: Config, seen: Survey, dataset: SegmentationDataset, given: Collection[str]
+) -> Iterator[Choice]:
     if seen.images < _FEW_IMAGES:
         for option, value in _STRONGER.items():
             yield Choice(f"augmentation.{option}", value, f"{seen.images} training images are few")

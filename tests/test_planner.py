@@ -91,7 +91,10 @@ def test_windows_follow_from_a_size_that_was_given(dataset: SegmentationDataset)
     large = seen((3000, 4000), 60)
     found = planned(large, dataset, "data.size", options=("data.size=[512,512]",))
     assert found["trainer.max_epochs"] == 5  # 46 windows an image
-    assert planned(seen((300, 300), 60), dataset)["trainer.max_epochs"] == 30
+    small = planned(seen((266, 320), 60), dataset, "data.size", options=("data.size=[64,64]",))
+    assert small["data.resize"] is False  # 64 pixels were asked for, but not to squash the images
+    asked = planned(seen((3000, 4000), 60), dataset, "data.resize")
+    assert asked["data.size"] == [224, 288]
 
 
 def test_a_survey_counts_objects_and_classes(dataset: SegmentationDataset) -> None:

@@ -23,6 +23,13 @@ _REGIONS_CURE = (
 )
 
 
+_CURES = {
+    "layout": ("dataset=NAME of the layout", "dataset=pairs dataset.images=GLOB dataset.masks=TEMPLATE"),
+    "missing-partner": ("add the missing files, or delete those without a partner",),
+    "mask-per-region": _REGIONS_CURE,
+}
+
+
 def layout_findings(errors: Sequence[UserError], options: Mapping[str, Any], threads: int) -> list[Finding]:
     """The errors as findings; with `threads` (not 0) also the pictures below `root` that cannot be read."""
     root = Path(str(options.get("root") or ""))
@@ -36,8 +43,9 @@ def layout_findings(errors: Sequence[UserError], options: Mapping[str, Any], thr
 
 
 def _as_finding(error: UserError) -> Finding:
-    """The message says what to do, too."""
-    return Finding(error.kind or "layout", str(error).rstrip("."), files=[str(name) for name in error.names])
+    kind = error.kind or "layout"
+    cure = _CURES.get(kind, ("correct it as the message says",))
+    return Finding(kind, str(error).rstrip("."), cure, [str(name) for name in error.names])
 
 
 def _regions(errors: Sequence[UserError], root: Path) -> Iterator[Finding]:

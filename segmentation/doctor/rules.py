@@ -118,7 +118,7 @@ def _fault_cure(kind: str, values: list[int], scans: Sequence[Scan]) -> tuple[st
     if kind == "bands" and values:
         return (f"data.channels={values[0]}",)
     if kind != "label-range":
-        return _FAULT_CURES.get(kind, ())
+        return _FAULT_CURES.get(kind, _FAULT_CURES["unreadable"])
     zeros = any(scan.counts[:, 0].any() for scan in scans)
     if values == [len(classes)] and not zeros:
         listed = ", ".join(f"{label}: {name}" for label, name in enumerate(classes.names, 1))

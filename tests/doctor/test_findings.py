@@ -71,6 +71,7 @@ def test_a_planted_fault_is_found_and_no_other(planted: Planted, tmp_path: Path)
     found = {finding.id: finding for finding in inspection.findings}
     assert set(found) == {planted.id} | planted.beside
     finding = found[planted.id]
+    assert finding.cure
     assert any(file in each for each in (*finding.files, finding.text))
     assert inspection.status == (2 if finding.severity == "error" or planted.beside & _ERRORS else 0)
     assert inspected(options, data=planted.data, skip=[planted.id, *planted.beside]).status == 0

@@ -20,6 +20,7 @@ from segmentation.data.files import Listing, Names, evenly_spaced
 from segmentation.data.image_io import is_wide, read_size, read_sized, read_values
 from segmentation.data.masks import MaskDecoder
 from segmentation.data.pixel_range import PERCENTILES, PixelRange
+from segmentation.data.raster import read_window
 from segmentation.errors import UserError
 from segmentation.types import Classes, Sample
 
@@ -210,11 +211,16 @@ class FileDataset:
         return read_size(self.images.path(index))
 
     def window(self, index: int, rows: slice, columns: slice) -> Sample:
-        """These rows and columns of a sample, which is decoded whole."""
-        sample = self[index]
-        # Copies, so that the whole image does not stay in memory.
-        image, mask = sample["image"][rows, columns].copy(), sample["mask"][rows, columns].copy()
-        return {"image": image, "mask": mask, "name": sample["name"]}
+        """These rows and columns of a sample; other images than TIFFs, and all masks, are decoded whole for it."""
+        path = self.images.path(index)
+        image = read_window(path, rows, columns, self.channels, self.pixel_range)
+        if image is None:
+            sample = self[index]
+            # Copies, so that the whole image does not stay in memory.
+            image, mask = sample["image"][rows, columns].copy(), sample["mask"][rows, columns].copy()
+        else:
+            mask = self.mask(index)[rows, columns].copy()
+        return {"image": image, "mask": mask, "name": self.names[index]}
 
 
 WHOLE = "whole"

@@ -1,20 +1,19 @@
 """Prediction on TIFF files, by window or whole, into TIFF files with the coordinates of the input."""
 
-import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import ExifTags
 
-from segmentation.data.image_io import fit_bands
-from segmentation.data.opening import opened, unreadable
-from segmentation.data.pixel_range import PixelRange, to_bytes
-from segmentation.data.tiff import check_bands
-from segmentation.errors import UserError
+from segmentation.data.raster import (
+    Raster,
+    import_rasterio,
+    open_raster,
+    window,
+    without_georeference_warning,
+)
 from segmentation.inference.outputs import (
     FULL,
     OutputPaths,
@@ -29,107 +28,6 @@ from segmentation.types import IGNORE_COLOUR, IGNORE_INDEX, Classes
 
 if TYPE_CHECKING:
     from segmentation.inference.predictor import Predictor
-
-# Otherwise GDAL's block cache grows to a share of the machine's memory.
-_CACHE_BYTES = 64 * 2**20
-_NO_LIGHT = frozenset({"palette", "cyan"})
-
-
-@dataclass(frozen=True)
-class Raster:
-    """An open TIFF, read by window for a model with `channels` input channels."""
-
-    path: Path
-    file: Any
-    channels: int
-    pixel_range: PixelRange | None = None
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(H, W) in pixels."""
-        return self.file.height, self.file.width
-
-    def read(self, rows: slice, columns: slice) -> np.ndarray:
-        """uint8 (H, W, C) of the window, by the rules of `read_image`.
-
-        Raises `UserError` for a damaged file and for one with other bands than the model takes.
-        """
-        meanings = [meaning.name for meaning in self.file.colorinterp]
-        colours = self.channels in (1, 3)
-        wanted = [band for band, name in enumerate(meanings, 1) if not colours or name != "alpha"]
-        with _damage(self.path):
-            bands_CHW = self.file.read(wanted, window=window(rows, columns))
-        pixels_HWC = to_bytes(bands_CHW.transpose(1, 2, 0), self.pixel_range, str(self.path))
-        return fit_bands(pixels_HWC, self.channels, str(self.path))
-
-    def holds(self, rows: slice, columns: slice) -> np.ndarray:
-        """bool (H, W): where the file has valid data."""
-        with _damage(self.path):
-            valid_HW: np.ndarray = self.file.dataset_mask(window=window(rows, columns)) > 0
-        return valid_HW
-
-
-@contextmanager
-def open_raster(path: Path, channels: int, pixel_range: PixelRange | None) -> Iterator[Raster]:
-    """Opens a TIFF with rasterio, which keeps little of it in memory.
-
-    Raises `UserError` where rasterio (the extra `geo`) is missing, for a damaged file, complex
-    numbers, CMYK and palettes, and an image with an EXIF rotation.
-    """
-    rasterio = import_rasterio()
-    check_bands(path)
-    _refuse_turned(path)
-    # Only TIFF, and no side files: other formats may refer to further files and addresses.
-    with rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES, GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
-        with _damage(path), without_georeference_warning():
-            file = rasterio.open(path.absolute(), driver="GTiff")
-        with file:
-            meanings, kinds = {meaning.name for meaning in file.colorinterp}, set(file.dtypes)
-            if meanings & _NO_LIGHT:
-                raise UserError(f"{path} holds {min(meanings)} values: save it in colours.")
-            if any(kind.startswith("complex") for kind in kinds):
-                raise UserError(f"{path} holds complex numbers: save it with real ones.")
-            yield Raster(path, file, channels, pixel_range)
-
-
-def without_georeference_warning() -> AbstractContextManager[object]:
-    """Hide rasterio's warning about files without a georeference."""
-    return warnings.catch_warnings(action="ignore", category=import_rasterio().errors.NotGeoreferencedWarning)
-
-
-def window(rows: slice, columns: slice) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The window in rasterio's notation."""
-    return (rows.start, rows.stop), (columns.start, columns.stop)
-
-
-def import_rasterio() -> Any:
-    """The rasterio package. Raises `UserError` if it is missing."""
-    try:
-        import rasterio
-    except ImportError as error:
-        raise UserError(
-            "GeoTIFFs, and TIFFs by tiles, need rasterio: pip install 'segmentation[geo]'."
-        ) from error
-    return rasterio
-
-
-@contextmanager
-def _damage(path: Path) -> Iterator[None]:
-    rasterio = import_rasterio()
-    try:
-        yield
-    except rasterio.errors.RasterioError as error:
-        cause = "it is damaged or no TIFF" if path.exists() else "there is no such file"
-        raise unreadable(path, cause) from error
-
-
-def _refuse_turned(path: Path) -> None:
-    orientation = None
-    with suppress(Exception), opened(path) as picture:
-        orientation = picture.getexif().get(ExifTags.Base.Orientation)
-    if orientation not in (None, 1):
-        raise UserError(f"{path} is stored turned (EXIF orientation {orientation}): save it upright.")
-
 
 _NO_DATA_BINARY = 127  # 0 and 255 are background and foreground
 _BLOCK = 256  # pixels: the block size that GIS programs read

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from made_data import save
 from segmentation.data import create_dataset
 from segmentation.data.augmentation import resize_image, resize_mask, training_transform
 from segmentation.data.cache import cached
+from segmentation.data.raster import without_georeference_warning
 from segmentation.data.windows import Span, draw_window, random_pixel, read_part, zoom_and_crop
 from segmentation.types import IGNORE_INDEX, Sample
 
@@ -202,3 +204,44 @@ def test_windows_of_files_and_of_their_cache_are_those_of_the_image(tmp_path: Pa
         assert samples.size(1) == (40, 60)  # type: ignore[attr-defined]
         assert np.array_equal(samples.mask(1), whole["mask"])  # type: ignore[attr-defined]
     assert IGNORE_INDEX not in whole["mask"]
+
+
+@pytest.mark.parametrize(
+    ("bands", "dtype", "options"),
+    [
+        (3, "uint8", {"tiled": True, "blockxsize": 16, "blockysize": 16, "compress": "deflate"}),
+        (3, "uint8", {"compress": "lzw"}),
+        (1, "uint16", {}),
+        (4, "uint16", {"interleave": "pixel"}),
+    ],
+)
+def test_windows_of_a_tiff_are_read_without_the_rest(
+    bands: int, dtype: str, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rasterio = pytest.importorskip("rasterio")
+    values = np.random.default_rng(0).integers(0, 250, (bands, 48, 64)).astype(dtype)
+    (tmp_path / "images").mkdir()
+    for number in range(3):
+        with (
+            without_georeference_warning(),
+            rasterio.open(
+                tmp_path / "images" / f"{number}.tif",
+                "w",
+                driver="GTiff",
+                height=48,
+                width=64,
+                count=bands,
+                dtype=dtype,
+                **options,
+            ) as file,
+        ):
+            file.write(values)
+        save(
+            tmp_path / "masks" / f"{number}.png", np.pad(np.full((20, 30), 255, np.uint8), ((9, 19), (4, 30)))
+        )
+    samples = create_dataset(max(bands, 3), name="binary", root=str(tmp_path)).train
+    whole, rows, columns = samples[0], slice(5, 30), slice(33, 64)
+    monkeypatch.setattr("segmentation.data.dataset.read_sized", None)  # reads whole images
+    part = samples.window(0, rows, columns)  # type: ignore[attr-defined]
+    assert np.array_equal(part["image"], whole["image"][rows, columns])
+    assert np.array_equal(part["mask"], whole["mask"][rows, columns])

@@ -1,5 +1,7 @@
 """What a folder looks like: the marks that each tool and benchmark leaves, for messages and for `dataset=auto`."""
 
+from glob import escape
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,18 +30,17 @@ MARKS = (
     Mark("yolo", "YOLO's text files", ("data.yaml", "data.yml", "labels/*.txt", "labels/*/*.txt")),
 )
 _SPLITS = ("train", "val", "valid", "test")
+_JSON = ("*.json", "*/*.json")
+_LOOKED_INTO = 8  # files of each pattern, of which some may be anything
 _START = 2**14  # bytes of a JSON file that are read
-_PICTURES = ("jpg", "jpeg", "png", "JPG")
 _PAIRS = ("ann_dir", "trainannot", "train_labels", "label", "labels", "gt", "mask")
 
 
 def marks(folder: Path) -> list[Mark]:
     """The layouts whose marks a folder bears."""
     found = [mark for mark in MARKS if any(any(folder.glob(pattern)) for pattern in mark.patterns)]
-    if _is_labelme(folder):
-        found.append(Mark("labelme", "labelme's JSON", ("*.json",)))
-    if _is_labelstudio(folder):
-        found.append(Mark("labelstudio", "Label Studio's JSON", ("*.json",)))
+    known = {mark.dataset for mark in found}
+    found += [mark for mark in _json_marks(folder) if mark.dataset not in known]
     if _is_regions(folder):
         found.append(Mark("regions", "a mask file for each object", ("*/masks",)))
     return found
@@ -53,21 +54,24 @@ def recognised(folder: Path) -> str:
     return f"images and masks, these in {apart}/: use dataset=auto or dataset=pairs" if apart else ""
 
 
-def _is_labelme(folder: Path) -> bool:
-    """Whether a JSON file lies beside the picture of its name."""
-    file = next(folder.glob("*.json"), None)
-    return file is not None and any(file.with_suffix(f".{ending}").exists() for ending in _PICTURES)
-
-
-def _is_labelstudio(folder: Path) -> bool:
-    """Whether a JSON file begins as a list of tasks with annotations."""
-    for path in folder.glob("*.json"):
-        if path.is_file():
+def _json_marks(folder: Path) -> list[Mark]:
+    """The tools whose words are at the beginning of JSON files, which people call as they like."""
+    found: dict[str, Mark] = {}
+    for pattern in _JSON:
+        for path in islice((path for path in folder.glob(pattern) if path.is_file()), _LOOKED_INTO):
             with path.open("rb") as file:
                 start = file.read(_START)
-            if start.lstrip().startswith(b"[") and b'"annotations"' in start and b'"images"' not in start:
-                return True
-    return False
+            name = escape(path.relative_to(folder).as_posix())
+            listed = start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
+            if not listed and b'"shapes"' in start and b'"version"' in start:
+                found.setdefault("labelme", Mark("labelme", "labelme's JSON", (name,)))
+            if pattern != _JSON[0]:
+                continue
+            if not listed and b'"images"' in start and b'"file_name"' in start:
+                found.setdefault("coco", Mark("coco", "COCO's JSON", (name,)))
+            if listed and b'"annotations"' in start and b'"images"' not in start:
+                found.setdefault("labelstudio", Mark("labelstudio", "Label Studio's JSON", (name,)))
+    return list(found.values())
 
 
 def _is_regions(folder: Path) -> bool:

@@ -15,7 +15,9 @@ from segmentation.errors import UserError
         (["images/1.jpg", "annotations.json"], "COCO"),
         (["images/1.jpg", "annotations/instances_train.json"], "COCO"),
         (["train/1.jpg", "train/_annotations.coco.json"], "COCO"),
-        (["1.jpg", "1.json"], "labelme"),
+        (["1.BMP", "1.json"], "labelme"),
+        (["train/1.jpg", "train/1.json"], "labelme"),
+        (["images/1.jpg", "json/1.json"], "labelme"),
         (["images/1.jpg", "annotations.xml"], "CVAT"),
         (["leftImg8bit/train/x/1.png"], "Cityscapes"),
         (["images/1.jpg", "labels/1.txt"], "YOLO"),
@@ -29,7 +31,7 @@ from segmentation.errors import UserError
 def test_layouts_are_recognised(files: list[str], name: str, tmp_path: Path) -> None:
     for file in files:
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / file).touch()
+        (tmp_path / file).write_text('{"version": "5.4", "shapes": []}' if file.endswith("1.json") else "")
     assert name in recognised(tmp_path)
     for dataset in ({"name": "binary"}, {"name": "folder", "names": ["a", "b"]}):
         with pytest.raises(UserError, match=name):

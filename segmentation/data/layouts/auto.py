@@ -9,6 +9,7 @@ from segmentation.data.files import Pairs, contents, first_of, missing_folder
 from segmentation.data.layouts.folders import read_folders
 from segmentation.data.layouts.guess import guess_pairs
 from segmentation.data.layouts.pairs import read_pairs
+from segmentation.data.layouts.table import table_in
 from segmentation.data.mask_values import binary_ignore, found_classes
 from segmentation.data.recognise import marks
 from segmentation.errors import UserError
@@ -52,6 +53,8 @@ def recognise(root: Path, described: ClassOptions = ClassOptions()) -> Recognise
         return Recognised(found[0].dataset, {}, f"{found[0].name} ({seen.relative_to(root).as_posix()})")
     if folders:
         return _with_classes("folder", {}, root, described, read_folders(root), "images and masks in folders")
+    if (table := table_in(root)) is not None:
+        return Recognised("csv", {}, f"a table of images and masks ({table})")
     guesses = guess_pairs(root)
     if len(guesses) > 1:
         choices = [f"dataset.images='{each.images}' dataset.masks='{each.masks}'" for each in guesses[:4]]
@@ -67,7 +70,8 @@ def recognise(root: Path, described: ClassOptions = ClassOptions()) -> Recognise
     options = {"images": guess.images, "masks": guess.masks}
     parts = read_pairs(root, guess.images, guess.masks)
     found_pairs = _with_classes("pairs", options, root, described, parts, "images and masks")
-    left = f"Pictures without masks are left out: {first_of(guess.left, 8)}. " if guess.left else ""
+    outside = [folder or "those in the folder itself" for folder in guess.left]
+    left = f"Pictures without masks are left out: {first_of(outside, 8)}. " if outside else ""
     return replace(found_pairs, note=f"{left}{found_pairs.note}".strip())
 
 

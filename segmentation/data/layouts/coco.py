@@ -35,6 +35,7 @@ FILES = (
     "annotations/*.json",
     "*annotations*.json",
     "*coco*.json",
+    "*.json",
 )
 """Where annotation files are looked for: the first pattern that finds any."""
 
@@ -47,7 +48,7 @@ def coco(described: ClassOptions, /, *, root: Path, annotations: Path | None = N
     """The categories as classes, in the order of their ids; polygons and run lengths, crowds are ignored.
 
     `annotations` is a path, or one in `root`; by default the files in `root` at `FILES`, which are splits if their
-    names say so. Images are in `root`, in images/, in a folder of the split's name, or beside the annotations.
+    names say so. Images are in `root`, in images/ or data/, in a folder of the split's name, or beside the annotations.
 
     Raises `UserError` where there is no file or an image is missing, for a file that is not COCO's, and as
     `named_classes` does.
@@ -56,7 +57,8 @@ def coco(described: ClassOptions, /, *, root: Path, annotations: Path | None = N
         raise missing_folder(root, _EXPECTED)
     files = _find(root, annotations)
     parts = {path: _split_of(path) for path in files} if len(files) > 1 else dict.fromkeys(files, "")
-    if len(files) > 1 and sorted(parts.values()) not in (["train", "val"], ["test", "train", "val"]):
+    splits = set(parts.values())
+    if len(files) > 1 and ("train" not in splits or "" in splits or len(splits) < len(files)):
         several = ", ".join(str(path.relative_to(root)) for path in files[:8])
         raise UserError(
             f"{root} holds several annotation files ({several}): choose dataset.annotations=FILE."
@@ -129,7 +131,13 @@ def _read_images(content: Any, path: Path, part: str, album: Annotated) -> dict[
     word = path.stem.removeprefix("instances_")
     words = [name for name in (word, part, path.parent.name) if name]
     folders = [*(root / name for name in words), *(root / "images" / name for name in words)]
-    folders = [*folders, root / "images", root, *([path.parent] if path.is_relative_to(root) else [])]
+    folders = [
+        *folders,
+        root / "images",
+        root / "data",
+        root,
+        *([path.parent] if path.is_relative_to(root) else []),
+    ]
     folder = first_folder(folders, names[0]) if names else root
     if folder is None:
         raise UserError(

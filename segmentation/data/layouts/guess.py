@@ -52,7 +52,7 @@ def _in_folders(folders: Mapping[str, Sequence[File]]) -> list[Guess]:
     if any(len([folder for folder in images[key] if folder]) > 1 for key in masks if key in images):
         return []  # two folders of images for one of masks
     own = {folder for folder, _ in partners}
-    left = tuple(folder or "." for found in images.values() for folder in found if folder not in own)
+    left = tuple(folder for found in images.values() for folder in found if folder not in own)
     guesses = []
     for choice in range(max((len(found) for _, found in partners), default=0)):
         pairs = [(folder, found[min(choice, len(found) - 1)]) for folder, found in partners]

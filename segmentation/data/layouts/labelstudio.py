@@ -1,5 +1,6 @@
 """Label Studio's JSON export: tasks with polygons, rectangles, ellipses and brushes in percent of the image."""
 
+import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -25,6 +26,7 @@ from segmentation.data.run_lengths import bitmap_runs, brush_values
 from segmentation.errors import UserError
 from segmentation.reading import ANNOTATION_BYTES, read_json
 
+_UPLOAD = re.compile("[0-9a-f]{8}-")  # what uploaded files get before their names
 _EXPECTED = "Label Studio's JSON export, and the images in any folder beside it"
 
 
@@ -32,8 +34,8 @@ def labelstudio(described: ClassOptions, /, *, root: Path, annotations: Path | N
     """The first annotation of each task; the classes are the labels in sorted order.
 
     `annotations` is a path, or one in `root`; by default the only JSON file there. Images are looked for in `root` and
-    its folders by their path in the task, else by their name, with or without the prefix of uploads. Tasks without
-    annotation are left out.
+    its folders by the end of their path in the task, else by their name, with or without the prefix of uploads.
+    Tasks without annotation are left out.
 
     Raises `UserError` where there is no file or an image is missing, for a file that is not Label Studio's, and as
     `named_classes` does.
@@ -94,11 +96,13 @@ class _Pictures:
             addresses, key=lambda text: text.rpartition(".")[2].lower() not in IMAGE_ENDINGS
         ):
             parts = urlsplit(address)
-            path = parse_qs(parts.query).get("d", [unquote(parts.path)])[0].replace("\\", "/").lstrip("/")
-            if path in self._paths:
-                return path
-            name = path.rpartition("/")[2]
-            found = self._by_name.get(name) or self._by_name.get(name.partition("-")[2]) or []
+            local = parse_qs(parts.query.replace("+", "%2B")).get("d", [unquote(parts.path)])[0]
+            words = local.replace("\\", "/").strip("/").split("/")
+            for first in range(len(words)):  # as seen from above the root
+                if (path := "/".join(words[first:])) in self._paths:
+                    return path
+            name = words[-1]
+            found = self._by_name.get(name) or self._by_name.get(_UPLOAD.sub("", name, count=1)) or []
             if len(found) > 1:
                 raise UserError(
                     f"{first_of(found)} are all called {name}: keep one, or give them other names."

@@ -62,6 +62,15 @@ def csv(
     return FoundFiles(classes, with_masks(parts, decoder), notes, groups)
 
 
+def table_in(root: Path) -> str | None:
+    """The name of the only CSV file in a folder, where its columns are those of `csv`; else None."""
+    files = [path for path in root.glob("*.csv") if path.is_file()]
+    if len(files) != 1:
+        return None
+    header, _ = _cells(files[0])
+    return files[0].name if set(_COLUMNS[:2]) <= set(header) else None
+
+
 def _find(root: Path, file: str | None) -> Path:
     if not root.is_dir():
         raise missing_folder(root, _EXPECTED)
@@ -76,22 +85,14 @@ def _read(path: Path, root: Path) -> list[_Row]:
         below = path.parent.relative_to(root).as_posix()
     except ValueError:
         raise UserError(f"{path} is not in dataset.root={root}: give a path in it.") from None
-    # utf-8-sig: spreadsheet programs write a byte order mark at the start, and semicolons in some languages.
-    lines = read_text(path).removeprefix("\ufeff").splitlines()
-    separator = ";" if lines and lines[0].count(";") > lines[0].count(",") else ","
-    try:
-        table = list(csv_files.reader(lines, delimiter=separator))
-    except csv_files.Error as error:
-        raise UserError(f"{path} is no table ({error}): correct it.") from error
-    header = [name.strip().lower() for name in table[0]] if table else []
-    missing = [name for name in _COLUMNS[:2] if name not in header]
-    if missing:
-        raise UserError(
-            f"{path} has no column '{missing[0]}': the first line must be image,mask[,split][,group]."
-        )
+    header, table = _cells(path)
+    for name in _COLUMNS:
+        if header.count(name) > 1 or (name in _COLUMNS[:2] and name not in header):
+            many = "several columns" if name in header else "no column"
+            raise UserError(f"{path} has {many} '{name}': the first line must be image,mask[,split][,group].")
     known = {file.path: file for file in walk(root)}
     rows = []
-    for number, cells in enumerate(table[1:], 2):
+    for number, cells in enumerate(table, 2):
         if not any(cells):
             continue
         if len(cells) != len(header):
@@ -102,15 +103,28 @@ def _read(path: Path, root: Path) -> list[_Row]:
         split = values.get("split", "").lower()
         if split and split not in PARTS:
             raise UserError(f"{path}, line {number}: '{split[:60]}' is not a split.{closest(split, SPLITS)}")
-        image, mask = (_file(values[name], f"{path}, line {number}", below, known) for name in _COLUMNS[:2])
+        where = f"{path}, line {number}"
+        image, mask = (_file(values[name], where, below, root, known) for name in _COLUMNS[:2])
         rows.append(_Row(image, mask, PARTS.get(split, ""), values.get("group", "")))
     if not rows:
         raise UserError(f"{path} has no rows: list an image and its mask in each.")
     return rows
 
 
-def _file(text: str, where: str, below: str, known: dict[str, File]) -> File:
-    written = text.replace("\\", "/")
+def _cells(path: Path) -> tuple[list[str], list[list[str]]]:
+    """The names of the columns, in lower case, and the rows."""
+    # Spreadsheet programs write a byte order mark at the start, and semicolons in some languages.
+    lines = read_text(path).removeprefix("\ufeff").splitlines()
+    separator = max(",;\t", key=lambda mark: lines[0].count(mark)) if lines else ","
+    try:
+        table = list(csv_files.reader(lines, delimiter=separator))
+    except csv_files.Error as error:
+        raise UserError(f"{path} is no table ({error}): correct it.") from error
+    return [name.strip().lower() for name in table[0]] if table else [], table[1:]
+
+
+def _file(text: str, where: str, below: str, root: Path, known: dict[str, File]) -> File:
+    written = text.replace("\\", "/").removeprefix(f"{root.absolute().as_posix()}/")
     for start in (below, ""):
         path = posixpath.normpath(posixpath.join(start, written))
         if not written.startswith("/") and path in known:

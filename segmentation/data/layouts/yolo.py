@@ -9,7 +9,7 @@ import numpy as np
 from segmentation.data.class_map import ClassOptions
 from segmentation.data.dataset import FoundFiles
 from segmentation.data.files import contents, instead_of, missing_folder
-from segmentation.data.layouts.annotations import Annotated, at, inside, points_of, split_of
+from segmentation.data.layouts.annotations import Annotated, at, points_of, split_of
 from segmentation.data.layouts.pairs import walk
 from segmentation.errors import UserError
 from segmentation.reading import read_text, read_yaml
@@ -19,16 +19,16 @@ _KEYS = ("train", "val", "valid", "test")
 
 
 def yolo(described: ClassOptions, /, *, root: Path) -> FoundFiles:
-    """The classes of data.yaml or classes.txt; an image without text file, or with an empty one, is background.
+    """The classes of data.yaml, or of the only other YAML file, or of classes.txt.
 
-    data.yaml says where the images of train, val and test are; without, they are in images/. The text file of
-    .../images/NAME.jpg is .../labels/NAME.txt, or beside the image.
+    An image without text file, or with an empty one, is background. data.yaml says where the images of train, val and
+    test are; without, they are in images/. The text file of .../images/NAME.jpg is .../labels/NAME.txt, or beside it.
 
     Raises `UserError` for another layout, for boxes instead of polygons, and as `named_classes` does.
     """
     if not root.is_dir():
         raise missing_folder(root, _EXPECTED)
-    description = next((path for name in ("data.yaml", "data.yml") if (path := root / name).is_file()), None)
+    description = _description(root)
     if description is not None:
         with at(str(description)):
             content = read_yaml(description)
@@ -37,13 +37,21 @@ def yolo(described: ClassOptions, /, *, root: Path) -> FoundFiles:
     else:
         description, places = root / "classes.txt", {}
         if not description.is_file():
-            raise UserError(f"{root} holds {contents(root)}. {instead_of(_EXPECTED, root)}")
+            raise UserError(f"{root} holds {contents(root)}. Expected: {_EXPECTED}.")
         names = [line.strip() for line in read_text(description).splitlines() if line.strip()]
     album = Annotated(root, names)
     for part, paths in (places or {"": [root / "images"]}).items():
         for path in paths:
             _read_folder(path, part, album, names)
     return album.found(described, description, names=names, relative=True)
+
+
+def _description(root: Path) -> Path | None:
+    """data.yaml, or the only other YAML file; None where there is none."""
+    files = [path for pattern in ("*.yaml", "*.yml") for path in sorted(root.glob(pattern)) if path.is_file()]
+    files = [path for path in files if path.stem != "classes"]
+    named = [path for path in files if path.stem == "data"]
+    return named[0] if named else files[0] if len(files) == 1 else None
 
 
 def _names(content: Any) -> list[str]:
@@ -87,11 +95,8 @@ def _read_folder(place: Path, part: str, album: Annotated, names: list[str]) -> 
     root = album.root
     if place.is_file():
         with at(str(place)):
-            lines = [inside(line.strip()) for line in read_text(place).splitlines() if line.strip()]
-            images = [root / line for line in lines]
-            missing = next((image for image in images if not image.is_file()), None)
-            if missing is not None:
-                raise UserError(f"there is no image {missing}: add it or remove the line.")
+            lines = [line.strip() for line in read_text(place).splitlines() if line.strip()]
+            images = [_listed(line, root) for line in lines]
     else:
         images = [place / file.path for file in walk(place)] if place.is_dir() else []
     if not images:
@@ -104,6 +109,16 @@ def _read_folder(place: Path, part: str, album: Annotated, names: list[str]) -> 
         number = album.add_image(path.as_posix(), part=part or _part(path), file=label.as_posix())
         if (root / label).is_file():
             _read(root / label, number, album, names)
+
+
+def _listed(line: str, root: Path) -> Path:
+    """The image of a line; lists of other machines have their paths, of which the end is in root."""
+    parts = [part for part in line.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    paths = (root.joinpath(*parts[first:]) for first in range(len(parts)))
+    found = next((path for path in paths if path.is_file()), None)
+    if found is None:
+        raise UserError(f"there is no image {line:.200} in {root}: add it or remove the line.")
+    return found
 
 
 def _label_file(image: Path) -> Path:

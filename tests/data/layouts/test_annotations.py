@@ -1,6 +1,7 @@
 """Outlines and regions as annotation tools write them."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ from made_annotations import (
     NAMES,
     WIDTH,
     coco,
+    coco_splits,
     cvat,
     cvat_masks,
     labelme,
@@ -25,6 +27,7 @@ from made_annotations import (
     yolo,
 )
 from made_data import save
+from PIL import Image
 
 from segmentation.data import create_dataset, recognised_options
 from segmentation.data.drawings import OVERLAPS
@@ -57,6 +60,110 @@ def test_recognised_and_masks_are_the_known_ones(maker: Maker, tmp_path: Path) -
     for number, mask in found.items():
         np.testing.assert_array_equal(mask, truth(number))
     assert (OVERLAPS in dataset.notes) is (options["name"] not in ("cvat", "voc"))
+
+
+def renamed(made: Maker, *moves: tuple[str, str]) -> Maker:
+    """The same with other names of files and folders."""
+
+    def make(root: Path) -> dict[str, Any]:
+        options = made(root)
+        for old, new in moves:
+            for path in sorted(root.glob(old)):
+                target = path.parent / new.replace("*", path.stem)
+                target.parent.mkdir(exist_ok=True)
+                path.rename(target)
+        return options
+
+    return make
+
+
+def with_pictures(made: Maker, ending: str) -> Maker:
+    """labelme's files in folders of splits, with pictures of another format, and a file of another program."""
+
+    def make(root: Path) -> dict[str, Any]:
+        options = made(root)
+        for path in sorted(root.glob("*.png")):
+            folder = root / ("val" if path.stem in ("p4", "p5") else "train")
+            folder.mkdir(exist_ok=True)
+            Image.open(path).save(folder / f"{path.stem}.{ending}", "bmp")
+            path.with_suffix(".json").rename(folder / f"{path.stem}.json")
+            path.unlink()
+        return options
+
+    return make
+
+
+def with_lists(root: Path) -> dict[str, Any]:
+    """YOLO's lists of images, written on another machine."""
+    options = yolo(root)
+    for split in ("train", "val", "test"):
+        names = sorted(path.name for path in (root / "images" / split).iterdir())
+        (root / f"{split}.txt").write_text(
+            "".join(f"/home/me/pets/images/{split}/{name}\n" for name in names)
+        )
+    (root / "data.yaml").write_text("train: train.txt\nval: val.txt\ntest: test.txt\nnames: [cat, dog]\n")
+    return options
+
+
+def with_addresses(root: Path) -> dict[str, Any]:
+    """Label Studio's tasks with paths from above the root, with pictures of one name, and a + in a name."""
+    options = labelstudio(root)
+    shutil.copytree(root / "media", root / "other" / "media")
+    (root / "media" / "p1.png").rename(root / "media" / "p+1.png")
+    paths = [f"media/p{number}.png".replace("p1", "p+1") for number in range(COUNT)]
+    edited(
+        root / "project.json",
+        lambda tasks: [
+            {**task, "data": {"image": f"/data/local-files/?d=sets/{root.name}/{path}"}}
+            for task, path in zip(tasks, paths, strict=False)
+        ],
+    )
+    return options
+
+
+VARIANTS: dict[str, Maker] = {
+    "result.json": renamed(coco, ("annotations.json", "result.json")),
+    "data/ and labels.json": renamed(coco, ("annotations.json", "labels.json"), ("images", "data")),
+    "train.json and val.json": renamed(
+        coco_splits,
+        ("annotations/captions_*.json", "*.txt"),
+        ("annotations/instances_*.json", "../*.json"),
+        ("*2017.json", "*.json"),
+    ),
+    "pictures.BMP in splits": with_pictures(labelme, "BMP"),
+    "pets-seg.yaml": renamed(yolo, ("data.yaml", "pets-seg.yaml")),
+    "lists": with_lists,
+    "addresses": with_addresses,
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_other_names_of_files_are_recognised_and_read(variant: str, tmp_path: Path) -> None:
+    options = VARIANTS[variant](tmp_path)
+    assert recognised_options({"root": str(tmp_path)})[0] == options
+    found = masks(options)
+    assert sorted(found) == list(range(COUNT))
+    assert all(np.array_equal(mask, truth(number)) for number, mask in found.items())
+
+
+def test_train_and_test_without_val(tmp_path: Path) -> None:
+    options = renamed(
+        coco_splits, ("val2017", "test2017"), ("annotations/instances_val*.json", "instances_test2017.json")
+    )(tmp_path)
+    assert {split: len(names) for split, names in create_dataset(**options).names().items()} == {
+        "train": 3,
+        "val": 1,
+        "test": 2,
+    }
+
+
+def test_an_upload_is_no_picture_whose_name_ends_alike(tmp_path: Path) -> None:
+    options = labelstudio(tmp_path)
+    edited(
+        tmp_path / "project.json", lambda tasks: tasks[4]["data"].update(image="/data/upload/1/left-p4.png")
+    )
+    with pytest.raises(UserError, match=r"task 4: the image '/data/upload/1/left-p4.png' is not in"):
+        create_dataset(**options)
 
 
 @every_maker

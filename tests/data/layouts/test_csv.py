@@ -1,5 +1,6 @@
 """Tables of images and masks, and tables of classes beside masks."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from made_data import known, pictured, put, save
 
-from segmentation.data import create_dataset
+from segmentation.data import create_dataset, recognised_options
 from segmentation.errors import UserError
 
 
@@ -45,25 +46,30 @@ def test_rows_of_a_group_stay_together(tmp_path: Path) -> None:
     assert sorted(map(list, dataset.names().values())) == [["0", "5"], ["1", "4"], ["2", "3"]]
 
 
-@pytest.mark.parametrize("header", ["image,mask", "\ufeffImage,MASK", "mask;image"])
+@pytest.mark.parametrize("header", ["image,mask", "\ufeffImage,MASK", "mask;image", "image\tmask"])
 def test_tables_of_spreadsheets(header: str, tmp_path: Path) -> None:
     lines = rows()
     if ";" in header:
         lines = [";".join(reversed(line.split(","))) for line in lines]
-    dataset = create_dataset(**table(tmp_path, header, *lines, ""))
-    assert sum(map(len, dataset.names().values())) == 6
+    lines = [line.replace(",", "\t") if "\t" in header else line for line in lines]
+    options = table(tmp_path, header, *lines, "")
+    assert recognised_options({"root": str(tmp_path)})[0]["name"] == "csv"
+    assert sum(map(len, create_dataset(**options).names().values())) == 6
 
 
 def test_paths_are_as_seen_from_the_table(tmp_path: Path) -> None:
     lines = [f"../{line}".replace(",", ",../") for line in rows()]
     options = table(tmp_path, "image,mask", *lines, name="lists/a.csv")
     assert sum(map(len, create_dataset(**options, file="lists/a.csv").names().values())) == 6
+    whole = [",".join(f"{tmp_path}/{path}" for path in line.split(",")) for line in rows()]
+    assert sum(map(len, create_dataset(**table(tmp_path, "image,mask", *whole)).names().values())) == 6
 
 
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
         (["image,label", "p/0.jpg,m/0.png"], "no column 'mask'"),
+        (["image,mask,mask", *rows(*[",m/0.png"] * 6)], "several columns 'mask'"),
         (["image,mask"], "has no rows"),
         ([""], "no column 'image'"),
         (["image,mask", "p/0.jpg,m/9.png"], "line 2: 'm/9.png' is no picture"),
@@ -147,6 +153,14 @@ def test_vocs_training_with_sbd(tmp_path: Path) -> None:
     (tmp_path / "SegmentationClassAug" / "b.png").unlink()
     with pytest.raises(UserError, match="line 2: 'b' has no mask in SegmentationClassAug"):
         create_dataset(name="voc", root=str(tmp_path), train_list="trainaug")
+
+
+def test_a_part_of_ade20k_is_named(tmp_path: Path) -> None:
+    options = made_data.MAKERS["ade20k"](tmp_path)
+    for path in list(tmp_path.rglob("training")):
+        shutil.rmtree(path)
+    with pytest.raises(UserError, match="needs images for train and val"):
+        create_dataset(**options)
 
 
 def test_a_folder_is_no_list_of_classes(tmp_path: Path) -> None:

@@ -4,6 +4,9 @@ import atexit
 import functools
 import gc
 import json
+import multiprocessing.forkserver
+import multiprocessing.resource_tracker
+import multiprocessing.util
 import os
 import runpy
 import select
@@ -16,8 +19,10 @@ import traceback
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType, TracebackType
+from unittest.mock import patch
 
 from conftest import ROOT
 
@@ -34,7 +39,7 @@ def run_script(
     """Runs `name` (train.py, evaluate.py ...) with `folder` as its working directory, in a process of its own.
 
     That process is a fork of one in which the libraries are imported already; with `fresh` it is a new Python,
-    as for a user: once a script is enough.
+    as for a user: once a script is enough. What a fork itself starts as new processes are forks, too.
     """
     command = [str(ROOT / name), *arguments]
     if fresh:
@@ -134,6 +139,7 @@ def _serve(requests: socket.socket) -> None:
     from segmentation.cli import compose
 
     compose("train")  # Hydra looks for its plugins once
+    multiprocessing.resource_tracker.ensure_running()  # one for all
     gc.freeze()  # else each fork searches the libraries for garbage, and copies their memory by that
     assert threading.active_count() == 1, "a fork of several threads may wait for ever"
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
@@ -174,6 +180,7 @@ def _run(command: list[str], folder: str, environment: dict[str, str], out: int,
     os.environ.update(environment)
     sys.argv = command
     sys.path[0] = str(Path(command[0]).parent)
+    _spawn_by_forks()
     status = 0
     try:
         runpy.run_path(command[0], run_name="__main__")
@@ -188,6 +195,26 @@ def _run(command: list[str], folder: str, environment: dict[str, str], out: int,
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
+
+
+def _spawn_by_forks() -> None:
+    """Forks of this process as it is now, before the script, stand for each new Python of multiprocessing's "spawn".
+
+    They are given all that they know in the same way, as pickles, and read the script anew.
+    """
+
+    def fork(path: str, arguments: list[str], streams: list[int]) -> int:
+        if (child := os.fork()) == 0:
+            for before, after in pairwise([2, *sorted(streams), 1024]):
+                os.closerange(before + 1, after)
+            with suppress(SystemExit):
+                exec(arguments[-1], {})
+            os._exit(0)
+        return child
+
+    with patch.object(multiprocessing.util, "spawnv_passfds", fork):
+        multiprocessing.forkserver.ensure_running()
+    multiprocessing.context._concrete_contexts["spawn"] = multiprocessing.get_context("forkserver")  # type: ignore[attr-defined]
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT
-from scripts import run_script
+from scripts import Done, run_script
 
 from segmentation.checkpoint import read
 
@@ -37,8 +36,8 @@ OPTIONS = [
 TWO = ["trainer=ddp", "trainer.devices=2"]
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return run_script(str(SCRIPT), *arguments, *OPTIONS, folder=folder)
+def run(folder: Path, *arguments: str, fresh: bool = False) -> Done:
+    return run_script(str(SCRIPT), *arguments, *OPTIONS, folder=folder, fresh=fresh)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -100,17 +99,11 @@ def test_a_search_of_two_processes_trains_as_one_does(alone: Path, tmp_path: Pat
 
 def test_torchrun_makes_one_run(alone: Path, tmp_path: Path) -> None:
     torchrun = str(Path(sys.executable).with_name("torchrun"))
-    done = subprocess.run(
-        [
-            *(torchrun, "--nproc-per-node=2", "--standalone", str(SCRIPT)),
-            *("seed=1", "trainer=ddp", "hydra.run.dir='runs/${now:%f}'", *OPTIONS),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        timeout=600,
+    done = run_script(
+        *(torchrun, "--nproc-per-node=2", "--standalone", str(SCRIPT)),
+        *("seed=1", "trainer=ddp", "hydra.run.dir='runs/${now:%f}'", *OPTIONS),
+        folder=tmp_path,
+        environment={"PYTHONPATH": str(ROOT)},
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("epoch   1 ") == 1
@@ -120,7 +113,8 @@ def test_torchrun_makes_one_run(alone: Path, tmp_path: Path) -> None:
 
 
 def test_one_process_goes_on_where_two_were_stopped(alone: Path, tmp_path: Path) -> None:
-    done = run(tmp_path, "seed=1", "trainer=fsdp", "trainer.devices=2", "name=preempted", "hydra.run.dir=run")
+    options = ["trainer=fsdp", "trainer.devices=2", "name=preempted", "hydra.run.dir=run"]
+    done = run(tmp_path, "seed=1", *options, fresh=True)
     assert (done.returncode, done.stderr) == (143, "")
     assert read(tmp_path / "run" / "checkpoints" / "last.ckpt")["global_step"] == 4
     done = run(tmp_path, "resume=run", "trainer.devices=1", "trainer.strategy=auto")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -52,25 +53,21 @@ def run(folder: Path, seeds: tuple[int, int], **settings: str) -> list[Done]:
         "SLURM_NTASKS": "2",
         "SLURM_JOB_NAME": "train",
         "MASTER_ADDR": "127.0.0.1",
-        "PYTHONPATH": str(ROOT),
         **settings,
     }
-    tasks = [
-        subprocess.Popen(
-            [sys.executable, "task.py", f"seed={seed}", "hydra.run.dir=run"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=folder,
-            env={**os.environ, **slurm, "SLURM_PROCID": str(place)},
-        )
-        for place, seed in enumerate(seeds)
-    ]
-    ends = [task.communicate(timeout=120) for task in tasks]
-    return [
-        subprocess.CompletedProcess(task.args, task.returncode, *end)
-        for task, end in zip(tasks, ends, strict=True)
-    ]
+    command = [str(folder / "task.py"), "hydra.run.dir=run"]
+    with ExitStack() as stack:
+        tasks = [
+            stack.enter_context(
+                Script([*command, f"seed={seed}"], folder, {**slurm, "SLURM_PROCID": str(place)})
+            )
+            for place, seed in enumerate(seeds)
+        ]
+        ends = [task.communicate(timeout=120) for task in tasks]
+        return [
+            subprocess.CompletedProcess(command, task.wait(), *end)
+            for task, end in zip(tasks, ends, strict=True)
+        ]
 
 
 EACH = {"SLURM_NTASKS_PER_NODE": "2"}

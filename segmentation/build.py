@@ -14,7 +14,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from segmentation.callbacks import History, build_callbacks
 from segmentation.checkpoint import describe
-from segmentation.config import Auxiliary, ModelSettings, Section, TrainingSettings, call, checked
+from segmentation.config import Auxiliary, ModelSettings, Section, TrainingSettings
 from segmentation.data.augmentation import training_transform
 from segmentation.data.datamodule import SegmentationData
 from segmentation.data.dataset import SegmentationDataset
@@ -32,6 +32,7 @@ from segmentation.models import (
 )
 from segmentation.models.compile import compile_parts
 from segmentation.optim import create_optimizer, create_scheduler
+from segmentation.options import call, checked
 from segmentation.report import protocol
 from segmentation.task import SegmentationTask
 from segmentation.tiling import tile_of_windows

@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 
-from segmentation.config import Threshold, call, check_threshold
+from segmentation.config import Threshold, check_threshold
 from segmentation.data.pixel_range import PixelRange
 from segmentation.environment import versions
 from segmentation.errors import UserError, one_line
 from segmentation.models import Decision, Segmenter, create_segmenter
 from segmentation.models.pretrained import is_dense
+from segmentation.options import call
 from segmentation.reading import file_hash, read_json
 from segmentation.types import Classes
 from segmentation.writing import replacing

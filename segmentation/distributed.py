@@ -16,9 +16,10 @@ from pytorch_lightning.strategies import ModelParallelStrategy, ParallelStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from segmentation.callbacks.checkpoint import AtomicCheckpointIO
-from segmentation.config import EvaluationSettings, checked
+from segmentation.config import EvaluationSettings
 from segmentation.environment import choose_device
 from segmentation.errors import UserError
+from segmentation.options import checked
 
 Section = Mapping[str, Any]
 Thing = TypeVar("Thing")

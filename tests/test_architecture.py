@@ -16,6 +16,7 @@ FLOORS = (
         "types",
         "errors",
         "config",
+        "options",
         "ranges",
         "environment",
         "machine",

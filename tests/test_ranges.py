@@ -11,10 +11,11 @@ import yaml
 from conftest import CONF, composed
 
 from segmentation.cli.overrides import compose
-from segmentation.config import call, read_evaluation_settings, read_training_settings
+from segmentation.config import read_evaluation_settings, read_training_settings
 from segmentation.data.augmentation import training_transform
 from segmentation.errors import UserError
 from segmentation.metrics import scores
+from segmentation.options import call
 from segmentation.ranges import RANGES
 
 

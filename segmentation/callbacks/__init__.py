@@ -14,9 +14,9 @@ from segmentation.callbacks.history import CurvesOfInterrupted, History, draw_cu
 from segmentation.callbacks.monitoring import Progress, Throughput, log_summary
 from segmentation.callbacks.prediction_grid import PredictionGrid
 from segmentation.callbacks.preemption import Preemption
-from segmentation.config import call
 from segmentation.errors import UserError, closest
 from segmentation.metrics import scores
+from segmentation.options import call
 from segmentation.report.report import lower_is_better
 from segmentation.task import SegmentationTask
 

@@ -342,7 +342,7 @@ def given_keys(hydra: Any) -> list[str]:
 
 def _set_keys(folders: Sequence[Path], group: str, choice: str) -> set[str]:
     """What the file of a group's option sets, itself and by the files that it inherits from."""
-    from segmentation.config import flat  # --help must not wait for pydantic
+    from segmentation.options import flat  # --help must not wait for pydantic
 
     path = next((file for folder in folders if (file := folder / group / f"{choice}.yaml").is_file()), None)
     content = yaml.safe_load(path.read_text()) or {} if path is not None else {}
@@ -386,7 +386,7 @@ def refuse_words_for_numbers(composed: "DictConfig", hydra: Any) -> None:
     """
     from omegaconf import OmegaConf
 
-    from segmentation.config import flat  # --help must not wait for pydantic
+    from segmentation.options import flat  # --help must not wait for pydantic
 
     folders = [Path(source.path) for source in hydra.runtime.config_sources if source.schema == "file"]
     values = flat(OmegaConf.to_container(composed, resolve=False))  # type: ignore[arg-type]

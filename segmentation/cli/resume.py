@@ -21,8 +21,8 @@ from segmentation.cli.overrides import (
     unquoted,
 )
 from segmentation.cli.run_folder import has_checkpoint, is_free
-from segmentation.config import flat
 from segmentation.errors import UserError, one_line
+from segmentation.options import flat
 from segmentation.reading import read_json, read_text, read_yaml
 
 _KEY = "resume="

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from segmentation.cli.overrides import as_plain_data, quoted
 from segmentation.cli.sweep_plan import Sweep, job_folder
-from segmentation.config import flat
 from segmentation.errors import UserError
+from segmentation.options import flat
 from segmentation.reading import read_yaml
 
 if TYPE_CHECKING:

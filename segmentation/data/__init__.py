@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from segmentation.config import call, create
 from segmentation.data.checks import check_samples
 from segmentation.data.class_map import ClassOptions
 from segmentation.data.dataset import SegmentationDataset, with_pixel_range
@@ -16,6 +15,7 @@ from segmentation.data.mix import mix, read_sets
 from segmentation.data.shapes import shapes
 from segmentation.data.splits import SplitOptions, divide
 from segmentation.errors import UserError, closest
+from segmentation.options import call, create
 
 DATASETS: dict[str, Callable[..., SegmentationDataset]] = {"shapes": shapes}
 """Data sets that divide themselves; the others are in `LAYOUTS`."""

@@ -11,7 +11,6 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from segmentation.checkpoint import Trained
-from segmentation.config import checked
 from segmentation.data.augmentation import evaluation_transform
 from segmentation.environment import autocast, choose_device, choose_precision, enough_memory
 from segmentation.errors import UserError
@@ -19,6 +18,7 @@ from segmentation.inference.inputs import Picture, as_pixels
 from segmentation.inference.outputs import Prediction
 from segmentation.inference.tta import Augmentation, describe_tta, tta_views
 from segmentation.models.compile import compile_whole
+from segmentation.options import checked
 from segmentation.tiling import Tiling, Write, block
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from segmentation.config import flat
 from segmentation.errors import UserError, one_line
+from segmentation.options import flat
 from segmentation.reading import last_line, read_json, read_text, read_yaml
 from segmentation.report.report import baseline_note, constant_note
 

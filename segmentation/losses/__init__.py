@@ -4,7 +4,6 @@ from typing import Any
 
 from torch import nn
 
-from segmentation.config import create
 from segmentation.losses.modules import (
     BCE,
     BCEDice,
@@ -15,6 +14,7 @@ from segmentation.losses.modules import (
     Lovasz,
     Tversky,
 )
+from segmentation.options import create
 
 __all__ = ["LOSSES", "create_loss"]
 

@@ -11,11 +11,11 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.nn.functional import pad
 
-from segmentation.config import create
 from segmentation.errors import UserError
 from segmentation.models.backbones import create_backbone
 from segmentation.models.backbones.base import STRIDES, Backbone, repeat_channels
 from segmentation.models.heads import HEADS, FCNHead, resize
+from segmentation.options import create
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -13,8 +13,8 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from segmentation.config import create
 from segmentation.errors import UserError
+from segmentation.options import create
 
 log = logging.getLogger(__name__)
 

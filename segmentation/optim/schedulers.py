@@ -16,9 +16,9 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from segmentation.config import create
 from segmentation.errors import UserError
 from segmentation.optim.optimizers import check
+from segmentation.options import create
 
 WARMUP_START = 0.01
 """Factor of the rate at the start of a warm-up."""

@@ -17,7 +17,8 @@ from segmentation.cli.overrides import (
     unquoted,
     without_leftovers,
 )
-from segmentation.config import flat, read_training_settings
+from segmentation.config import read_training_settings
+from segmentation.options import flat
 
 NAMES = [
     "IMG (1), a=b [x] it's ü.jpg",

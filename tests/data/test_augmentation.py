@@ -294,7 +294,7 @@ def test_more_bands_tell_shape_from_ground_but_not_the_classes(band: int) -> Non
 
 @pytest.mark.parametrize("channels", [0, -1, 129, "four"])
 def test_numbers_that_are_none(channels: Any) -> None:
-    from segmentation.config import call
+    from segmentation.options import call
 
     with pytest.raises(UserError, match=rf"data\.channels={channels} is not right"):
         call("data", DataSettings, channels=channels, size=[64, 64], resize=True, batch_size=1, workers=0)

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from made_models import assert_depends_on_image, assert_same, made, pictures, randomize_norms
 from torch import nn
 
-from segmentation.config import call
 from segmentation.errors import UserError
 from segmentation.models import Segmenter, create_segmenter
 from segmentation.models.heads import ImagePooling, PooledBatchNorm
+from segmentation.options import call
 
 DESCRIPTION: dict[str, Any] = {
     "backbone": {"source": "torchvision", "name": "mobilenet_v3_small", "norm_momentum": 0.1},

@@ -6,11 +6,11 @@ from typing import Annotated, Any
 from pydantic import Field
 from torch import nn
 
-from segmentation.config import call, create
 from segmentation.errors import UserError
 from segmentation.models.backbones.base import OUTPUT_STRIDES, STRIDES, Backbone
 from segmentation.models.backbones.timm import TimmBackbone
 from segmentation.models.backbones.torchvision import TorchvisionBackbone
+from segmentation.options import call, create
 
 __all__ = ["OUTPUT_STRIDES", "SOURCES", "STRIDES", "Backbone", "create_backbone"]
 

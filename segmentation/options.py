@@ -1,0 +1,102 @@
+"""Options checked against the signature of what gets them: names, types and ranges, with messages for users."""
+
+import inspect
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from segmentation.errors import UserError, closest
+from segmentation.ranges import RANGES
+
+Thing = TypeVar("Thing")
+
+_ANY_CLASS = ConfigDict(arbitrary_types_allowed=True)
+
+
+def create(
+    group: str, table: Mapping[str, Callable[..., Thing]], name: str, /, *given: Any, **options: Any
+) -> Thing:
+    """`table[name](*given, **options)`: names come from our tables alone, never from a dotted path.
+
+    `group` is the config group, for messages: `loss.gama` rather than `gama`.
+
+    Raises `UserError` for a name that the table does not hold and for what `call` refuses.
+    """
+    if not isinstance(name, str) or name not in table:
+        raise UserError(f"{group}={name} is unknown.{closest(name, table)}", kind="option")
+    return call(group, table[name], *given, **options)
+
+
+def call(group: str, function: Callable[..., Thing], /, *given: Any, **options: Any) -> Thing:
+    """`function(*given, **options)` after `checked` and `check_ranges`."""
+    converted = checked(group, function, options)
+    check_ranges({f"{group}.{option}": value for option, value in converted.items()})
+    return function(*given, **converted)
+
+
+def checked(group: str, function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options for the keyword-only parameters of `function`, converted to their annotated types.
+
+    Raises `UserError` for an option that the function does not have, one that is missing, or a value that
+    its annotation does not allow ("3" passes as a number, "abc" does not).
+    """
+    parameters = inspect.signature(function).parameters
+    choices = [name for name, parameter in parameters.items() if parameter.kind is parameter.KEYWORD_ONLY]
+    hints = get_type_hints(function.__init__ if inspect.isclass(function) else function, include_extras=True)
+    prefix = f"{group}." if group else ""
+    for option in options:
+        if option not in choices:
+            raise UserError(
+                f"There is no option '{prefix}{option}'.{closest(option, choices)}", kind="option"
+            )
+    for name in choices:
+        if parameters[name].default is inspect.Parameter.empty and name not in options:
+            raise UserError(f"{prefix}{name} is missing: give {prefix}{name}=VALUE.", kind="option")
+    return {
+        option: _convert(f"{prefix}{option}", value, hints.get(option, Any))
+        for option, value in options.items()
+    }
+
+
+def check_ranges(config: Mapping[str, Any]) -> None:
+    """Raises `UserError` for an option outside of its range in `RANGES`."""
+    for key, value in flat(config).items():
+        if key in RANGES:
+            _convert(key, value, RANGES[key])
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Sections -> `section.option`."""
+    options: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            options |= flat(value, f"{prefix}{key}.")
+        else:
+            options[f"{prefix}{key}"] = value
+    return options
+
+
+def _convert(where: str, value: Any, hint: Any) -> Any:
+    # Dataclasses bring a configuration of their own.
+    config = None if is_dataclass(hint) else _ANY_CLASS
+    try:
+        converted = TypeAdapter(hint, config=config).validate_python(value)
+        # pathlib's own would fail for a ~ that is nobody's home.
+        return Path(os.path.expanduser(converted)) if isinstance(converted, Path) else converted  # noqa: PTH111
+    except ValidationError as error:
+        first = error.errors()[0]
+        if first["type"] == "literal_error":
+            choices = re.findall(r"'([^']*)'", first["ctx"]["expected"])
+            raise UserError(
+                f"{where}={value} is unknown.{closest(str(value), choices)}", kind="option"
+            ) from None
+        reason = first["msg"].removeprefix("Input ").removeprefix("List ").removeprefix("Value error, ")
+        reason = reason.replace("an instance of Sequence", "a list")
+        if first["type"] == "missing":
+            reason = "has too few values"
+        raise UserError(f"{where}={value} is not right: it {reason}.", kind="option") from None

@@ -6,7 +6,7 @@ from typing import Any
 
 from segmentation.data.class_map import ClassOptions, mask_decoder
 from segmentation.data.dataset import FoundFiles
-from segmentation.data.files import Pairs, contents, instead_of, missing_folder
+from segmentation.data.files import Pairs, contents, first_of, instead_of, missing_folder
 from segmentation.data.layouts.folders import with_masks
 from segmentation.data.layouts.guess import guess_pairs
 from segmentation.data.layouts.pairs import read_pairs
@@ -79,9 +79,11 @@ def class_dict(*, root: Path) -> FoundFiles:
             f"{root} holds {contents(root)}: which files are images and which masks is unclear. Give dataset=pairs with"
             " dataset.images, dataset.masks and dataset.names={NAME: [R,G,B]}."
         )
-    notes = ("Void is ignored, not a class (class_dict.csv).",) if ignored else ()
+    notes = ["Void is ignored, not a class (class_dict.csv)."] if ignored else []
+    if guesses[0].left:
+        notes.append(f"Pictures without masks are left out: {first_of(guesses[0].left)}.")
     found = read_pairs(root, guesses[0].images, guesses[0].masks)
-    return _found(ClassOptions(names=names, ignore=ignored), root, found, notes)
+    return _found(ClassOptions(names=names, ignore=ignored), root, found, tuple(notes))
 
 
 def _rows(path: Path, columns: tuple[str, ...]) -> list[list[str]]:

@@ -19,6 +19,8 @@ _IS_MASK = re.compile(f"(?:{_MASK_WORDS})", re.IGNORECASE)
 _DROPPED = re.compile(f"(?:{_MASK_WORDS}|{_IMAGE_WORDS})", re.IGNORECASE)
 _GLUED = re.compile(r"^(train|val|test)(annot|gt|masks?|labels?)$", re.IGNORECASE)
 _SUFFIX = re.compile(rf"[_\-. ](?:{_MASK_WORDS})$|(?:mask|label)$", re.IGNORECASE)
+_MASK_PREFIX = re.compile(rf"^(?:{_MASK_WORDS})(?:[_\-. ]|(?=\d))", re.IGNORECASE)
+_IMAGE_PREFIX = re.compile(rf"^(?:{_IMAGE_WORDS})(?:[_\-. ]|(?=\d))", re.IGNORECASE)
 _OWN_SUFFIX = re.compile(r"[_\-. ][A-Za-z]+$")  # of images, such as _sat
 _SAMPLED = 64  # images of a folder whose masks are looked for
 _COMPARED = 2_000_000  # names, at most, with those of other masks
@@ -51,12 +53,15 @@ def _in_folders(folders: Mapping[str, Sequence[File]]) -> list[Guess]:
     partners = [(found[-1], masks[key]) for key, found in images.items() if key in masks]
     if any(len([folder for folder in images[key] if folder]) > 1 for key in masks if key in images):
         return []  # two folders of images for one of masks
+    if not partners and len(folders) == 2 and len(images) == len(masks) == 1:
+        # Names that differ in more, such as Training_Input and Task1_GroundTruth: there is no other choice.
+        partners = [(found[-1], other) for found, other in zip(images.values(), masks.values(), strict=True)]
     own = {folder for folder, _ in partners}
     left = tuple(folder for found in images.values() for folder in found if folder not in own)
     guesses = []
     for choice in range(max((len(found) for _, found in partners), default=0)):
         pairs = [(folder, found[min(choice, len(found) - 1)]) for folder, found in partners]
-        places, names = _places(pairs), _names(pairs, folders)
+        places, names = _places(pairs, left), _names(pairs, folders)
         if places is not None and names is not None:
             glob, template = (posixpath.join(place, name) for place, name in zip(places, names, strict=True))
             guesses.append(Guess(glob, template.replace("{own}", f"{{{places[0].count('*') + 1}}}"), left))
@@ -80,8 +85,11 @@ def _key(folder: str) -> tuple[str, ...]:
     return tuple(part for part in left if part)
 
 
-def _places(pairs: Sequence[tuple[str, str]]) -> tuple[str, str] | None:
-    """The folders of a glob, and those of its template, that give these pairs of folders; None if there are none."""
+def _places(pairs: Sequence[tuple[str, str]], left: Sequence[str]) -> tuple[str, str] | None:
+    """The folders of a glob, and those of its template, that give these pairs of folders; None if there are none.
+
+    The glob leaves out the folders `left`, of images without masks.
+    """
     split = [(image.split("/") if image else [], mask.split("/") if mask else []) for image, mask in pairs]
     depths = {(len(image), len(mask)) for image, mask in split}
     if len(depths) != 1:
@@ -91,13 +99,11 @@ def _places(pairs: Sequence[tuple[str, str]]) -> tuple[str, str] | None:
         return (
             (f"{split[0][0][0]}/**", f"{split[0][1][0]}/{{1}}") if len(tops) == 1 and tops.pop()[0] else None
         )
-    glob: list[str] = []
     captures: dict[int, tuple[int, list[str]]] = {}
     for place in range(depths.pop()[0]):
         names = [image[place] for image, _ in split]
         if len(set(names)) > 1:
             captures[place] = (len(captures) + 1, names)
-        glob.append("*" if len(set(names)) > 1 else names[0])
     template = []
     for place in range(len(split[0][1])):
         names = [mask[place] for _, mask in split]
@@ -116,7 +122,21 @@ def _places(pairs: Sequence[tuple[str, str]]) -> tuple[str, str] | None:
         if found is None:
             return None
         template.append(found)
-    return "/".join(glob), "/".join(template)
+    return _glob_of([image for image, _ in split], left), "/".join(template)
+
+
+def _glob_of(folders: Sequence[Sequence[str]], left: Sequence[str]) -> str:
+    """The glob of folders of one depth; where it would match some that are `left`, with words instead of `*`."""
+    places = [sorted(set(names)) for names in zip(*folders, strict=True)]
+    loose = [names[0] if len(names) == 1 else "*" for names in places]
+    others = [folder.split("/") for folder in left]
+    caught = any(
+        len(other) == len(loose) and all(word in ("*", name) for word, name in zip(loose, other, strict=True))
+        for other in others
+    )
+    if caught:
+        return "/".join(names[0] if len(names) == 1 else f"{{{','.join(names)}}}" for names in places)
+    return "/".join(loose)
 
 
 def _around(part: str, whole: str) -> tuple[str, str]:
@@ -182,39 +202,50 @@ def _common_ends(stems: Sequence[str]) -> tuple[str, str]:
 
 def _side_by_side(folders: Mapping[str, Sequence[File]]) -> list[Guess]:
     """Images and masks in the same folders: with a suffix such as _mask, or with two endings."""
+    votes: dict[tuple[str, str], dict[str, int]] = {}
+    for folder, files in folders.items():
+        for option, count in _votes(files).items():
+            votes.setdefault(option, {})[folder] = count
+    total = sum(map(len, folders.values()))
+    good = [option for option, found in votes.items() if sum(found.values()) >= _ENOUGH * total]
+    guesses = []
+    for glob, template in good:
+        own = list(votes[glob, template])
+        left = tuple(sorted(folders.keys() - set(own)))
+        depths = {folder.count("/") + 1 if folder else 0 for folder in own}
+        split = [folder.split("/") if folder else [] for folder in own]
+        place = _glob_of(split, left) if len(depths) == 1 else "**"
+        wildcards = len(re.findall(r"[*]+|{", place)) + 1
+        masks = posixpath.join("{parent}", template).replace("{own}", f"{{{wildcards}}}")
+        guesses.append(Guess(posixpath.join(place, glob), masks, left))
+    return guesses
+
+
+def _votes(files: Sequence[File]) -> Counter[tuple[str, str]]:
+    """The globs and templates that fit the files of a folder, with how many files each explains."""
     votes: Counter[tuple[str, str]] = Counter()
-    total = 0
-    for files in folders.values():
-        names = _stems(files)
-        known, endings = set(names), {file.ending.lower() for file in files}
-        total += len(files)
-        images_with = {}
-        for name in names:
-            if not _SUFFIX.search(name) and (own := _OWN_SUFFIX.search(name)):
-                images_with[name[: own.start()]] = own[0]
-        for name in names:
-            if (suffix := _SUFFIX.search(name)) is None:
-                continue
-            base = name[: suffix.start()]
-            if base in known:
-                votes["*", f"{{stem}}{suffix[0]}.*"] += 2
-            elif base in images_with:
-                votes[f"*{images_with[base]}", f"{{own}}{suffix[0]}.*"] += 2
-        doubled = Counter(names)
-        if len(endings) > 1:
-            pair = _image_and_mask(sorted(endings))
-            if pair is not None:
-                votes[f"*.{pair[0]}", f"{{stem}}.{pair[1]}"] += 2 * sum(
-                    count > 1 for count in doubled.values()
-                )
-    good = [(glob, template) for (glob, template), count in votes.items() if count >= _ENOUGH * total]
-    depths = {folder.count("/") + 1 if folder else 0 for folder in folders}
-    place = _common_glob(list(folders)) if len(depths) == 1 else "**/"
-    number = f"{{{len(re.findall(r'[*]+', place)) + 1}}}"
-    return [
-        Guess(f"{place}{glob}", posixpath.join("{parent}", template).replace("{own}", number))
-        for glob, template in good
-    ]
+    names, endings = _stems(files), {file.ending.lower() for file in files}
+    ome = ".ome" if all(name.endswith(".ome") for name in names) else ""
+    bases = [name.removesuffix(ome) for name in names]
+    known, images_with = set(bases), {}
+    images_after = {name[len(start[0]) :]: start[0] for name in bases if (start := _IMAGE_PREFIX.match(name))}
+    for name in bases:
+        if not _SUFFIX.search(name) and (own := _OWN_SUFFIX.search(name)):
+            images_with[name[: own.start()]] = own[0]
+    for name in bases:
+        if (start := _MASK_PREFIX.match(name)) and (image := images_after.get(name[len(start[0]) :])):
+            votes[f"{image}*{ome}", f"{start[0]}{{own}}{ome}.*"] += 2
+        if (suffix := _SUFFIX.search(name)) is None:
+            continue
+        base = name[: suffix.start()]
+        if base in known:
+            votes[f"*{ome}", f"{'{own}' if ome else '{stem}'}{suffix[0]}{ome}.*"] += 2
+        elif base in images_with:
+            votes[f"*{images_with[base]}{ome}", f"{{own}}{suffix[0]}{ome}.*"] += 2
+    doubled = sum(count > 1 for count in Counter(names).values())
+    if doubled and (pair := _image_and_mask(sorted(endings))) is not None:
+        votes[f"*.{pair[0]}", f"{{stem}}.{pair[1]}"] += 2 * doubled
+    return votes
 
 
 def _image_and_mask(endings: Sequence[str]) -> tuple[str, str] | None:
@@ -223,8 +254,3 @@ def _image_and_mask(endings: Sequence[str]) -> tuple[str, str] | None:
         other = next(ending for ending in endings if ending != "png")
         return other, "png"
     return None
-
-
-def _common_glob(folders: Sequence[str]) -> str:
-    parts = [folder.split("/") for folder in folders if folder]
-    return "".join(f"{names[0] if len(set(names)) == 1 else '*'}/" for names in zip(*parts, strict=True))

@@ -51,6 +51,18 @@ CASES: dict[str, tuple[str, Callable[[Path], None], list[int], dict[str, Any]]] 
         *("pairs", masks_in("raw/{n}.ome.tif", "gt/{n}_seg.png"), [0, 1, 2]),
         {"images": "raw/*.ome", "masks": "gt/{1}_seg.*"},
     ),
+    "ome_of_both": (
+        *("pairs", masks_in("{n}.ome.tif", "{n}_mask.ome.tif"), [0, 1, 2]),
+        {"images": "*.ome", "masks": "{parent}/{1}_mask.ome.*"},
+    ),
+    "prefixes_in_one_folder": (
+        *("pairs", masks_in("data/image{n}.png", "data/mask{n}.png", "binary"), [0, 1]),
+        {"images": "data/image*", "masks": "{parent}/mask{1}.*"},
+    ),
+    "folders_of_other_words": (
+        *("pairs", masks_in("2_Ortho_RGB/{n}_RGB.tif", "5_Labels_all/{n}_label.tif"), [0, 1, 2]),
+        {"images": "2_Ortho_RGB/*_RGB", "masks": "5_Labels_all/{1}_label.*"},
+    ),
     "prefixes": (
         *("pairs", masks_in("imgs/img_{n}.jpg", "labels/lab_{n}.png"), [0, 1, 2]),
         {"images": "imgs/img_*", "masks": "labels/lab_{1}.*"},
@@ -149,6 +161,23 @@ def test_images_without_masks_elsewhere_are_said(tmp_path: Path) -> None:
     masks_in("{split}/img_dir/{n}.jpg", "{split}/ann_dir/{n}.png")(tmp_path)
     save(tmp_path / "later" / "x.png", known(0))
     assert "Pictures without masks are left out: later." in recognised_options({"root": str(tmp_path)})[1]
+
+
+@pytest.mark.parametrize(
+    ("image", "mask", "glob"),
+    [
+        ("{split}/img/{n}.jpg", "{split}/ann/{n}.png", "{{train,val}}/img/*"),
+        ("{split}/{n}_sat.jpg", "{split}/{n}_mask.png", "{{train,val}}/*_sat"),
+    ],
+)
+def test_a_test_folder_without_masks_is_left_out(image: str, mask: str, glob: str, tmp_path: Path) -> None:
+    masks_in(image, mask)(tmp_path)
+    for path in tmp_path.glob(mask.format(split="test", n="*")):
+        path.unlink()
+    options, said = recognised_options({"root": str(tmp_path)})
+    assert options["images"] == glob.format()
+    assert "Pictures without masks are left out: test" in said
+    assert create_dataset(**options).names()["test"] == create_dataset(**options).names()["val"]
 
 
 def test_soft_edges_are_two_classes(tmp_path: Path) -> None:

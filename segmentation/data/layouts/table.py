@@ -2,15 +2,18 @@
 
 import csv as csv_files
 import posixpath
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from segmentation.data.class_map import ClassOptions
 from segmentation.data.dataset import WHOLE, FoundFiles
-from segmentation.data.files import IMAGE_ENDINGS, contents, missing_folder
+from segmentation.data.files import IMAGE_ENDINGS, Pairs, contents, missing_folder
 from segmentation.data.layouts.folders import with_masks
 from segmentation.data.layouts.pairs import PARTS, File, as_pairs, in_order, walk
 from segmentation.data.mask_values import decoder_of
+from segmentation.data.remote import check_address, is_address, remote_listing
 from segmentation.data.splits import SPLITS
 from segmentation.errors import UserError, closest
 from segmentation.reading import read_text
@@ -36,8 +39,9 @@ def csv(
 ) -> FoundFiles:
     """The rows of a CSV file in `root`, by default the only one there: image, mask, and perhaps split and group.
 
-    Paths are as seen from the CSV file, or from `root`. Samples are in the splits of their rows, else divided as one;
-    rows of one group then stay together. The classes are as `decoder_of` says.
+    Paths are as seen from the CSV file, or from `root`; or all are addresses (`data/remote.py`). Samples are in the
+    splits of their rows, else divided as one; rows of one group then stay together. The classes are as `decoder_of`
+    says.
 
     Raises `UserError` for another table, for paths that are not in `root`, and for an image that occurs twice.
     """
@@ -56,10 +60,22 @@ def csv(
         raise UserError(
             f"{path} has the splits {', '.join(sorted(by_split))}: give train and val, or leave them out."
         )
-    parts = {part: as_pairs(root, by_split[part]) for part in (*SPLITS, WHOLE) if part in by_split}
+    remote = [is_address(file.stem) for row in rows for file in (row.image, row.mask)]
+    if any(remote) and not all(remote):
+        raise UserError(f"{path} has paths and addresses: write one of them in all rows.")
+    pair = _remote_pairs if any(remote) else partial(as_pairs, root)
+    parts = {part: pair(by_split[part]) for part in (*SPLITS, WHOLE) if part in by_split}
     classes, decoder, notes = decoder_of(described, root, parts, threshold)
     groups = [row.group for row in rows] if WHOLE in parts and any(row.group for row in rows) else []
     return FoundFiles(classes, with_masks(parts, decoder), notes, groups)
+
+
+def _remote_pairs(found: Sequence[tuple[File, File]]) -> Pairs:
+    images = [image.path for image, _ in found]
+    if len(set(images)) < len(images):
+        repeated = next(image for image in images if images.count(image) > 1)
+        raise UserError(f"{repeated[:100]} occurs twice: keep one row.")
+    return Pairs(remote_listing(images), remote_listing([mask.path for _, mask in found]))
 
 
 def table_in(root: Path) -> str | None:
@@ -124,6 +140,10 @@ def _cells(path: Path) -> tuple[list[str], list[list[str]]]:
 
 
 def _file(text: str, where: str, below: str, root: Path, known: dict[str, File]) -> File:
+    if is_address(text):
+        check_address(text, where)
+        stem, _, ending = text.rpartition(".")
+        return File(stem, ending)
     written = text.replace("\\", "/").removeprefix(f"{root.absolute().as_posix()}/")
     for start in (below, ""):
         path = posixpath.normpath(posixpath.join(start, written))

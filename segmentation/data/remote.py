@@ -1,0 +1,99 @@
+"""Files at addresses such as s3://bucket/a.png, read by fsspec: each is fetched when it is first read, then kept.
+
+fsspec comes with Lightning; s3://, gs:// and az:// need their own packages (the extra `remote`). Files are kept in
+`remote` of the user's cache folder and are fetched again if they are deleted there.
+"""
+
+import hashlib
+import importlib
+import posixpath
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from segmentation.data.cache import cache_folder
+from segmentation.data.files import Listing, composed, decode_name, encode_names
+from segmentation.errors import UserError
+from segmentation.writing import replacing
+
+PROTOCOLS = ("http", "https", "s3", "gs", "gcs", "az", "abfs", "memory")
+"""Others may reach into the machine, such as file://, or run programs, such as ssh://."""
+
+_ADDRESS = re.compile(r"([a-z0-9]+)://")
+_CHUNK = 2**20
+_LARGEST = 2**34  # bytes of a file
+
+
+def is_address(text: str) -> bool:
+    """Whether a path is an address."""
+    return "://" in text
+
+
+@dataclass(frozen=True, eq=False)
+class RemoteListing(Listing):
+    """Files at `addresses`, as encoded names, which become files of `folder` when they are first asked for."""
+
+    addresses: np.ndarray
+
+    def path(self, index: int) -> Path:
+        """The local copy. Raises `UserError` where it cannot be fetched."""
+        path = super().path(index)
+        if not path.exists():
+            _fetch(decode_name(self.addresses[index]), path)
+        return path
+
+    def take(self, indices: np.ndarray) -> "RemoteListing":
+        """The files at these indices."""
+        return RemoteListing(
+            self.folder,
+            self.stems[indices],
+            self.written[indices],
+            self.endings[indices],
+            self.addresses[indices],
+        )
+
+
+def check_address(text: str, where: str) -> None:
+    """Raises `UserError`, which says `where`, for another protocol than `PROTOCOLS` and for no file name with ending."""
+    found = _ADDRESS.match(text)
+    if found is None or found[1] not in PROTOCOLS or "::" in text or "\0" in text:
+        raise UserError(f"{where}: '{text[:100]}' is no address that is read: {', '.join(PROTOCOLS)}://...")
+    if not re.fullmatch(r"[^/]+\.\w+", posixpath.basename(text)):
+        raise UserError(f"{where}: '{text[:100]}' does not end in the name of a file, such as a.png.")
+
+
+def remote_listing(addresses: Sequence[str]) -> RemoteListing:
+    """The files at these addresses, in this order; their names are the paths below what all addresses share."""
+    folders = [f"{posixpath.dirname(address)}/" for address in addresses]
+    shared = len(posixpath.commonprefix(folders).rpartition("/")[0])
+    return RemoteListing(
+        cache_folder() / "remote",
+        encode_names(composed(address.rpartition(".")[0][shared:].lstrip("/")) for address in addresses),
+        encode_names(hashlib.sha256(address.encode()).hexdigest()[:32] for address in addresses),
+        encode_names(address.rpartition(".")[2] for address in addresses),
+        encode_names(addresses),
+    )
+
+
+def _fetch(address: str, path: Path) -> None:
+    fsspec = importlib.import_module("fsspec")
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        with fsspec.open(address, "rb") as source, replacing(path, "wb") as file:
+            size = 0
+            while part := source.read(_CHUNK):
+                size += file.write(part)
+                if size > _LARGEST:
+                    raise UserError(f"{address} has more than {_LARGEST} bytes: it was not fetched.")
+    except UserError:
+        raise
+    except ImportError as error:
+        raise UserError(
+            f"{address} needs one more package ({error}): pip install 'segmentation[remote]'."
+        ) from error
+    except Exception as error:  # file systems raise many kinds
+        cause = str(error).partition("\n")[0][:200] or type(error).__name__
+        raise UserError(f"{address} cannot be fetched: {cause}.") from error

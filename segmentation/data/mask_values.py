@@ -122,6 +122,8 @@ def _are_labels(values: list[int], present: set[int]) -> bool:
     """Whether grey values number several classes: not 0 and one other, nor soft edges, nor levels of grey."""
     if len(values) < 2 or (len(values) == 2 and values[0] == 0):
         return False
+    if values[-1] > IGNORE_INDEX and len(values) <= _HIGHEST:  # ids of 16 bits
+        return True
     consecutive = values[0] in (0, 1) and values[-1] - values[0] + 1 == len(values)
     return (
         (consecutive or values[-1] <= _HIGHEST)

@@ -87,10 +87,14 @@ def split_units(
     for index, group in enumerate(groups):
         members.setdefault(group, []).append(index)
     if len(members) < len(shares):
-        raise UserError(
-            f"The images are {len(members)} groups ({first_of(members)}), too few for {len(shares)} parts: "
-            "correct dataset.group."
+        alone = len(members) == len(groups)
+        found = (
+            f"{len(groups)} images are"
+            if alone
+            else f"The images are {len(members)} groups ({first_of(members)}),"
         )
+        cure = "give fewer dataset.folds, or more images" if alone else "correct dataset.group"
+        raise UserError(f"{found} too few for {len(shares)} parts: {cure}.")
     names = sorted(members)
     stratum = [_commonest([strata[index] for index in members[name]]) for name in names]
     order = sorted(

@@ -33,6 +33,7 @@ _CURES = {
 def layout_findings(errors: Sequence[UserError], options: Mapping[str, Any], threads: int) -> list[Finding]:
     """The errors as findings; with `threads` (not 0) also the pictures below `root` that cannot be read."""
     root = Path(str(options.get("root") or ""))
+    errors = list({str(error): error for error in errors}.values())  # dataset=auto reads the folder twice
     regions = list(_regions(errors, root))
     partners = [error for error in errors if error.kind == "missing-partner"]
     others = [error for error in errors if not (regions and (error in partners or not error.kind))]

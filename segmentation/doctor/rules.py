@@ -145,6 +145,8 @@ def _labels(scans: Sequence[Scan]) -> Iterator[Finding]:
             "train": ("dataset.merge={NEW: [CLASS, CLASS]}", "leave the class out of dataset.names"),
             "val": ("dataset.stratify=classes",),
         }
+        if classes.binary and not scans[0].counts[:, list(absent)].any():
+            cures = {"val": ("correct the masks: one of two classes cannot be learned alone",)}
         for found in absent_classes(scan.split, absent, f"The {masks} {scan.split} masks", classes):
             yield Finding(found.id, found.text, cures.get(scan.split, cures["val"]))
     train = scans[0]

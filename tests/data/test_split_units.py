@@ -108,7 +108,7 @@ def test_classes_are_divided_alike(tmp_path: Path) -> None:
         ({"folds": 2}, "dataset.folds=2 is not right"),
         ({"folds": 3, "fold": 3}, "not one of the 3 folds 0..2"),
         ({"fold": 1}, "no use without dataset.folds"),
-        ({"folds": 29}, "28 groups"),
+        ({"folds": 29}, "28 images are too few for 29 parts: give fewer dataset.folds"),
         ({"folds": 3, "split": "split.csv"}, "dataset.folds=3 cannot be used"),
         ({"fractions": [1, 1, 1], "group": "^(s[0-9]+)_"}, "sum to 1"),
     ],

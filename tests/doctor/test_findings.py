@@ -8,10 +8,11 @@ from typing import Any
 import cv2
 import made_annotations
 import made_data
+import numpy as np
 import pytest
 from conftest import ROOT, composed
 from made_data import save
-from made_faults import COUNT, PLANTED, Options, Planted, clean, clean_binary, texture
+from made_faults import COUNT, PLANTED, SIDE, Options, Planted, clean, clean_binary, texture
 from malformed import MALFORMED, Malformed
 from PIL import Image
 
@@ -54,6 +55,23 @@ def test_clean_data_have_no_findings(build: Callable[[Path], Options], tmp_path:
     assert [finding.message for finding in inspection.findings] == []
     assert inspection.status == 0
     assert sum(len(scan.samples) for scan in inspection.scans) == COUNT
+
+
+def test_a_fault_is_said_once_where_the_layout_is_recognised(tmp_path: Path) -> None:
+    for number in range(4):
+        save(tmp_path / f"{number}.jpg", texture(number))
+        save(tmp_path / f"{number}_mask.png", texture(number)[..., 0] // 200)
+    save(tmp_path / "4.jpg", texture(4))
+    inspection = inspected({"name": "auto", "root": str(tmp_path)})
+    assert [finding.id for finding in inspection.findings].count("missing-partner") == 1
+
+
+def test_two_classes_of_which_one_is_nowhere(tmp_path: Path) -> None:
+    options = clean_binary(tmp_path)
+    for path in (tmp_path / "masks").iterdir():
+        save(path, np.full((SIDE, SIDE), 255, np.uint8))
+    cures = [finding.cure for finding in inspected(options).findings if finding.id == "absent-class"]
+    assert cures and all("correct the masks" in cure[0] for cure in cures)
 
 
 def test_mixed_data_are_read_as_one(tmp_path: Path) -> None:

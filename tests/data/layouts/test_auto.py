@@ -188,10 +188,12 @@ def test_soft_edges_are_two_classes(tmp_path: Path) -> None:
     assert create_dataset(name="auto", root=str(tmp_path)).classes.binary
 
 
-def test_indices_that_begin_at_one_and_gaps_are_labels(tmp_path: Path) -> None:
+@pytest.mark.parametrize("values", [[1, 2, 40], [0, 1000, 2000]])
+def test_indices_that_begin_at_one_and_gaps_are_labels(values: list[int], tmp_path: Path) -> None:
     for number in range(4):
         put(tmp_path, f"img/{number}.jpg", f"gt/{number}.png", number)
-        save(tmp_path / f"gt/{number}.png", np.array([1, 2, 40], np.uint8)[known(number)])
+        save(tmp_path / f"gt/{number}.png", np.array(values, np.min_scalar_type(values[-1]))[known(number)])
     options, said = recognised_options({"root": str(tmp_path)})
-    assert options["labels"] == {1: "class 1", 2: "class 2", 40: "class 40"}
-    assert "hold the values 1, 2, 40, which are the classes. Name them" in said
+    assert options["labels"] == {value: f"class {value}" for value in values}
+    assert f"hold the values {', '.join(map(str, values))}, which are the classes. Name them" in said
+    create_dataset(**options).train[0]

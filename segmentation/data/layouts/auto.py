@@ -1,6 +1,7 @@
 """`dataset=auto`: which layout a folder has, and the options that read it."""
 
 from dataclasses import dataclass, fields, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from segmentation.data.mask_values import binary_ignore, found_classes
 from segmentation.data.recognise import marks
 from segmentation.errors import UserError
 
+_SEARCHED = 100  # folders, for the message
 _CLASSES = ("names", "labels", "ignore")
 
 
@@ -62,6 +64,11 @@ def recognise(root: Path, described: ClassOptions = ClassOptions()) -> Recognise
             f"{root} has several masks for an image: choose dataset=pairs {', or '.join(choices)}."
         )
     if not guesses:
+        if (inner := _known_below(root)) is not None:
+            raise UserError(
+                f"{root} holds {contents(root)}, no known layout. {inner} looks like {marks(inner)[0].name}: give"
+                f" dataset.root={inner}."
+            )
         raise UserError(
             f"{root} holds {contents(root)}, no known layout. Say which files are images and which masks:"
             " dataset=pairs dataset.images='images/*.jpg' dataset.masks='masks/{stem}.png', or dataset=csv."
@@ -73,6 +80,12 @@ def recognise(root: Path, described: ClassOptions = ClassOptions()) -> Recognise
     outside = [folder or "those in the folder itself" for folder in guess.left]
     left = f"Pictures without masks are left out: {first_of(outside, 8)}. " if outside else ""
     return replace(found_pairs, note=f"{left}{found_pairs.note}".strip())
+
+
+def _known_below(root: Path) -> Path | None:
+    """The first folder in `root`, or in its folders, that has the marks of a layout; archives are packed so."""
+    folders = (path for pattern in ("*", "*/*") for path in root.glob(pattern) if path.is_dir())
+    return next((folder for folder in islice(folders, _SEARCHED) if marks(folder)), None)
 
 
 def _has_folders(root: Path) -> bool:

@@ -116,6 +116,15 @@ def test_recognised_and_read(case: str, tmp_path: Path) -> None:
     assert create_dataset(name="auto", root=str(tmp_path)).names() == dataset.names()
 
 
+def test_a_known_layout_deeper_in_the_folder_is_named(tmp_path: Path) -> None:
+    inner = tmp_path / "archive" / "cityscapes"
+    made_data.make_cityscapes(inner)
+    for path in (inner / "gtFine").rglob("*.png"):
+        path.rename(path.with_suffix(".txt"))  # so that no names of pictures fit each other
+    with pytest.raises(UserError, match=f"{inner} looks like Cityscapes: give dataset.root={inner}"):
+        recognised_options({"root": str(tmp_path)})
+
+
 AMBIGUOUS: dict[str, tuple[list[str], str]] = {
     "nothing": (["a.txt"], "no known layout"),
     "two_tools": (

@@ -1,7 +1,10 @@
 """Untrained models for the tests, with batch norm statistics as after a training."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -28,6 +31,15 @@ def made(
         channels=channels,
         aux=aux,
     )
+
+
+@contextmanager
+def uninitialized_weights() -> Iterator[None]:
+    """Models get uninitialised weights, which is faster."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("kaiming_normal_", "kaiming_uniform_", "normal_", "trunc_normal_", "uniform_"):
+            patch.setattr(nn.init, name, lambda tensor, *args, **options: tensor)
+        yield
 
 
 def randomize_norms(model: nn.Module, images_BCHW: Tensor) -> None:

@@ -1,11 +1,10 @@
 """torchvision's backbones: strides by shape; dilation compared with the undilated network and with torchvision."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 
 import pytest
 import torch
-from made_models import assert_depends_on_image, assert_same, randomize_norms
+from made_models import assert_depends_on_image, assert_same, randomize_norms, uninitialized_weights
 from torch import nn
 from torchvision.models import get_model, get_model_weights, list_models
 from torchvision.ops import SqueezeExcitation
@@ -40,15 +39,6 @@ WINDOWED = ("swin",)  # what these halve is not a convolution
 def create(name: str, output_stride: int | None = 32, in_channels: int = 3, **options: object) -> Backbone:
     section = {"source": "torchvision", "name": name, **options}
     return create_backbone(section, output_stride=output_stride, in_channels=in_channels)
-
-
-@contextmanager
-def uninitialized_weights() -> Iterator[None]:
-    """Models get uninitialised weights, which is faster."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("kaiming_normal_", "kaiming_uniform_", "normal_", "trunc_normal_", "uniform_"):
-            patch.setattr(nn.init, name, lambda tensor, *args, **options: tensor)
-        yield
 
 
 @pytest.fixture

@@ -328,13 +328,13 @@ def without_leftovers(composed: "DictConfig", hydra: Any) -> tuple["DictConfig",
 
 
 def given_keys(hydra: Any) -> list[str]:
-    """The options and groups that were typed, or that an experiment or the data set's own file sets.
+    """The options and groups that were typed, or that an experiment, a sweep's or the data set's own file sets.
 
     `hydra` is Hydra's own part of the config.
     """
     folders = [Path(source.path) for source in hydra.runtime.config_sources if source.schema == "file"]
     keys = _typed_keys(hydra)
-    for group in ("dataset", "experiment"):
+    for group in ("dataset", "experiment", "sweep"):
         if (choice := hydra.runtime.choices.get(group)) is not None:
             keys |= _set_keys(folders, group, str(choice))
     return sorted(keys)

@@ -39,7 +39,7 @@ ROOT = Path(__file__).parents[2]
         ("size=[64,64]", "write data.size=VALUE"),
         ("--epochs=3", "There is no flag --epochs: options have no dashes. Write trainer.max_epochs=3."),
         ("--backbone", "Write backbone=VALUE."),
-        ("dataset.root=it's [a] path=ü", "'dataset.root'"),
+        ("dataset.root=it's [a] path=ü", "There is no folder it's [a] path=ü"),
     ],
 )
 def test_wrong_options(argument: str, words: str, tmp_path: Path) -> None:

@@ -195,6 +195,8 @@ def test_the_best_trial_is_run_again_as_it_was(tmp_path: Path) -> None:
     )
     # Alone it is compared with no other run.
     assert before["callbacks"].pop("pruning") != after["callbacks"].pop("pruning")
+    assert "trainer.max_epochs" in before.pop("given")
+    assert "trainer.max_epochs" in after.pop("given")
     assert before == after
     assert (before["trainer"]["max_epochs"], before["data"]["batch_size"]) == (7, 6)
 

@@ -270,6 +270,7 @@ class _Places:
 
 def _duplicates(scans: Sequence[Scan]) -> Iterator[Finding]:
     places, masks = _Places(scans), _joined(scans, lambda scan: scan.mask_keys)
+    parts = np.repeat(np.arange(len(scans)), [len(scan.samples) for scan in scans])
     across: list[list[Where]] = []
     other: list[list[Where]] = []
     within: list[list[Where]] = []
@@ -278,9 +279,9 @@ def _duplicates(scans: Sequence[Scan]) -> Iterator[Finding]:
         splits = {scan.split for scan, _ in members}
         differ = len(set(masks[group].tolist())) > 1
         if len(splits) > 1:
-            across.append(members)
+            across.append([places[index] for index in _one_of_each(group, parts)])
         if differ:
-            other.append(members)
+            other.append([places[index] for index in _one_of_each(group, masks)])
         if not differ and len(members) > len(splits):
             within.append(members)
     if across:
@@ -290,6 +291,12 @@ def _duplicates(scans: Sequence[Scan]) -> Iterator[Finding]:
         yield _together("duplicate-other-mask", other, text, ("delete the wrong one of each",))
     if within:
         yield _together("duplicate", within, "are in a split more than once", ("delete one of each",))
+
+
+def _one_of_each(group: np.ndarray, kinds: np.ndarray) -> np.ndarray:
+    """The indices of a group, with the first of each kind before the others, for the text and the pictures."""
+    first = np.sort(np.unique(kinds[group], return_index=True)[1])
+    return np.concatenate([group[first], np.delete(group, first)])
 
 
 def _similar(scans: Sequence[Scan]) -> Iterator[Finding]:

@@ -66,6 +66,15 @@ def test_a_fault_is_said_once_where_the_layout_is_recognised(tmp_path: Path) -> 
     assert [finding.id for finding in inspection.findings].count("missing-partner") == 1
 
 
+def test_the_text_names_an_image_of_each_split(tmp_path: Path) -> None:
+    options = clean(tmp_path)
+    for path in (tmp_path / "images").iterdir():
+        save(path, texture(0))
+    found = {finding.id: finding for finding in inspected(options).findings}
+    assert all(f"({split})" in found["duplicate-across-splits"].text for split in ("train", "val", "test"))
+    assert {split for split, _ in found["duplicate-across-splits"].samples[:2]} == {"train", "val"}
+
+
 def test_two_classes_of_which_one_is_nowhere(tmp_path: Path) -> None:
     options = clean_binary(tmp_path)
     for path in (tmp_path / "masks").iterdir():

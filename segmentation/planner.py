@@ -142,7 +142,7 @@ def _size(
 ) -> Iterator[Choice]:
     side = _SIDE_ON_GPU if _has_gpu(config) else _SIDE
     height, width = seen.usual_size
-    images, small = f"images of {width}x{height} pixels", seen.small_object
+    images, small = f"images of {_sizes(seen)}", seen.small_object
     if _is_given("data.size", given):
         goal = " to data.size"
         shrink = max(1.0, height / config["data"]["size"][0], width / config["data"]["size"][1])
@@ -151,7 +151,8 @@ def _size(
         shrink = max(1.0, math.sqrt(height * width) / side, seen.longest_side / (side * math.sqrt(2)))
     lost = small is not None and shrink > 1 and small / shrink < _LOST
     if shrink <= _MOST_SHRINKING and not lost:
-        how = "as they are" if shrink == 1 else f"{shrink:.1f} times smaller"
+        smallest = min(height, width) < 2 * CELL and "enlarged to the least that every backbone takes"
+        how = smallest or ("as they are" if shrink == 1 else f"{shrink:.1f} times smaller")
         objects = "" if small is None else f", small objects of {small / shrink:.0f} pixels then"
         yield Choice("data.resize", True, f"{images} fit whole, {how}{objects}")
     else:
@@ -165,7 +166,21 @@ def _size(
         yield Choice("data.size", size, "the windows, at the images' own resolution")
 
 
+def _sizes(seen: Survey) -> str:
+    """`480x360 pixels`, and the range where they differ."""
+    height, width = seen.usual_size
+    (low_height, low_width), (high_height, high_width) = seen.sizes.min(axis=0), seen.sizes.max(axis=0)
+    if (low_height, low_width) == (high_height, high_width):
+        return f"{width}x{height} pixels"
+    return f"about {width}x{height} pixels ({low_width}x{low_height} to {high_width}x{high_height})"
+
+
+def _counted(images: int) -> str:
+    return f"{images} training image{'s' if images != 1 else ''}"
+
+
 def _cells(pixels: float) -> int:
+    """The next multiple of `CELL`, or the one before it where that is near; at least two, which any backbone takes."""
     return max(2, math.ceil(pixels / CELL - 0.25)) * CELL
 
 
@@ -194,7 +209,7 @@ def _batch_size(
 ) -> Iterator[Choice]:
     fitting = max(2, min(_BATCH, _per_epoch(config, seen) // 4))
     if fitting < _BATCH:
-        yield Choice("data.batch_size", fitting, f"{seen.images} training images, several steps an epoch")
+        yield Choice("data.batch_size", fitting, f"{_counted(seen.images)}, several steps an epoch")
 
 
 def _stride(
@@ -255,4 +270,4 @@ def _augmentation(
 ) -> Iterator[Choice]:
     if seen.images < _FEW_IMAGES:
         for option, value in _STRONGER.items():
-            yield Choice(f"augmentation.{option}", value, f"{seen.images} training images are few")
+            yield Choice(f"augmentation.{option}", value, f"{_counted(seen.images)}, which is few")

@@ -89,6 +89,13 @@ def _unknown_class(root: Path) -> tuple[Options, str]:
     return {**clean(root), "names": ["background", "thing", "other"]}, "no pixel of other"
 
 
+def _background_alone(root: Path) -> tuple[Options, str]:
+    options = clean(root)
+    for number, path in enumerate(_masks(root)):
+        save(path, square(number, 0))
+    return options, "hold nothing but background"
+
+
 def _no_partner(root: Path) -> str:
     (root / "masks/p03.png").unlink()
     return "p03"
@@ -191,8 +198,9 @@ PLANTED = (
     Planted(
         "no-background",
         _changed(_every_mask(lambda number: square(number, rest=255))),
-        beside=frozenset({"absent-class"}),
+        beside=frozenset({"absent-class", "one-class"}),
     ),
+    Planted("one-class", _background_alone, beside=frozenset({"absent-class", "empty-mask"})),
     Planted("duplicate-across-splits", _changed(_copied("test", mask=True))),
     Planted("duplicate-other-mask", _changed(_copied("train", mask=False))),
     Planted("duplicate", _changed(_copied("train", mask=True))),

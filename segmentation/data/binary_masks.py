@@ -220,6 +220,6 @@ def grey_values(picture: Image.Image, path: Path) -> np.ndarray:
             )
     elif picture.mode not in ("L", "LA"):
         raise UserError(
-            f"{path} has mode {picture.mode}: save the mask as grey PNG or JPEG.", kind="mask-colours"
+            f"{path} has mode {picture.mode}: save the mask as grey PNG.", kind="mask-colours"
         )
     return np.array(picture.convert("L"))

@@ -18,8 +18,8 @@ def check_samples(dataset: SegmentationDataset) -> tuple[str, ...]:
     """Reads samples spread over each split, so that errors in the data are found before the first step.
 
     Returns notes, as those of the data set. Samples check their own files when they are read, including the number of
-    bands. This function also raises `UserError` for an empty split, for a split in which all pixels are ignored, and
-    for masks of 0/255 in data with several classes.
+    bands. This function also raises `UserError` for an empty split, for a split in which all pixels are ignored, for
+    masks of 0/255 in data with several classes, and where the training masks that are searched hold a single class.
     """
     checked: list[Samples] = []
     notes: list[Finding] = []
@@ -34,7 +34,10 @@ def check_samples(dataset: SegmentationDataset) -> tuple[str, ...]:
         for finding in label_findings(split, labels, len(indices), dataset.classes):
             raise UserError(finding.message, kind=finding.id)
         if split == "train":
-            notes += _absent_classes(samples, dataset.classes, labels)
+            for finding in _absent_classes(samples, dataset.classes, labels):
+                if finding.severity == "error":
+                    raise UserError(finding.message, kind=finding.id)
+                notes.append(finding)
         if isinstance(samples, FileDataset):
             looked = evenly_spaced(len(samples), _HEADERS)
             turned = [samples.names[index] for index in looked if is_turned_unseen(samples, index)]

@@ -27,6 +27,7 @@ KINDS: dict[str, tuple[Severity, str]] = {
         "error",
         "sparse labels without a pixel of background: everything would become foreground",
     ),
+    "one-class": ("error", "the training masks hold a single class, so there is nothing to tell apart"),
     "duplicate-across-splits": ("error", "the same image is in two splits: scores would be too good"),
     "duplicate-other-mask": ("error", "the same image has two different masks"),
     "unusable": ("error", "a file cannot be used for another reason"),
@@ -87,6 +88,10 @@ def absent_classes(split: str, absent: set[int], masks: str, classes: Classes) -
     if not absent:
         return []
     names = first_of([classes.names[label] for label in absent], 8)
+    if len(absent) == len(classes) - 1 and split == "train":
+        (only,) = set(range(len(classes))) - absent
+        text = f"{masks} hold nothing but {classes.names[only]}"
+        return [Finding("one-class", text, ("correct the masks, or what their values mean",))]
     text = f"{masks} hold no pixel of {names}"
     if 0 in absent and not classes.binary and split == "train":
         text += ". Where labels begin at 1, classes.yaml needs labels: {1: NAME, ...}"

@@ -148,7 +148,7 @@ def _labels(scans: Sequence[Scan]) -> Iterator[Finding]:
         if classes.binary and not scans[0].counts[:, list(absent)].any():
             cures = {"val": ("correct the masks: one of two classes cannot be learned alone",)}
         for found in absent_classes(scan.split, absent, f"The {masks} {scan.split} masks", classes):
-            yield Finding(found.id, found.text, cures.get(scan.split, cures["val"]))
+            yield Finding(found.id, found.text, found.cure or cures.get(scan.split, cures["val"]))
     train = scans[0]
     ignored = train.counts[:, -1].sum(dtype=np.int64) / max(1, train.counts.sum(dtype=np.int64))
     labelled = train.counts[:, :-1].any()

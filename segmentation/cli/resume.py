@@ -196,7 +196,7 @@ def resume_job(config: Config, folder: Path) -> tuple[Config, float | None]:
 def differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """The options that differ, as `trainer.max_epochs 2, now 3`; `resume` and what was planned do not count."""
     before, after = (flat({**config, "resume": None}) for config in (earlier, now))
-    planned = {"planned", *earlier.get("planned", ()), *now.get("planned", ())}
+    planned = {"planned", "given", *earlier.get("planned", ()), *now.get("planned", ())}
     return [
         f"{key} {before.get(key)}, now {after.get(key)}"
         for key in sorted((before.keys() | after.keys()) - planned)

@@ -214,7 +214,8 @@ def more_overrides(run: Path, composed: Mapping[str, Any]) -> list[str]:
     if not isinstance(kept, dict):
         return []
     before, now = flat(kept), flat(composed)
-    keys = [key for key in sorted(before.keys() | now.keys()) if not key.startswith(_OF_A_SWEEP)]
+    planned = {"planned", "given", *(kept.get("planned") or ())}  # planned again from the same data
+    keys = [key for key in sorted((before.keys() | now.keys()) - planned) if not key.startswith(_OF_A_SWEEP)]
     changed = [
         f"{key}={in_grammar(before[key])}"
         for key in keys

@@ -219,7 +219,5 @@ def grey_values(picture: Image.Image, path: Path) -> np.ndarray:
                 kind="mask-colours",
             )
     elif picture.mode not in ("L", "LA"):
-        raise UserError(
-            f"{path} has mode {picture.mode}: save the mask as grey PNG.", kind="mask-colours"
-        )
+        raise UserError(f"{path} has mode {picture.mode}: save the mask as grey PNG.", kind="mask-colours")
     return np.array(picture.convert("L"))

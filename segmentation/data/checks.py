@@ -19,7 +19,7 @@ def check_samples(dataset: SegmentationDataset) -> tuple[str, ...]:
 
     Returns notes, as those of the data set. Samples check their own files when they are read, including the number of
     bands. This function also raises `UserError` for an empty split, for a split in which all pixels are ignored, for
-    masks of 0/255 in data with several classes, and where the training masks that are searched hold a single class.
+    masks of 0/255 in data with several classes, and where all training masks hold a single class.
     """
     checked: list[Samples] = []
     notes: list[Finding] = []
@@ -60,7 +60,7 @@ def _absent_classes(train: Samples, classes: Classes, labels: set[int]) -> list[
         if whole
         else f"{len(indices)} of {len(train)} train masks, evenly spaced,"
     )
-    return absent_classes("train", absent, masks, classes)
+    return absent_classes("train", absent, masks, classes, whole=whole)
 
 
 def is_turned_unseen(samples: FileDataset, index: int) -> bool:

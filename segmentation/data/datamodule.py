@@ -7,6 +7,7 @@ from samples that only fill up a batch (`TransformedDataset` below). Losses and 
 import atexit
 import shutil
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -172,8 +173,11 @@ _processes: WeakSet[BaseProcess] = WeakSet()
 def end_loader_processes() -> None:
     """Kills the loader processes that still run after an error or a signal.
 
-    They ignore the first SIGTERM, which is all that they would get before the exit waits for them.
+    They ignore the first SIGTERM, which is all that they would get before the exit waits for them. From then on torch,
+    which watches for their ends by SIGCHLD, no longer raises an error for them.
     """
+    if _processes and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for process in _processes:
         process.kill()
 

@@ -83,12 +83,14 @@ def label_findings(split: str, labels: set[int], masks: int, classes: Classes) -
     return []
 
 
-def absent_classes(split: str, absent: set[int], masks: str, classes: Classes) -> list[Finding]:
-    """Classes that `masks` (which, for the text) hold no pixel of."""
+def absent_classes(
+    split: str, absent: set[int], masks: str, classes: Classes, *, whole: bool = True
+) -> list[Finding]:
+    """Classes that `masks` (which, for the text) hold no pixel of; `whole` says that these are all masks."""
     if not absent:
         return []
     names = first_of([classes.names[label] for label in absent], 8)
-    if len(absent) == len(classes) - 1 and split == "train":
+    if len(absent) == len(classes) - 1 and split == "train" and whole:
         (only,) = set(range(len(classes))) - absent
         text = f"{masks} hold nothing but {classes.names[only]}"
         return [Finding("one-class", text, ("correct the masks, or what their values mean",))]

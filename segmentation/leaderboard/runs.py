@@ -91,6 +91,8 @@ def _read(folder: Path, name: str) -> Run:
     options = _choices(runtime, config) | flat(
         {**config, "dataset": _with_absolute_paths(config.get("dataset"), start)}
     )
+    for key in (*(config.get("planned") or ()), "planned"):  # nobody's choice: it follows from the data
+        options.pop(key, None)
     note = last_line(folder / "pruned.txt")
     if report is None:
         return Run(name, folder, options, None, _reason(folder), note)

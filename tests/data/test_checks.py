@@ -65,7 +65,7 @@ def test_nothing_to_learn_from() -> None:
 def test_0_and_255_are_suspicious_only_among_several_classes() -> None:
     with pytest.raises(UserError, match="dataset=binary"):
         check_samples(dataset_of(Recorded(3, 0, 255)))
-    check_samples(dataset_of(Recorded(3, 0, 255), binary=True))
+    check_samples(dataset_of(Recorded(3, 0, 1, 255), Recorded(3, 0, 255), binary=True))
 
 
 @pytest.mark.parametrize("binary", [False, True])
@@ -88,10 +88,9 @@ def test_classes_that_no_mask_holds_are_said(tmp_path: Path) -> None:
     assert note.startswith("The 2 train masks hold no pixel of pet. Where labels begin at 1")
 
 
-def test_masks_of_foreground_alone_are_said(tmp_path: Path) -> None:
-    assert open_dataset(**flat(tmp_path, values=(255,))).notes == (
-        "The 4 train masks hold no pixel of background.",
-    )
+def test_masks_of_one_class_alone_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^The 4 train masks hold nothing but foreground: correct the masks"):
+        open_dataset(**flat(tmp_path, values=(255,)))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

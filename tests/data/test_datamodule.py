@@ -70,6 +70,10 @@ def test_no_loader_process_outlives_the_end() -> None:
     process.terminate()  # as multiprocessing does at exit, before it waits
     process.join(0.5)
     assert process.is_alive()
-    end_loader_processes()
-    process.join(5)
+    watching = signal.getsignal(signal.SIGCHLD)
+    try:
+        end_loader_processes()
+        process.join(5)
+    finally:
+        signal.signal(signal.SIGCHLD, watching)
     assert process.exitcode == -signal.SIGKILL

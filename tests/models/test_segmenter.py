@@ -207,7 +207,7 @@ def test_the_description_builds_the_same_model_again() -> None:
         ({"head": {"name": "deeplabv3", "rates": []}}, "head.rates=[]"),
         ({"head": {"name": "deeplabv3", "rates": [6, 12]}}, "head.rates=[6, 12]"),
         ({"head": {"name": "deeplabv3", "rates": [0, 12, 18]}}, "head.rates=[0, 12, 18]"),
-        ({"head": {"name": "deeplabv3", "rates": [6, 12, 10**9]}}, "three numbers"),
+        ({"head": {"name": "deeplabv3", "rates": [6, 12, 10**9]}}, "head.rates"),
         ({"outputs": 0}, "outputs=0"),
         ({"outputs": 10**9}, "outputs=1000000000"),
         ({"channels": 0}, "channels=0"),

@@ -45,7 +45,12 @@ _FEW_IMAGES = 200  # with fewer, stronger augmentation: the values of conf/augme
 _STRONGER: Config = {"scale": [0.5, 2.0], "colour": 0.5}
 _CACHED_FROM = 4  # windows in an image: from here on decoding it for one of them is most of the work
 _SHARE_OF_DISK = 0.5  # that a planned cache may take
-_PLAIN_LOSSES = ("cross_entropy", "bce")  # the others balance the classes themselves
+_PIXEL_LOSSES = (
+    "cross_entropy",
+    "bce",
+    "ce_dice",
+    "bce_dice",
+)  # in which frequent classes outweigh rare ones
 _DILATED = (
     "resnet",
     "resnext",
@@ -234,10 +239,8 @@ def _balance(
     if (share < _RARE and not config["data"]["resize"]) or held < _FEW_HOLD:
         reason = f"'{name}' is in {held:.0%} of the masks and has {share:.2%} of the pixels"
         yield Choice("data.sampler", "balanced", reason)
-    if share < _RARE and config["loss"].get("name") in _PLAIN_LOSSES:
-        reason = (
-            f"'{name}' has {share:.2%} of the pixels, and {config['loss']['name']} does not balance classes"
-        )
+    if share < _RARE and config["loss"].get("name") in _PIXEL_LOSSES:
+        reason = f"'{name}' has {share:.2%} of the pixels: a model that never predicts it would look good"
         yield Choice("loss.class_weights", "auto", reason)
 
 

@@ -75,10 +75,14 @@ def test_what_is_planned(survey: Survey, expected: dict[str, Any], dataset: Segm
         assert height <= 2 * found["data.size"][0] and width <= 2 * found["data.size"][1]
 
 
-def test_only_a_loss_that_does_not_balance_classes_gets_weights(dataset: SegmentationDataset) -> None:
+@pytest.mark.parametrize(
+    ("loss", "weighs"), [("ce_dice", True), ("bce", True), ("dice", False), ("focal", False)]
+)
+def test_losses_of_pixels_weigh_rare_classes(loss: str, weighs: bool, dataset: SegmentationDataset) -> None:
     rare = seen((256, 256), 60, shares=(0.995, 0.005))
-    assert "loss.class_weights" not in planned(rare, dataset)
-    assert planned(rare, dataset, options=("loss=bce",))["loss.class_weights"] == "auto"
+    found = planned(rare, dataset, options=(f"loss={loss}",))
+    assert found.get("loss.class_weights") == ("auto" if weighs else None)
+    assert "loss.class_weights" not in planned(seen((256, 256), 60), dataset, options=(f"loss={loss}",))
 
 
 @pytest.mark.parametrize("given", ["data.size", "data.resize", "data", "trainer.max_epochs", "augmentation"])

@@ -135,7 +135,26 @@ def create_segmenter(
         "channels": channels,
         "aux": aux,
     }
-    return Segmenter(trunk, main_head, aux_head, description)
+    model = Segmenter(trunk, main_head, aux_head, description)
+    for module in model.modules():
+        if type(module) is nn.Conv2d and module.groups > 1 and max(module.dilation) > 1:
+            module.__class__ = DilatedGroups  # keeps its weights, and their names
+    return model
+
+
+class DilatedGroups(nn.Conv2d):
+    """A dilated convolution in groups that is trained in float32 on a processor, also under autocast.
+
+    In bf16 and channels_last torch 2.15 returns weight gradients of up to 1e38 for it there, so that trainings of
+    MobileNets ended in nan; `tests/models/test_segmenter.py` shows it.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """As `nn.Conv2d`."""
+        if self.training and input.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            with torch.autocast("cpu", enabled=False):
+                return super().forward(input.float())
+        return super().forward(input)
 
 
 def shard(model: Segmenter, mesh: DeviceMesh) -> None:

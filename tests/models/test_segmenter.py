@@ -15,6 +15,7 @@ from torch import nn
 from segmentation.errors import UserError
 from segmentation.models import Segmenter, create_segmenter
 from segmentation.models.heads import ImagePooling, PooledBatchNorm
+from segmentation.models.segmenter import DilatedGroups
 from segmentation.options import call
 
 DESCRIPTION: dict[str, Any] = {
@@ -224,3 +225,36 @@ def test_a_description_that_is_not_ours_is_refused(part: dict[str, Any], message
     with pytest.raises(UserError) as caught:
         call("model", create_segmenter, **{**DESCRIPTION, **part})
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "resnext50_32x4d"])
+def test_dilated_convolutions_in_groups_are_trained_in_float32(name: str) -> None:
+    options: Any = {"backbone": {"name": name}, "head": {"name": "deeplabv3plus"}}
+    model = create_segmenter(**options, outputs=2, output_stride=8)
+    dilated = [
+        each
+        for each in model.modules()
+        if isinstance(each, nn.Conv2d) and each.groups > 1 and max(each.dilation) > 1
+    ]
+    assert dilated
+    assert {type(each) for each in dilated} == {DilatedGroups}
+
+
+@pytest.mark.parametrize("batch", [2, 3, 8])
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_their_gradients_in_bf16_are_those_of_float32(batch: int, kernel: int) -> None:
+    # With nn.Conv2d several of these were wrong by many powers of ten in torch 2.15.
+    torch.manual_seed(0)
+    for channels in (88, 96, 120, 240, 288, 576):
+        conv = DilatedGroups(channels, channels, kernel, padding=kernel - 1, dilation=2, groups=channels)
+        conv = conv.to(memory_format=torch.channels_last)
+        x_BCHW = torch.randn(batch, channels, 32, 32).to(memory_format=torch.channels_last)
+        gradients = []
+        for precision in (torch.float32, torch.bfloat16):
+            conv.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
+                y_BCHW = conv(x_BCHW)
+            y_BCHW.float().square().mean().backward()
+            assert conv.weight.grad is not None
+            gradients.append(conv.weight.grad.clone())
+        torch.testing.assert_close(*gradients)

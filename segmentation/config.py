@@ -147,6 +147,15 @@ def read_training_settings(config: Mapping[str, Any]) -> TrainingSettings:
         sections["data"] = call("data", DataSettings, **data)
     settings = call("", TrainingSettings, **sections)
     check_ranges(config)
+    # A resumed run has its weights from the checkpoint.
+    if (
+        settings.resume is None
+        and "/" in settings.weights
+        and not Path(settings.weights).expanduser().exists()
+    ):
+        raise UserError(
+            f"weights={settings.weights} is no file. Give imagenet, coco, none or the path of a state dict."
+        )
     for option, instead in NOT_HERE.items():
         if option in settings.trainer:
             raise UserError(f"trainer.{option} cannot be set: {instead}.")

@@ -45,12 +45,8 @@ _FEW_IMAGES = 200  # with fewer, stronger augmentation: the values of conf/augme
 _STRONGER: Config = {"scale": [0.5, 2.0], "colour": 0.5}
 _CACHED_FROM = 4  # windows in an image: from here on decoding it for one of them is most of the work
 _SHARE_OF_DISK = 0.5  # that a planned cache may take
-_PIXEL_LOSSES = (
-    "cross_entropy",
-    "bce",
-    "ce_dice",
-    "bce_dice",
-)  # in which frequent classes outweigh rare ones
+# In these frequent classes outweigh rare ones.
+_PIXEL_LOSSES = ("cross_entropy", "bce", "ce_dice", "bce_dice")
 _DILATED = (
     "resnet",
     "resnext",

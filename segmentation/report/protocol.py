@@ -25,6 +25,7 @@ def protocol(
     """The protocol of a training run's scores, as plain data."""
     binary = dataset.classes.binary
     given = f"resized to {size[0]}x{size[1]}, {RESIZED_BY}" if resize else "the image's own size"
+    part = "image" if tile is None else "image, or block of an image predicted by tiles,"
     if tile is not None:
         given += f"; larger ones by tiles of {tile} pixels that blend over {tile // 8}"
     if dataset.pixel_range is not None:
@@ -37,7 +38,7 @@ def protocol(
         "binary_scores": "of the foreground" if binary else None,
         "threshold": threshold if binary else None,
         "ignore_index": IGNORE_INDEX,
-        "loss": "of each image at its mask's size, averaged with its valid pixels as weights",
+        "loss": f"of each {part} at its mask's size, averaged with its valid pixels as weights",
         "test_time_augmentation": "none",
         "split_sha256": {split: split_hash(names) for split, names in dataset.names().items()},
     }

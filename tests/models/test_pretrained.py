@@ -474,10 +474,10 @@ def test_classes_in_another_order_are_said(names: Any, words: str, model: Segmen
 
 def test_a_file_of_weights_is_read_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The file is needed twice: its keys for the options of the head, its tensors for the model."""
+    torch.save(made("mobilenet_v3_large").state_dict(), tmp_path / "weights.pth")
     overrides = ("backbone=mobilenetv3_large", "dataset.train=2", "dataset.val=1", "dataset.test=1")
     settings = read_training_settings(composed(*overrides, f"weights={tmp_path}/weights.pth"))
     dataset = open_dataset(**settings.dataset)
-    torch.save(made("mobilenet_v3_large").state_dict(), tmp_path / "weights.pth")
     read: list[object] = []
     load = torch.load
 

@@ -17,7 +17,8 @@ PICTURES = {"augmentations": 5, "quickstart": 3}
 # The kernel is another process; nbclient leaves its channels to the garbage collector.
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_it_runs_and_shows_pictures(path: Path) -> None:
+def test_it_runs_and_shows_pictures(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # where the quickstart keeps its run
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
         cell.source = re.sub(r'"dataset\.(train|val|test)=\d+"', r'"dataset.\1=16"', cell.source)

@@ -5,6 +5,7 @@ import shutil
 import signal
 from collections import namedtuple
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from conftest import composed
 
 from segmentation.build import build_data
 from segmentation.config import read_training_settings
-from segmentation.data import open_dataset
+from segmentation.data import datamodule, open_dataset
 from segmentation.data.datamodule import end_loader_processes
 from segmentation.errors import UserError
 
@@ -60,7 +61,9 @@ def test_a_batch_that_shared_memory_cannot_hold_is_an_error(monkeypatch: pytest.
         next(iter(loader))
 
 
-def test_no_loader_process_outlives_the_end() -> None:
+def test_no_loader_process_outlives_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Loaders of earlier tests may wait for the garbage collector: torch would miss their processes.
+    monkeypatch.setattr(datamodule, "_processes", WeakSet())
     few = [f"dataset.{split}=1" for split in ("train", "val", "test")]
     settings = read_training_settings(composed("data.workers=1", *few))
     loader = build_data(settings, open_dataset(**settings.dataset)).val_dataloader()

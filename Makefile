@@ -16,11 +16,11 @@ help: ## this list
 train: .venv/.installed ## python train.py $ARGS: without ARGS the built-in data, results in outputs/
 	$(BIN)/python train.py $(ARGS)
 
-test: .venv/.installed-dev ## the whole test suite on two processes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+test: .venv/.installed-dev ## the whole test suite on three processes, which fill two cores
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
 
 test-floor: .venv-floor/.installed-dev ## the suite with the oldest versions that pyproject.toml declares
-	OMP_NUM_THREADS=1 .venv-floor/bin/python -m pytest -n 2 --dist worksteal $(ARGS)
+	OMP_NUM_THREADS=1 .venv-floor/bin/python -m pytest -n 3 --dist worksteal $(ARGS)
 
 check: .venv/.installed-dev ## format, lint and types, as pre-commit runs them
 	$(BIN)/ruff format --check .

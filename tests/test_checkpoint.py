@@ -135,7 +135,7 @@ def test_a_checkpoint_says_whether_its_loss_trained_sigmoids(
     ],
 )
 def test_a_run_keeps_what_its_loss_trains(loss: str, data: str, sigmoids: bool) -> None:
-    few = [f"dataset.{split}=1" for split in ("train", "val", "test")]
+    few = [f"dataset.{split}=4" for split in ("train", "val", "test")]
     settings = read_training_settings(
         composed("backbone=mobilenetv3_small", f"loss={loss}", f"dataset={data}", *few)
     )

@@ -1,15 +1,18 @@
 """Opens picture files safely: known formats only, bounded size, every damage as a `UserError` that names the file."""
 
+import base64
 import logging
 import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from io import BytesIO
 from pathlib import Path
 
 from PIL import Image, ImageFile, ImageOps, PngImagePlugin, TiffImagePlugin
 
 from segmentation.errors import UserError
+from segmentation.reading import read_json
 
 MAX_PIXELS = 2**30
 """The largest image that is opened: 32768 x 32768 pixels, 3 GiB when decoded. Aerial images have hundreds of
@@ -18,6 +21,7 @@ FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")
 """The formats that are read, whatever a file is called: Pillow would give EPS to Ghostscript, which runs programs."""
 JPEG_FORMATS = ("JPEG", "MPO")  # MPO is a JPEG with further pictures behind it
 _JPEG_SCAN = b"\xff\xda"  # the header's last segment starts with it, then the pixels follow
+_JSON_BYTES = 2**29
 JPEG_END = b"\xff\xd9"
 
 
@@ -31,16 +35,24 @@ class UnreadableError(UserError):
 def opened(path: Path) -> Iterator[Image.Image]:
     """`Image.open` without messages and without Pillow's size limit: check `MAX_PIXELS` before decoding.
 
+    Of labelme's JSON files, the copy of the picture in them.
+
     Pillow's limit is a global variable that belongs to the host program. So it is lifted only for an image that
     Pillow refuses, and only while this image is open.
     """
     with silent_pillow(), _with_long_texts(), ExitStack() as stack:
+        source = _copy_in_json(path) if path.suffix.lower() == ".json" else path
         try:
-            picture = Image.open(path, formats=FORMATS)
+            picture = Image.open(source, formats=FORMATS)
         except Image.DecompressionBombError:
             stack.enter_context(_without_limit())
-            picture = Image.open(path, formats=FORMATS)
+            picture = Image.open(source, formats=FORMATS)
         yield stack.enter_context(picture)
+
+
+def _copy_in_json(path: Path) -> BytesIO:
+    """The picture that labelme keeps in its files."""
+    return BytesIO(base64.b64decode(read_json(path, _JSON_BYTES)["imageData"], validate=True))
 
 
 @contextmanager

@@ -21,7 +21,7 @@ MARKS = (
     Mark("pets", "the Oxford pets", ("annotations/trimaps",)),
     Mark("roboflow", "Roboflow's masks", ("_classes.csv", "train/_classes.csv")),
     Mark("class_dict", "coloured masks with a table of their classes", ("class_dict.csv",)),
-    Mark("cvat", "CVAT's XML", ("annotations.xml",)),
+    Mark("cvat", "CVAT's XML", ("annotations.xml", "*/annotations.xml")),
     Mark(
         "coco",
         "COCO's JSON",

@@ -17,7 +17,7 @@ from segmentation.data.class_names import named_classes
 from segmentation.data.dataset import WHOLE, FileDataset, FoundFiles
 from segmentation.data.drawings import OVERLAPS, Shapes
 from segmentation.data.files import decode_name, first_of, listing_of
-from segmentation.data.layouts.pairs import PARTS
+from segmentation.data.layouts.pairs import PARTS, walk
 from segmentation.data.splits import LONGEST_NAME, SPLITS
 from segmentation.errors import UserError
 
@@ -144,6 +144,16 @@ def value_of(item: Any, key: str, *kinds: type) -> Any:
 _KINDS = {str: "text", int: "whole number", float: "number", list: "list", dict: "object"}
 
 
+def id_of(item: Any, key: str, *kinds: type) -> Any:
+    """A whole number, which some programs write as 17.0, or a value of the other `kinds`. Raises `UserError` for others."""
+    value = value_of(item, key, int, float, *kinds)
+    if isinstance(value, float):
+        if not value.is_integer():
+            raise UserError(f"'{key}' is {value!r}, which is no whole number.")
+        return int(value)
+    return value
+
+
 def number_of(item: Any, key: str) -> float:
     """A number, which may be written as text, as in XML. Raises `UserError` for another value, or one far too large."""
     value = value_of(item, key, float, int, str)
@@ -194,11 +204,19 @@ def runs_of(value: Any) -> np.ndarray:
 def inside(path: str) -> str:
     """A path in the data's folder, with slashes. Raises `UserError` for one that leaves the folder or can be none."""
     normal = os.path.normpath(path.replace("\\", "/"))
-    if normal.startswith(("/", "../")) or normal in ("..", ".") or "\0" in normal:
+    if normal.startswith(("/", "../")) or normal[1:3] == ":/" or normal in ("..", ".") or "\0" in normal:
         raise UserError(f"the path '{path}' does not stay in the data's folder: write it as seen from there.")
     if any(len(part.encode(errors="replace")) > LONGEST_NAME for part in normal.split("/")):
         raise UserError(f"the path '{path:.60}...' is longer than names of files can be.")
     return normal
+
+
+def pictures_by_name(root: Path) -> dict[str, list[str]]:
+    """The paths in a folder of its pictures, by their file names."""
+    found: dict[str, list[str]] = {}
+    for file in walk(root):
+        found.setdefault(posixpath.basename(file.path), []).append(file.path)
+    return found
 
 
 def rectangle(left: float, top: float, right: float, bottom: float) -> np.ndarray:

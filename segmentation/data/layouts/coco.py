@@ -1,8 +1,10 @@
 """COCO's instances (Lin et al. 2014), as COCO itself, Roboflow, CVAT and others write them: one JSON file per split."""
 
+import posixpath
 import re
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,9 @@ from segmentation.data.layouts.annotations import (
     at,
     check_found,
     first_folder,
+    id_of,
     inside,
+    pictures_by_name,
     points_of,
     runs_of,
     size_of,
@@ -48,7 +52,8 @@ def coco(described: ClassOptions, /, *, root: Path, annotations: Path | None = N
     """The categories as classes, in the order of their ids; polygons and run lengths, crowds are ignored.
 
     `annotations` is a path, or one in `root`; by default the files in `root` at `FILES`, which are splits if their
-    names say so. Images are in `root`, in images/ or data/, in a folder of the split's name, or beside the annotations.
+    names say so. Images are in `root`, in images/ or data/, in a folder of the split's name, or beside the annotations;
+    those with paths of another machine are anywhere in `root`.
 
     Raises `UserError` where there is no file or an image is missing, for a file that is not COCO's, and as
     `named_classes` does.
@@ -112,10 +117,10 @@ def _read_categories(content: Any) -> dict[Any, str]:
     found: dict[int, str] = {}
     parents: list[Any] = []
     for category in value_of(content, "categories", list):
-        found[value_of(category, "id", int)] = value_of(category, "name", str)
+        found[id_of(category, "id")] = value_of(category, "name", str)
         parents.append(category.get("supercategory"))
     annotations = value_of(content, "annotations", list)
-    used = {str(item.get("category_id")) for item in annotations if isinstance(item, dict)}
+    used = {str(item.get("category_id")).removesuffix(".0") for item in annotations if isinstance(item, dict)}
     return {
         identity: found[identity]
         for identity in sorted(found)
@@ -123,11 +128,28 @@ def _read_categories(content: Any) -> dict[Any, str]:
     }
 
 
+def _names(images: list[Any], root: Path) -> tuple[list[str], dict[str, str]]:
+    """The images' names, and of those that another machine wrote, as /home/me/a.jpg, the only picture called so."""
+    names, elsewhere = [], {}
+    by_name = cache(partial(pictures_by_name, root))
+    for image in images:
+        name = value_of(image, "file_name", str)
+        try:
+            names.append(inside(name))
+        except UserError:
+            found = by_name().get(posixpath.basename(name.replace("\\", "/")), [])
+            if len(found) != 1:
+                raise
+            names.append(name)
+            elsewhere[name] = found[0]
+    return names, elsewhere
+
+
 def _read_images(content: Any, path: Path, part: str, album: Annotated) -> dict[Any, int]:
     """Numbers of the images by their id."""
     root = album.root
     images = value_of(content, "images", list)
-    names = [inside(value_of(image, "file_name", str)) for image in images]
+    names, elsewhere = _names(images, root)
     word = path.stem.removeprefix("instances_")
     words = [name for name in (word, part, path.parent.name) if name]
     folders = [*(root / name for name in words), *(root / "images" / name for name in words)]
@@ -138,20 +160,21 @@ def _read_images(content: Any, path: Path, part: str, album: Annotated) -> dict[
         root,
         *([path.parent] if path.is_relative_to(root) else []),
     ]
-    folder = first_folder(folders, names[0]) if names else root
+    here = [name for name in names if name not in elsewhere]
+    folder = first_folder(folders, here[0]) if here else root
     if folder is None:
         raise UserError(
-            f"there is no image {names[0]} in {root}, in images/ or in a folder of the split: add it."
+            f"there is no image {here[0]} in {root}, in images/ or in a folder of the split: add it."
         )
-    check_found(folder, [name for name in names if not (folder / name).is_file()], len(names))
+    check_found(folder, [name for name in here if not (folder / name).is_file()], len(names))
     inner = folder.relative_to(root).as_posix()
     found: dict[Any, int] = {}
     for name, image in zip(names, images, strict=True):
         with at(f"image {name}"):
-            identity = value_of(image, "id", int, str)
+            identity = id_of(image, "id", str)
             if identity in found:
                 raise UserError(f"the id {identity} is that of another image: give each its own.")
-            full = name if inner == "." else f"{inner}/{name}"
+            full = elsewhere.get(name) or (name if inner == "." else f"{inner}/{name}")
             found[identity] = album.add_image(full, size=size_of(image), part=part)
     return found
 
@@ -161,8 +184,8 @@ def _read(content: Any, categories: dict[Any, str], album: Annotated, images: di
     boxes = 0
     for position, annotation in enumerate(annotations):
         try:
-            image = images.get(value_of(annotation, "image_id", int, str))
-            name = categories.get(value_of(annotation, "category_id", int))
+            image = images.get(id_of(annotation, "image_id", str))
+            name = categories.get(id_of(annotation, "category_id"))
             if image is None or name is None:
                 key = "image_id" if image is None else "category_id"
                 raise UserError(f"'{key}' is {annotation[key]}, which is not in the file.")

@@ -25,7 +25,9 @@ from segmentation.data.run_lengths import check_runs
 from segmentation.errors import UserError
 from segmentation.reading import ANNOTATION_BYTES, read_bytes
 
-_EXPECTED = "annotations.xml of 'CVAT for images', and the images beside it or in images/"
+_EXPECTED = (
+    "annotations.xml of 'CVAT for images', and the images beside it or in images/; or folders of tasks that hold these"
+)
 _DRAWN = ("polygon", "box", "ellipse", "mask")
 _WITHOUT_AREA = {"points": "points", "polyline": "lines", "cuboid": "cuboids", "skeleton": "skeletons"}
 _LABEL = ["labels", "label", "name"]  # the elements around the name of a label
@@ -34,31 +36,34 @@ _LABEL = ["labels", "label", "name"]  # the elements around the name of a label
 def cvat(described: ClassOptions, /, *, root: Path, annotations: Path | None = None) -> FoundFiles:
     """Polygons, boxes, ellipses and masks by their z-order; the classes are the labels in the task's order.
 
-    `annotations` is a path, or one in `root`; by default annotations.xml, or the only XML file there. Images are in
-    `root` or images/, and in folders as the file says; subsets called train, val and test are the split.
+    `annotations` is a path, or one in `root`; by default annotations.xml, or the only XML file there, or the
+    annotations.xml of each folder, for several tasks or jobs. Images are beside it, in images/ or images/default/, or
+    in `root`, and in folders as the file says; subsets and folders called train, val and test are the split.
 
     Raises `UserError` where there is no file or an image is missing, for a file that is not CVAT's, and as
     `named_classes` does.
     """
     if not root.is_dir():
         raise missing_folder(root, _EXPECTED)
-    path = _find(root, annotations)
-    reader = _Reader(root, path.parent)
-    with at(str(path)):
-        reader.read(read_bytes(path, ANNOTATION_BYTES))
-        check_found(root, reader.missing, len(reader.album))
-    return reader.album.found(described, path, names=reader.labels, ordered=reader.ordered)
+    paths = _find(root, annotations)
+    reader = _Reader(root)
+    for path in paths:
+        with at(str(path)):
+            reader.read(path, several=len(paths) > 1)
+    where = paths[0] if len(paths) == 1 else root
+    return reader.album.found(described, where, names=reader.labels, ordered=reader.ordered)
 
 
-def _find(root: Path, annotations: Path | None) -> Path:
+def _find(root: Path, annotations: Path | None) -> list[Path]:
     if annotations is not None:
         candidates = [root / annotations, annotations]
     else:
-        candidates = [root / "annotations.xml"]
         files = sorted(root.glob("*.xml"))
-        candidates += files if len(files) == 1 else []
-    found = next((path for path in candidates if path.is_file()), None)
-    if found is None:
+        candidates = [root / "annotations.xml", *(files if len(files) == 1 else [])]
+    found = [path for path in candidates if path.is_file()][:1]
+    if not found and annotations is None:
+        found = sorted(root.glob("*/annotations.xml"))
+    if not found:
         raise UserError(f"{root} holds {contents(root)}. {instead_of(_EXPECTED, root)}")
     return found
 
@@ -66,17 +71,22 @@ def _find(root: Path, annotations: Path | None) -> Path:
 class _Reader:
     """Reads the elements one after the other, because the tree of a large file takes gigabytes."""
 
-    def __init__(self, root: Path, beside: Path) -> None:
+    def __init__(self, root: Path) -> None:
         self.album = Annotated(root)
         self.labels: list[str] = []
         self.ordered = False
-        self.missing: list[str] = []
-        self._folders = [root / "images", root, *([beside] if beside.is_relative_to(root) else [])]
+        self._missing: list[str] = []
+        self._folders: list[Path] = []
+        self._file = ""
         self._elements: list[str] = []
         self._image, self._name = -1, ""
 
-    def read(self, content: bytes) -> None:
-        """Raises `UserError` for anything but CVAT's XML."""
+    def read(self, path: Path, *, several: bool) -> None:
+        """Adds the images of a file. Raises `UserError` for anything but CVAT's XML, and where images are missing."""
+        root, before = self.album.root, len(self.album)
+        places = dict.fromkeys((path.parent, root)) if path.is_relative_to(root) else (root,)
+        self._folders = [place / inner for place in places for inner in ("images", ".", "images/default")]
+        self._file = path.relative_to(root).as_posix() if several else ""
         parser = expat.ParserCreate()
         parser.buffer_text = True
         parser.StartElementHandler = self._start
@@ -84,15 +94,16 @@ class _Reader:
         parser.CharacterDataHandler = self._text
         parser.StartDoctypeDeclHandler = _refuse_doctype
         try:
-            parser.Parse(content, True)
+            parser.Parse(read_bytes(path, ANNOTATION_BYTES), True)
         except expat.ExpatError as error:
             raise UserError(
                 f"line {error.lineno}: {expat.ErrorString(error.code)}: correct the XML."
             ) from error
         except LookupError as error:
             raise UserError(f"{error}: save the XML as UTF-8.") from error
-        if not self.album:
+        if len(self.album) == before:
             raise UserError("it lists no images: export the task as 'CVAT for images 1.1'.")
+        check_found(root, self._missing, len(self.album) - before)
 
     def _text(self, text: str) -> None:
         if self._elements[-3:] == _LABEL:
@@ -116,9 +127,11 @@ class _Reader:
         places = (folder / name for name in names for folder in self._folders)
         found = next((place for place in places if place.is_file()), self.album.root / names[0])
         if not found.is_file():
-            self.missing.append(self._name)
+            self._missing.append(self._name)
         path = found.relative_to(self.album.root).as_posix()
-        self._image = self.album.add_image(path, size=size_of(attributes), part=split_of(subset))
+        self._image = self.album.add_image(
+            path, size=size_of(attributes), part=split_of(subset), file=self._file
+        )
 
     def _add(self, kind: str, attributes: dict[str, str]) -> None:
         if kind in _WITHOUT_AREA:

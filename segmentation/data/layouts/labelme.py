@@ -12,7 +12,7 @@ from PIL import Image
 
 from segmentation.data.class_map import ClassOptions
 from segmentation.data.dataset import FoundFiles
-from segmentation.data.files import composed, contents, instead_of, missing_folder
+from segmentation.data.files import composed, contents, first_of, instead_of, missing_folder
 from segmentation.data.layouts.annotations import (
     Annotated,
     at,
@@ -30,16 +30,17 @@ from segmentation.reading import read_json
 
 _EXPECTED = "pictures, and labelme's JSON files of the same names beside them"
 _BYTES = 2**29  # most of a file is the picture's copy
-_WITHOUT_AREA = ("point", "points", "line", "linestrip")
+_WITHOUT_AREA = ("point", "points", "line", "linestrip", "cuboid")
+_CORNERS = ("polygon", "oriented_rectangle", "rotation", "quadrilateral")  # the latter of programs that follow labelme
 
 
 def labelme(described: ClassOptions, /, *, root: Path) -> FoundFiles:
     """Polygons, rectangles, circles and masks; the classes are the labels in sorted order, `__ignore__` is ignored.
 
-    Folders in `root` are searched; train, val and test keep their images. Pictures without a JSON file are left out.
+    Folders in `root` are searched; train, val and test keep their images. Pictures without a JSON file are left out,
+    and JSON files of other tools. Without the picture, its copy in the file is read.
 
-    Raises `UserError` where there are no files, for a JSON file without picture or of another tool, and as
-    `named_classes` does.
+    Raises `UserError` where there are no files, for one without picture and copy, and as `named_classes` does.
     """
     if not root.is_dir():
         raise missing_folder(root, _EXPECTED)
@@ -47,10 +48,14 @@ def labelme(described: ClassOptions, /, *, root: Path) -> FoundFiles:
     for picture in walk(root):
         pictures.setdefault(composed(picture.stem), []).append(picture.path)
     album = Annotated(root)
+    foreign = []
     for file in walk(root, {"json"}):
         path = root / file.path
         with at(str(path)):
             content = read_json(path, _BYTES, _without_picture)
+            if not isinstance(content, dict) or "shapes" not in content:
+                foreign.append(file.path)
+                continue
             shapes = value_of(content, "shapes", list)
             beside = pictures.get(composed(file.stem), [])
             image = album.add_image(
@@ -65,21 +70,30 @@ def labelme(described: ClassOptions, /, *, root: Path) -> FoundFiles:
         raise UserError(f"{root} holds {contents(root)}. {instead_of(_EXPECTED, root)}")
     without = sum(map(len, pictures.values())) - len(album)
     notes = [f"{without} pictures have no JSON file and are left out."] if without > 0 else []
+    if foreign:
+        notes.append(f"{len(foreign)} JSON files are not labelme's and are left out ({first_of(foreign)}).")
     return album.found(described, root, notes=notes)
 
 
 def _without_picture(item: dict[str, Any]) -> dict[str, Any]:
-    item.pop("imageData", None)
+    if "imageData" in item:
+        item["imageData"] = bool(item["imageData"])
     return item
 
 
 def _picture(file: File, content: Any, root: Path) -> str:
-    """The picture that a file names, as seen from the file."""
+    """The picture that a file names, as seen from the file; without, the file itself, where it holds a copy."""
     name = value_of(content, "imagePath", str).replace("\\", "/")
-    path = inside(posixpath.join(file.folder, name))
-    if not (root / path).is_file():
+    copied = content.get("imageData") is True
+    try:
+        path = inside(posixpath.join(file.folder, name))
+    except UserError:
+        if not copied:
+            raise
+        return file.path
+    if not copied and not (root / path).is_file():
         raise UserError(f"there is no picture {root / path}, nor one of this name beside the file: add it.")
-    return path
+    return path if (root / path).is_file() else file.path
 
 
 def _add(album: Annotated, image: int, shape: Any) -> None:
@@ -90,7 +104,7 @@ def _add(album: Annotated, image: int, shape: Any) -> None:
         return
     if kind in ("rectangle", "circle", "mask") and len(points) < 2:
         raise UserError(f"a {kind} has two points, not {len(points)}.")
-    if kind == "polygon" or (kind == "rectangle" and len(points) == 4):
+    if kind in _CORNERS or (kind == "rectangle" and len(points) == 4):
         album.add_ring(image, label, points)
     elif kind == "rectangle":
         album.add_ring(image, label, rectangle(*points[0], *points[1]))
@@ -104,7 +118,7 @@ def _add(album: Annotated, image: int, shape: Any) -> None:
         height, width = bitmap.shape
         album.shapes.add_region(image, label, bitmap_runs(bitmap), (left, top, width, height))
     else:
-        raise UserError(f"'shape_type' is {kind!r:.60}, which is not known.")
+        raise UserError(f"'shape_type' is {kind!r:.60}, which is not known: draw a polygon.")
 
 
 def _bitmap(text: str) -> np.ndarray:

@@ -15,13 +15,13 @@ from segmentation.data.layouts.annotations import (
     at,
     ellipse,
     number_of,
+    pictures_by_name,
     points_of,
     rectangle,
     size_of,
     turned,
     value_of,
 )
-from segmentation.data.layouts.pairs import walk
 from segmentation.data.run_lengths import bitmap_runs, brush_values
 from segmentation.errors import UserError
 from segmentation.reading import ANNOTATION_BYTES, read_json
@@ -83,11 +83,8 @@ class _Pictures:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        paths = [file.path for file in walk(root)]
-        self._paths = set(paths)
-        self._by_name: dict[str, list[str]] = {}
-        for path in paths:
-            self._by_name.setdefault(path.rpartition("/")[2], []).append(path)
+        self._by_name = pictures_by_name(root)
+        self._paths = {path for paths in self._by_name.values() for path in paths}
 
     def find(self, data: dict[str, Any]) -> str:
         """The path of a task's picture: an address, /data/upload/N/HASH-NAME, or /data/local-files/?d=PATH."""

@@ -9,7 +9,7 @@ import numpy as np
 from segmentation.data.class_map import ClassOptions
 from segmentation.data.dataset import FoundFiles
 from segmentation.data.files import contents, instead_of, missing_folder
-from segmentation.data.layouts.annotations import Annotated, at, points_of, split_of
+from segmentation.data.layouts.annotations import Annotated, at, points_of, rectangle, split_of
 from segmentation.data.layouts.pairs import walk
 from segmentation.errors import UserError
 from segmentation.reading import read_text, read_yaml
@@ -23,6 +23,8 @@ def yolo(described: ClassOptions, /, *, root: Path) -> FoundFiles:
 
     An image without text file, or with an empty one, is background. data.yaml says where the images of train, val and
     test are; without, they are in images/. The text file of .../images/NAME.jpg is .../labels/NAME.txt, or beside it.
+
+    Boxes among polygons are drawn; images of train that are also val or test are divided.
 
     Raises `UserError` for another layout, for boxes instead of polygons, and as `named_classes` does.
     """
@@ -39,11 +41,22 @@ def yolo(described: ClassOptions, /, *, root: Path) -> FoundFiles:
         if not description.is_file():
             raise UserError(f"{root} holds {contents(root)}. Expected: {_EXPECTED}.")
         names = [line.strip() for line in read_text(description).splitlines() if line.strip()]
-    album = Annotated(root, names)
+    reader = _Reader(root, names)
+    notes = []
+    seen: set[Path] = set()
     for part, paths in (places or {"": [root / "images"]}).items():
+        if seen.issuperset(paths):
+            notes.append(f"{description.name} gives {part} the images of another split, so it has none of its own.")
+            continue
+        seen.update(paths)
         for path in paths:
-            _read_folder(path, part, album, names)
-    return album.found(described, description, names=names, relative=True)
+            reader.read_folder(path, part)
+    if reader.boxes:
+        with at(reader.first_box):
+            if reader.boxes == len(reader.album.shapes):
+                raise UserError("five numbers are a box for detection: export polygons for segmentation.")
+        notes.append(f"{reader.boxes} of {len(reader.album.shapes)} shapes are boxes ({reader.first_box}): drawn as rectangles.")
+    return reader.album.found(described, description, names=names, relative=True, notes=notes)
 
 
 def _description(root: Path) -> Path | None:
@@ -91,24 +104,54 @@ def _place(given: str, base: Any, root: Path) -> Path | None:
     return None
 
 
-def _read_folder(place: Path, part: str, album: Annotated, names: list[str]) -> None:
-    root = album.root
-    if place.is_file():
-        with at(str(place)):
-            lines = [line.strip() for line in read_text(place).splitlines() if line.strip()]
-            images = [_listed(line, root) for line in lines]
-    else:
-        images = [place / file.path for file in walk(place)] if place.is_dir() else []
-    if not images:
-        raise UserError(f"{place} holds no images. {instead_of(_EXPECTED, root)}")
-    for image in images:
-        path = image.relative_to(root)
-        label = _label_file(path)
-        if not (root / label).is_file() and (root / path.with_suffix(".txt")).is_file():
-            label = path.with_suffix(".txt")
-        number = album.add_image(path.as_posix(), part=part or _part(path), file=label.as_posix())
-        if (root / label).is_file():
-            _read(root / label, number, album, names)
+class _Reader:
+    """Reads the images of folders and lists, with their shapes."""
+
+    def __init__(self, root: Path, names: list[str]) -> None:
+        self.album = Annotated(root, names)
+        self.boxes, self.first_box = 0, ""
+        self._names = names
+
+    def read_folder(self, place: Path, part: str) -> None:
+        """A folder or a list of images. Raises `UserError` for none, and as `_read`."""
+        root = self.album.root
+        if place.is_file():
+            with at(str(place)):
+                lines = [line.strip() for line in read_text(place).splitlines() if line.strip()]
+                images = [_listed(line, root) for line in lines]
+        else:
+            images = [place / file.path for file in walk(place)] if place.is_dir() else []
+        if not images:
+            raise UserError(f"{place} holds no images. {instead_of(_EXPECTED, root)}")
+        for image in images:
+            path = image.relative_to(root)
+            label = _label_file(path)
+            if not (root / label).is_file() and (root / path.with_suffix(".txt")).is_file():
+                label = path.with_suffix(".txt")
+            number = self.album.add_image(path.as_posix(), part=part or _part(path), file=label.as_posix())
+            if (root / label).is_file():
+                self._read(root / label, number)
+
+    def _read(self, path: Path, image: int) -> None:
+        names = self._names
+        for number, line in enumerate(read_text(path).splitlines(), 1):
+            words = line.split()
+            if not words:
+                continue
+            place = f"{path}, line {number}"
+            with at(place):
+                if not words[0].isdecimal() or int(words[0]) >= len(names):
+                    raise UserError(
+                        f"'{words[0]:.20}' is no class: write 0..{len(names) - 1}, or add it to names."
+                    )
+                points = points_of(words[1:])
+                if len(points) and not (np.abs(points) < 2).all():
+                    raise UserError("points are fractions of the image's width and height, 0..1.")
+                if len(points) == 2:
+                    self.boxes, self.first_box = self.boxes + 1, self.first_box or place
+                    centre, half = points[0], points[1] / 2
+                    points = rectangle(*(centre - half), *(centre + half))
+                self.album.add_ring(image, names[int(words[0])], points)
 
 
 def _listed(line: str, root: Path) -> Path:
@@ -133,21 +176,3 @@ def _label_file(image: Path) -> Path:
 
 def _part(path: Path) -> str:
     return next(filter(None, map(split_of, path.parts[:-1])), "")
-
-
-def _read(path: Path, image: int, album: Annotated, names: list[str]) -> None:
-    for number, line in enumerate(read_text(path).splitlines(), 1):
-        words = line.split()
-        if not words:
-            continue
-        with at(f"{path}, line {number}"):
-            if len(words) == 5:
-                raise UserError("five numbers are a box for detection: export polygons for segmentation.")
-            if not words[0].isdecimal() or int(words[0]) >= len(names):
-                raise UserError(
-                    f"'{words[0]:.20}' is no class: write 0..{len(names) - 1}, or add it to names."
-                )
-            points = points_of(words[1:])
-            if len(points) and not (np.abs(points) < 2).all():
-                raise UserError("points are fractions of the image's width and height, 0..1.")
-            album.add_ring(image, names[int(words[0])], points)

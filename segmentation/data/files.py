@@ -23,7 +23,10 @@ from segmentation.errors import UserError, refuse
 ENDINGS = frozenset({"bmp", "gif", "jpeg", "jpg", "png", "tif", "tiff", "webp"})
 """The file name endings of masks, and of images with up to four bands."""
 
-IMAGE_ENDINGS = ENDINGS | {"npy"}
+ARRAYS = frozenset({"npy"})
+"""The file name endings of numpy's arrays: of images, and of masks where there are no pictures of them."""
+
+IMAGE_ENDINGS = ENDINGS | ARRAYS
 """The file name endings of images, which may have any number of bands."""
 
 _CHUNK = 4096  # names decoded at once
@@ -144,8 +147,12 @@ def listing_of(folder: Path, paths: Iterable[str]) -> Listing:
     return Listing(folder, _composed(written), written, encode_names(ending for _, _, ending in parts))
 
 
-def list_files(folder: Path, expected: str, endings: Collection[str] = ENDINGS) -> Listing:
+def list_files(
+    folder: Path, expected: str, endings: Collection[str] = ENDINGS, otherwise: Collection[str] = ()
+) -> Listing:
     """The files in a folder with one of the `endings`, upper or lower case, without hidden files; links are followed.
+
+    Where there are none, those with one of the endings `otherwise`.
 
     Raises `UserError` if the folder does not exist or has no such file, or if two of its files have the same stem.
     The messages quote `expected`, a description of the right layout.
@@ -153,6 +160,8 @@ def list_files(folder: Path, expected: str, endings: Collection[str] = ENDINGS) 
     if not folder.is_dir():
         raise missing_folder(folder, expected)
     stems, file_endings = _scan(folder, {ending.encode() for ending in endings})
+    if not len(stems) and otherwise:
+        stems, file_endings = _scan(folder, {ending.encode() for ending in otherwise})
     if not len(stems):
         layout = instead_of(expected, folder, folder.parent)
         deeper = ", and folders in it are not searched" if any(map(Path.is_dir, folder.iterdir())) else ""
@@ -172,7 +181,7 @@ def pair_folders(images: Path, masks: Path, expected: str) -> Pairs:
     Raises `UserError` like `list_files`, for an image without mask and for a mask without image.
     """
     image_files = list_files(images, expected, IMAGE_ENDINGS)
-    mask_files = list_files(masks, expected)
+    mask_files = list_files(masks, expected, otherwise=ARRAYS)
     if not np.array_equal(image_files.stems, mask_files.stems):
         _check_partners("image", image_files, "mask", mask_files)
         _check_partners("mask", mask_files, "image", image_files)

@@ -6,6 +6,7 @@ decode JPEGs at a reduced size. Pillow decodes all others. Rasterio reads TIFFs 
 and numpy reads .npy files.
 """
 
+from io import BytesIO
 from pathlib import Path
 
 import cv2
@@ -27,6 +28,7 @@ from segmentation.data.opening import (
 from segmentation.data.pixel_range import PixelRange, to_bytes
 from segmentation.data.tiff import has_wide_values, is_tiff, misses_bands, read_tiff, tiff_tags, to_rgb
 from segmentation.errors import UserError
+from segmentation.reading import read_bytes
 
 WIDE_MODES = frozenset({"I;16", "I;16B", "I;16L", "I"})
 """Pillow's modes for grey with more than 8 bits."""
@@ -46,6 +48,7 @@ _REDUCED = {
 }
 # PNG chunks that change values or rotate the image: EXIF, also inside a text; a transparent value; frames.
 _PNG_SPECIAL = (b"eXIf", b"tEXt", b"zTXt", b"iTXt", b"tRNS", b"acTL")
+_MAT_BYTES = 2**20  # SBD's have a hundredth; packed, they may hold a thousand times as much
 _PNG_BITS = 24  # where the header has the bits of a sample
 
 
@@ -130,19 +133,67 @@ def _with_size(values_HWC: np.ndarray) -> Sized:
 def open_picture(path: Path) -> Image.Image:
     """The decoded image in the mode of the file, rotated by its EXIF orientation, for masks.
 
+    Whole numbers in .npy files, in SBD's .mat files and of 32-bit floats are grey of 8 or 16 bits.
+
     Grey samples of 2 or 4 bits are those of the file, which Pillow would stretch to 0..255; `info["bits"]` says how
     many bits they have: 1, 2, 4 or 8, for all other images 8.
 
-    Raises `UserError` for a file larger than `MAX_PIXELS`, and its subclass `UnreadableError` for a file that is
-    missing, empty, damaged or not an image.
+    Raises `UserError` for a file larger than `MAX_PIXELS` and for numbers that are not whole, and its subclass
+    `UnreadableError` for a file that is missing, empty, damaged or not an image.
     """
+    if path.suffix.lower() in (".npy", ".mat"):
+        values = read_array(path, "buif") if path.suffix.lower() == ".npy" else _read_mat(path)
+        return _as_picture(values, path)
     with opened_file(path) as picture:
         bits = grey_bits(picture)
         load(picture)
+    if picture.mode == "F":
+        return _as_picture(np.array(picture)[:, :, None], path)
     if 1 < bits < 8:
         picture = picture.point([value * (2**bits - 1) // 255 for value in range(256)])
     picture.info["bits"] = bits
     return picture
+
+
+def _as_picture(values_HWC: np.ndarray, path: Path) -> Image.Image:
+    """Labels as a grey picture of 8 or 16 bits; -1 becomes 255, because labelme ignores it."""
+    if values_HWC.shape[0] == 1 and values_HWC.shape[2] > 1:  # saved with its band first
+        values_HWC = values_HWC.transpose(1, 2, 0)
+    if values_HWC.shape[2] != 1:
+        raise UserError(
+            f"{path} has {values_HWC.shape[2]} bands: save a mask as (height, width).", kind="mask-colours"
+        )
+    values = values_HWC[:, :, 0]
+    if values.dtype.kind == "f":
+        parts = values[~(np.isfinite(values) & (values == np.rint(values)))]
+        if len(parts):
+            raise UserError(
+                f"{path} holds {parts[0]:.6g}, which is no label: save whole numbers.", kind="mask-values"
+            )
+    low, high = values.min(), values.max()
+    if low < -1 or high > (65535 if low >= 0 else 255):
+        raise UserError(
+            f"{path} holds values {low:.0f}..{high:.0f}: save labels of 0..65535.", kind="label-range"
+        )
+    if high > 255:
+        picture = Image.fromarray(values.astype(np.uint16))
+    else:
+        picture = Image.fromarray(np.where(values < 0, 255, values).astype(np.uint8))
+    picture.info["bits"] = 8
+    return picture
+
+
+def _read_mat(path: Path) -> np.ndarray:
+    """uint8 (H, W, 1): the class of each pixel in a file of SBD's cls/."""
+    from scipy.io import loadmat  # takes a tenth of a second, and few need it
+
+    try:
+        values = loadmat(BytesIO(read_bytes(path, _MAT_BYTES)))["GTcls"]["Segmentation"].item()
+        return np.asarray(values, np.uint8)[:, :, None]
+    except UserError:
+        raise
+    except Exception as error:  # of damaged files, of any kind
+        raise unreadable(path, "it holds no GTcls.Segmentation of SBD") from error
 
 
 def read_orientation(path: Path) -> tuple[int, tuple[int, int]]:
@@ -274,8 +325,8 @@ def present_values(values: np.ndarray) -> list[int]:
     return [int(value) for value in np.unique(values)]
 
 
-def read_array(path: Path) -> np.ndarray:
-    """The numbers in a .npy file, (H, W, bands) or (H, W), as (H, W, bands).
+def read_array(path: Path, kinds: str = "uif") -> np.ndarray:
+    """The numbers in a .npy file, (H, W, bands) or (H, W), as (H, W, bands); `kinds` are those of numpy's dtypes.
 
     Raises `UserError` for a file that is missing, damaged or of another shape, or holds no real numbers. Pickled
     objects, which could run code, are not loaded.
@@ -290,7 +341,7 @@ def read_array(path: Path) -> np.ndarray:
         values = values[:, :, None]
     if values.ndim != 3 or 0 in values.shape:
         raise UserError(f"{path} has the shape {values.shape}: save it as (height, width, bands).")
-    if values.dtype.kind not in "uif":
+    if values.dtype.kind not in kinds:
         raise UserError(
             f"{path} holds {values.dtype.name} values: save it as whole or floating-point numbers."
         )

@@ -14,10 +14,20 @@ class Mark(NamedTuple):
     patterns: tuple[str, ...]
 
 
+ADE20K_IN_FULL = tuple(
+    f"{below}{name}"
+    for below in ("", "ADE20K_*/")
+    for name in ("index_ade20k.*", "images/training/*/*/ADE_train_*_seg.png", "images/ADE/training")
+)
+"""Marks of the release with 3000 classes, which is not that of the scene parsing."""
+
 MARKS = (
     Mark("voc", "PASCAL VOC's layout", ("JPEGImages", "valid_labels", "VOCdevkit", "VOC2012")),
     Mark("cityscapes", "Cityscapes", ("leftImg8bit", "gtFine")),
-    Mark("ade20k", "ADE20K", ("annotations/training", "objectInfo150.txt", "ADEChallengeData2016")),
+    Mark(
+        *("ade20k", "ADE20K"),
+        ("annotations/training", "objectInfo150.txt", "ADEChallengeData2016", *ADE20K_IN_FULL),
+    ),
     Mark("pets", "the Oxford pets", ("annotations/trimaps",)),
     Mark("roboflow", "Roboflow's masks", ("_classes.csv", "train/_classes.csv")),
     Mark("class_dict", "coloured masks with a table of their classes", ("class_dict.csv",)),

@@ -145,7 +145,7 @@ _KINDS = {str: "text", int: "whole number", float: "number", list: "list", dict:
 
 
 def id_of(item: Any, key: str, *kinds: type) -> Any:
-    """A whole number, which some programs write as 17.0, or a value of the other `kinds`. Raises `UserError` for others."""
+    """A whole number, perhaps written as 17.0, or a value of the other `kinds`. Raises `UserError` for another."""
     value = value_of(item, key, int, float, *kinds)
     if isinstance(value, float):
         if not value.is_integer():

@@ -74,8 +74,8 @@ def recognise(root: Path, described: ClassOptions = ClassOptions()) -> Recognise
             " dataset=pairs dataset.images='images/*.jpg' dataset.masks='masks/{stem}.png', or dataset=csv."
         )
     guess = guesses[0]
-    options = {"images": guess.images, "masks": guess.masks}
-    parts = read_pairs(root, guess.images, guess.masks)
+    options = {"images": guess.images, "masks": guess.masks, **({"skip": guess.skip} if guess.skip else {})}
+    parts = read_pairs(root, guess.images, guess.masks, skip=guess.skip or None)
     found_pairs = _with_classes("pairs", options, root, described, parts, "images and masks")
     outside = [folder or "those in the folder itself" for folder in guess.left]
     left = f"Pictures without masks are left out: {first_of(outside, 8)}. " if outside else ""

@@ -11,6 +11,7 @@ from segmentation.data.files import Pairs, contents, encode_names, instead_of, m
 from segmentation.data.layouts.folders import with_masks
 from segmentation.data.layouts.pairs import read_pairs
 from segmentation.data.masks import IndexMask, LabelMask
+from segmentation.data.recognise import ADE20K_IN_FULL
 from segmentation.errors import UserError
 from segmentation.reading import read_text
 from segmentation.types import Classes
@@ -76,8 +77,15 @@ def ade20k(*, root: Path) -> FoundFiles:
     `root` holds images/{training,validation} and annotations/{training,validation}, directly or in
     ADEChallengeData2016. The classes are named by objectInfo150.txt if it is there, else numbered.
 
-    Raises `UserError` for another layout, a list of other length, and where `read_pairs` does.
+    Raises `UserError` for another layout, as that of the full release, for a list of other length, and where
+    `read_pairs` does.
     """
+    if any(any(root.glob(pattern)) for pattern in ADE20K_IN_FULL):
+        raise UserError(
+            f"{root} holds the full release of ADE20K, whose *_seg.png tell 3000 classes apart, with more values than"
+            " a mask can have: download ADEChallengeData2016 of the scene parsing, with 150 classes, from"
+            " http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip."
+        )
     inner = root / "ADEChallengeData2016"
     tree = inner if inner.is_dir() else root
     _check_layout(

@@ -26,7 +26,7 @@ from segmentation.errors import UserError
 from segmentation.reading import ANNOTATION_BYTES, read_bytes
 
 _EXPECTED = (
-    "annotations.xml of 'CVAT for images', and the images beside it or in images/; or folders of tasks that hold these"
+    "annotations.xml of 'CVAT for images', and images beside it or in images/; or such a folder for each task"
 )
 _DRAWN = ("polygon", "box", "ellipse", "mask")
 _WITHOUT_AREA = {"points": "points", "polyline": "lines", "cuboid": "cuboids", "skeleton": "skeletons"}

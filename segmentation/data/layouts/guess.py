@@ -33,6 +33,7 @@ class Guess(NamedTuple):
     images: str
     masks: str
     left: tuple[str, ...] = ()
+    skip: str = ""
 
 
 def guess_pairs(root: Path) -> list[Guess]:
@@ -217,8 +218,24 @@ def _side_by_side(folders: Mapping[str, Sequence[File]]) -> list[Guess]:
         place = _glob_of(split, left) if len(depths) == 1 else "**"
         wildcards = len(re.findall(r"[*]+|{", place)) + 1
         masks = posixpath.join("{parent}", template).replace("{own}", f"{{{wildcards}}}")
-        guesses.append(Guess(posixpath.join(place, glob), masks, left))
+        skip = _skipped([_stems(folders[folder]) for folder in own], template)
+        guesses.append(Guess(posixpath.join(place, glob), masks, left, skip))
     return guesses
+
+
+def _skipped(folders: Sequence[Sequence[str]], template: str) -> str:
+    """The glob of further files that most images have, such as p_edge beside p and p_mask; "" for none."""
+    mask = template.removeprefix("{stem}").removesuffix(".*")
+    images, others = 0, Counter[str]()
+    for names in folders:
+        known = set(names)
+        own = {name for name in known if f"{name}{mask}" in known}
+        images += len(own)
+        for name in known - own:
+            if (suffix := _OWN_SUFFIX.search(name)) and suffix[0] != mask and name[: suffix.start()] in own:
+                others[suffix[0]] += 1
+    found = sorted(suffix for suffix, count in others.items() if count >= _ENOUGH * images)
+    return f"**/*{{{','.join(found)}}}" if found else ""
 
 
 def _votes(files: Sequence[File]) -> Counter[tuple[str, str]]:
@@ -249,8 +266,8 @@ def _votes(files: Sequence[File]) -> Counter[tuple[str, str]]:
 
 
 def _image_and_mask(endings: Sequence[str]) -> tuple[str, str] | None:
-    """Which of two endings is the masks': png, where the images have another one."""
-    if len(endings) == 2 and "png" in endings:
-        other = next(ending for ending in endings if ending != "png")
-        return other, "png"
-    return None
+    """Which of two endings is the masks': npy or png, where the images have another one."""
+    masks = next((ending for ending in ("npy", "png") if ending in endings), None)
+    if len(endings) != 2 or masks is None:
+        return None
+    return next(ending for ending in endings if ending != masks), masks

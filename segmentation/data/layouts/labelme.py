@@ -31,7 +31,12 @@ from segmentation.reading import read_json
 _EXPECTED = "pictures, and labelme's JSON files of the same names beside them"
 _BYTES = 2**29  # most of a file is the picture's copy
 _WITHOUT_AREA = ("point", "points", "line", "linestrip", "cuboid")
-_CORNERS = ("polygon", "oriented_rectangle", "rotation", "quadrilateral")  # the latter of programs that follow labelme
+_CORNERS = (
+    "polygon",
+    "oriented_rectangle",
+    "rotation",
+    "quadrilateral",
+)  # the latter of programs that follow labelme
 
 
 def labelme(described: ClassOptions, /, *, root: Path) -> FoundFiles:

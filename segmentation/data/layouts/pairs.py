@@ -45,6 +45,7 @@ def pairs(
     root: Path,
     images: str,
     masks: str,
+    skip: str | None = None,
     threshold: int | Literal["auto"] = "auto",
     split_folders: bool = True,
 ) -> FoundFiles:
@@ -52,7 +53,8 @@ def pairs(
 
     In the glob `*` is any part of a name, `**` any folders and `{a,b}` one of these words. In the template `{stem}` is
     the image's file name without ending, `{parent}` its folder, and `{1}`, `{2}`, ... what the wildcards of the glob
-    matched. Without an ending, or with `.*`, any picture's ending does. Another image's mask is no image.
+    matched. Without an ending, or with `.*`, any picture's ending does. Another image's mask is no image, nor is
+    what the glob `skip` matches.
 
     Names of samples are paths below the folder that all images share. With `split_folders`, folders called train, val
     or test (also training, validation, train_images, ...) divide the images. The classes are as `decoder_of` says.
@@ -60,17 +62,22 @@ def pairs(
     Raises `UserError` for a wrong template, for no images, for an image without mask and a mask without image, and
     where some images alone lie in folders of train, val or test.
     """
-    parts = read_pairs(root, images, masks, split_folders=split_folders)
+    parts = read_pairs(root, images, masks, skip=skip, split_folders=split_folders)
     classes, decoder, notes = decoder_of(described, root, parts, threshold)
     return FoundFiles(classes, with_masks(parts, decoder), notes)
 
 
-def read_pairs(root: Path, images: str, masks: str, *, split_folders: bool = True) -> dict[str, Pairs]:
+def read_pairs(
+    root: Path, images: str, masks: str, *, skip: str | None = None, split_folders: bool = True
+) -> dict[str, Pairs]:
     """The pairs of the glob and the template of `pairs`, by split folder or as `WHOLE`; raises `UserError` as that."""
     if not root.is_dir():
         raise missing_folder(root, _EXPECTED)
     glob, template = _Glob.of(images), _Template.of(masks)
     files = walk(root)
+    if skip is not None:
+        skipped = _Glob.of(skip, "skip")
+        files = [file for file in files if skipped.match(file) is None]
     by_stem: dict[str, list[int]] = {}
     for index, file in enumerate(files):
         by_stem.setdefault(file.stem, []).append(index)
@@ -79,7 +86,7 @@ def read_pairs(root: Path, images: str, masks: str, *, split_folders: bool = Tru
         if (match := glob.match(file)) is not None:
             wanted[index] = template.path(file, match)
     mask_of = {
-        image: [other for other in by_stem.get(path, ()) if other != image and template.takes(files[other])]
+        image: template.chosen([other for other in by_stem.get(path, ()) if other != image], files)
         for image, path in wanted.items()
     }
     used = {other for others in mask_of.values() for other in others}
@@ -176,8 +183,8 @@ class _Glob:
     ending: str | None
 
     @classmethod
-    def of(cls, text: str) -> "_Glob":
-        stem, ending = _divided(text, "images")
+    def of(cls, text: str, option: str = "images") -> "_Glob":
+        stem, ending = _divided(text, option)
         parts = re.split(r"(\*\*/|\*\*|\*|\?|\{[^{}]*\})", stem)
         return cls(re.compile("".join(map(_as_pattern, parts))), ending)
 
@@ -232,7 +239,12 @@ class _Template:
 
     def takes(self, file: File) -> bool:
         """Whether the file has the ending of a mask."""
-        return file.ending.lower() == self.ending if self.ending else file.ending.lower() in ENDINGS
+        return self.ending in (None, file.ending.lower())
+
+    def chosen(self, found: list[int], files: Sequence[File]) -> list[int]:
+        """Those with the ending of a mask; of pictures and arrays, the pictures."""
+        found = [index for index in found if self.takes(files[index])]
+        return [index for index in found if files[index].ending.lower() in ENDINGS] or found
 
     def names(self) -> "re.Pattern[str]":
         """What the file names of masks look like, without their ending."""
@@ -271,11 +283,12 @@ def _check_partners(
         )
     folders = {posixpath.dirname(path) for path in wanted.values()}
     known = set(chosen) | {other for others in mask_of.values() for other in others}
+    stems = {files[index].stem for index in known}  # also of an array beside a picture of the same mask
     looks = template.names()
     alone = [
         file.path
-        for index, file in enumerate(files)
-        if index not in known
+        for file in files
+        if file.stem not in stems
         and file.folder in folders
         and template.takes(file)
         and looks.fullmatch(posixpath.basename(file.stem))

@@ -1,8 +1,11 @@
 """PASCAL VOC 2012 (Everingham et al. 2010), in the devkit's layout or in the edition with four folders."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
+
+import numpy as np
 
 from segmentation.data.dataset import WHOLE, FoundFiles
 from segmentation.data.files import (
@@ -16,6 +19,7 @@ from segmentation.data.files import (
     first_of,
     instead_of,
     list_files,
+    listing_of,
     missing_folder,
     pair_folders,
 )
@@ -43,7 +47,10 @@ _TRAINVAL = (
 )
 _DEVKIT = "JPEGImages, SegmentationClass and ImageSets/Segmentation/{train,val}.txt"
 _AUGMENTED = "SegmentationClassAug"
-_WITH_SBD = f"{_AUGMENTED} with SBD's masks as PNG, and ImageSets/Segmentation/trainaug.txt"
+_WITH_SBD = (
+    f"{_AUGMENTED} with SBD's masks as PNG, or SBD's cls/*.mat, and ImageSets/Segmentation/trainaug.txt"
+)
+_SBD = ("cls", "SBD/cls", "sbd/cls", "benchmark_RELEASE/dataset/cls")
 _FOUR = "train_images, train_labels, valid_images, valid_labels"
 _EXPECTED = f"{_DEVKIT}; or {_FOUR}"
 
@@ -57,7 +64,8 @@ def voc(
     `root` holds the devkit's JPEGImages, directly or in [VOCdevkit/]VOC2012, or the four folders. Without the devkit's
     lists, as labelme and CVAT export it, all images with masks are divided by fractions. With `download` an
     archive of 2 GB is first downloaded to `root`, unless the data is already there. With `train_list=trainaug` the
-    training masks are those of SBD (Hariharan et al. 2011) in SegmentationClassAug, listed in trainaug.txt.
+    training masks are those of SBD (Hariharan et al. 2011), listed in trainaug.txt: in SegmentationClassAug, or in
+    SBD's own cls/*.mat where VOC has no mask; cls/ is in `root`, or there in the folders of SBD's archive.
 
     Raises `UserError` for another layout, for a listed name without image or mask, for class lists that contradict
     each other or name no background, for `train_list=trainval` without the devkit's lists, and for a failed download.
@@ -67,7 +75,7 @@ def voc(
     tree = _find_tree(root)
     notes: tuple[str, ...] = ()
     if tree is not None and _has_lists(tree, train_list):
-        parts = _read_devkit(tree, train_list)
+        parts = _read_devkit(tree, train_list, root)
     elif tree is not None:
         parts, notes = _read_without_lists(tree)
     elif not root.is_dir():
@@ -165,15 +173,29 @@ def _read_without_lists(tree: Path) -> tuple[dict[str, Pairs], tuple[str, ...]]:
     return {WHOLE: Pairs.of(images.take(indices), masks)}, notes
 
 
-def _read_devkit(tree: Path, train_list: str) -> dict[str, Pairs]:
+def _read_devkit(tree: Path, train_list: str, root: Path) -> dict[str, Pairs]:
     images = list_files(tree / "JPEGImages", _DEVKIT)
     masks = list_files(tree / "SegmentationClass", _DEVKIT)
-    more = list_files(tree / _AUGMENTED, _WITH_SBD) if train_list == "trainaug" else masks
+    more = _with_sbd(tree, masks, root) if train_list == "trainaug" else masks
     lists = tree / "ImageSets" / "Segmentation"
     return {
         "train": _read_list(lists / f"{train_list}.txt", images, more),
         "val": _read_list(lists / "val.txt", images, masks),
     }
+
+
+def _with_sbd(tree: Path, masks: Listing, root: Path) -> Listing:
+    """The masks of SegmentationClassAug; where it is missing, VOC's and SBD's .mat files of all other images."""
+    folders = (place / folder for place in (root, tree) for folder in _SBD)
+    folder = next((folder for folder in folders if folder.is_dir()), None)
+    if (tree / _AUGMENTED).is_dir() or folder is None:
+        return list_files(tree / _AUGMENTED, _WITH_SBD)
+    sbd = list_files(folder, _WITH_SBD, {"mat"})
+    sbd = sbd.take(np.flatnonzero(masks.find(sbd.stems) < 0))
+    both = (*map(masks.path, range(len(masks))), *map(sbd.path, range(len(sbd))))
+    files = listing_of(root, (path.relative_to(root).as_posix() for path in both))
+    files = replace(files, stems=np.concatenate([masks.stems, sbd.stems]))
+    return files.take(np.argsort(files.stems))
 
 
 def _read_list(path: Path, images: Listing, masks: Listing) -> Pairs:

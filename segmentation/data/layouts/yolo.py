@@ -46,7 +46,9 @@ def yolo(described: ClassOptions, /, *, root: Path) -> FoundFiles:
     seen: set[Path] = set()
     for part, paths in (places or {"": [root / "images"]}).items():
         if seen.issuperset(paths):
-            notes.append(f"{description.name} gives {part} the images of another split, so it has none of its own.")
+            notes.append(
+                f"{description.name} gives {part} the images of another split, so it has none of its own."
+            )
             continue
         seen.update(paths)
         for path in paths:
@@ -55,7 +57,9 @@ def yolo(described: ClassOptions, /, *, root: Path) -> FoundFiles:
         with at(reader.first_box):
             if reader.boxes == len(reader.album.shapes):
                 raise UserError("five numbers are a box for detection: export polygons for segmentation.")
-        notes.append(f"{reader.boxes} of {len(reader.album.shapes)} shapes are boxes ({reader.first_box}): drawn as rectangles.")
+        notes.append(
+            f"{reader.boxes} of {len(reader.album.shapes)} shapes are boxes ({reader.first_box}): drawn as rectangles."
+        )
     return reader.album.found(described, description, names=names, relative=True, notes=notes)
 
 

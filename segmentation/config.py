@@ -173,6 +173,9 @@ class EvaluationSettings:
     threshold: Threshold
     write_threshold: bool
     save: str | list[str]
+    objects: bool = False
+    watershed: bool = False
+    min_area: Annotated[int, Field(ge=0)] = 0
     batch_size: Annotated[int, Field(ge=1)]
     workers: Annotated[int, Field(ge=0)] | Literal["auto"]
     precision: Precision
@@ -197,7 +200,8 @@ def read_evaluation_settings(config: Mapping[str, Any]) -> EvaluationSettings:
     """The config with its types checked.
 
     Raises `UserError` for an option that does not exist or has a value that it cannot have, for a checkpoint that
-    is missing or given twice, and for a threshold to be written from another split than val.
+    is missing or given twice, for a threshold to be written from another split than val, and for options of objects
+    without objects.
     """
     settings = call("", EvaluationSettings, **config)
     check_ranges(config)
@@ -208,6 +212,8 @@ def read_evaluation_settings(config: Mapping[str, Any]) -> EvaluationSettings:
             f"write_threshold=true needs split=val: a threshold chosen on the {settings.split} split "
             f"makes its scores there too good."
         )
+    if not settings.objects and (settings.watershed or settings.min_area):
+        raise UserError("watershed and min_area are for objects: give objects=true, or leave them out.")
     files = [path.resolve() for path in settings.checkpoints]
     for path, file in zip(settings.checkpoints, files, strict=True):
         if not file.is_file():

@@ -10,6 +10,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
@@ -35,11 +36,20 @@ from segmentation.inference import Predictor
 from segmentation.inference.outputs import save_mask
 from segmentation.inference.tta import describe_tta, tta_views
 from segmentation.library_warnings import library_warnings_hidden
-from segmentation.metrics import EvaluationMetrics, constant_baseline, image_means, image_scores, ratios
+from segmentation.metrics import (
+    EvaluationMetrics,
+    ObjectMetrics,
+    ObjectRules,
+    constant_baseline,
+    image_means,
+    image_scores,
+    ratios,
+)
 from segmentation.models import Decision
 from segmentation.report.evaluation import Evaluation, ImageScores, refuse_used_folder, worst_first
 from segmentation.report.gallery import ReadImage
 from segmentation.report.html import refuse_different, write_comparison, write_evaluation
+from segmentation.report.objects import ObjectTable
 from segmentation.report.protocol import evaluation_protocol, split_notes
 from segmentation.report.report import table
 from segmentation.types import Batch, Classes
@@ -185,10 +195,12 @@ def evaluate_split(
     settings: EvaluationSettings,
     save: Save | None,
     share: ProcessShare = SINGLE_PROCESS,
+    table: ObjectTable | None = None,
 ) -> tuple[EvaluationMetrics, list[ImageScores]]:
     """The counts of the whole split, and the scores of each image in the split's order.
 
-    Each image is scored at the size of its mask. Memory holds one batch, the counts, and a few numbers per image.
+    Each image is scored at the size of its mask; its objects go to the `table`, if there is one. Memory holds one
+    batch, the counts, and a few numbers per image.
     With several processes, each takes whole batches in turn. Scores computed from the counts cover all processes;
     the scores of single images are gathered on the first process, and the others get none.
     """
@@ -207,7 +219,11 @@ def evaluate_split(
             labels_BHW = predictor.labels(probabilities_BKHW)
             counts_BKK = metrics.update(probabilities_BKHW, labels_BHW, mask_BHW)
             names = batch["name"][start : start + len(mask_BHW)]
-            images += _scored(names, draws[start].item, counts_BKK.cpu(), context.classes)
+            scored = _scored(names, draws[start].item, counts_BKK.cpu(), context.classes)
+            if table is not None:
+                pairs = zip(scored, mask_BHW.cpu().numpy(), labels_BHW.cpu().numpy(), strict=True)
+                scored = [replace(one, objects=table.add(one.index, one.name, *pair)) for one, *pair in pairs]
+            images += scored
             if save is not None:
                 for name, labels_HW in zip(names, labels_BHW.cpu().numpy(), strict=True):
                     save(name, labels_HW)
@@ -269,6 +285,19 @@ def image_with_prediction(predictor: Predictor, context: EvaluationContext) -> R
         return sample["image"], sample["mask"], labels_BHW[0].cpu().numpy()
 
     return one
+
+
+def object_table(
+    context: EvaluationContext,
+    settings: EvaluationSettings,
+    folder: Path,
+    share: ProcessShare = SINGLE_PROCESS,
+) -> ObjectTable | None:
+    """What counts objects and writes them to `objects.csv`; None without `objects`."""
+    if not settings.objects:
+        return None
+    rules = ObjectRules(watershed=settings.watershed, min_area=settings.min_area)
+    return ObjectTable(folder, share.process, ObjectMetrics(context.classes, rules))
 
 
 def subfolder_name(number: int, title: str) -> str:
@@ -372,15 +401,21 @@ def _evaluate_one(
 ) -> Evaluation:
     start = time.perf_counter()
     save = mask_writer(folder / "masks", context.classes) if settings.saves_masks else None
-    metrics, images = evaluate_split(predictor, context, settings, save, share)
+    table = object_table(context, settings, folder, share)
+    with table or nullcontext():
+        metrics, images = evaluate_split(predictor, context, settings, save, share, table)
+    objects = _all_objects(table, share) if table else None
     seconds = time.perf_counter() - start
     binary = context.classes.binary
     scores = metrics.scores() | image_means([dict(image.scores) for image in images], binary=binary)
+    if objects:
+        scores |= objects.scores()
     counts_KK = metrics.confusion.compute()
     model = predictor.trained.model
     report = {
         "metrics": {f"{context.split}/{name}": value for name, value in scores.items()},
         "per_class": metrics.per_class(context.classes.names),
+        **({"objects": objects.report()} if objects else {}),
         "baseline": constant_baseline(counts_KK, context.classes.names, binary=binary),
         "protocol": context.protocol,
         "model": {
@@ -408,7 +443,18 @@ def _evaluate_one(
         confusion=counts_KK.cpu().numpy(),
         curves=metrics.curves(),
         images=worst_first(images, binary=binary),
+        objects=objects.rules if objects else None,
     )
+
+
+def _all_objects(table: ObjectTable, share: ProcessShare) -> ObjectMetrics:
+    """The counts of all processes in the first one, which writes their table."""
+    together = ObjectMetrics(table.metrics.classes, table.metrics.rules)
+    for part in share.gathered([table.metrics]):
+        together.add(part)
+    if share.is_first:
+        table.join(share.processes)
+    return together
 
 
 def _announce(context: EvaluationContext, predictor: Predictor) -> None:

@@ -18,9 +18,10 @@ IGNORE_INDEX = 255
 It comes from the mask files (`data/masks.py`, `data/binary_masks.py`), from augmentation outside the image and where
 dropout covers it (`data/augmentation.py`), and from padding between processes (`data/datamodule.py`). Losses drop it in
 `losses/functional.py`. Metrics drop it in `image_counts` (`metrics/confusion.py`), `BoundaryCounts`
-(`metrics/boundary.py`), `ScoreHistogram` (`metrics/curves.py`), `Calibration` (`metrics/calibration.py`) and where
-losses are averaged (`metrics/collections.py`). Pictures show it in `IGNORE_COLOUR`, and error pictures
-(`report/gallery.py`) count it as no error. `data/checks.py` refuses data whose masks hold nothing else.
+(`metrics/boundary.py`), `ScoreHistogram` (`metrics/curves.py`), `Calibration` (`metrics/calibration.py`), `matched`
+(`metrics/objects.py`) and where losses are averaged (`metrics/collections.py`). Pictures show it in `IGNORE_COLOUR`,
+and error pictures (`report/gallery.py`) count it as no error. `data/checks.py` refuses data whose masks hold nothing
+else.
 """
 
 
@@ -121,6 +122,11 @@ class Classes:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def foreground(self) -> range:
+        """The labels of all classes but the background, which is label 0 of binary data or a first class so named."""
+        return range(int(self.binary or self.names[0].lower() == "background"), len(self))
 
     @property
     def outputs(self) -> int:

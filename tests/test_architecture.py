@@ -21,6 +21,7 @@ FLOORS = (
         "environment",
         "machine",
         "tiling",
+        "components",
         "reading",
         "writing",
         "library_warnings",

@@ -113,7 +113,7 @@ def judged(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
         "evaluate.py",
         f"checkpoint={trained / 'checkpoints' / 'best.ckpt'}",
         f"output='{folder}'",
-        *("save=[masks]", "batch_size=4", "precision=32-true", "workers=0"),
+        *("save=[masks]", "objects=true", "batch_size=4", "precision=32-true", "workers=0"),
         fresh=True,
     )
     assert (done.returncode, done.stderr) == (0, "")
@@ -131,7 +131,7 @@ def binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_folder_holds_what_the_readme_says(judged: tuple[Path, Any]) -> None:
     folder, done = judged
-    assert sorted(path.name for path in folder.iterdir()) == sorted([*CONTENTS, "masks"])
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*CONTENTS, "masks", "objects.csv"])
     assert str(folder / "report.html") in done.stdout
     for path in folder.glob("*.png"):
         with Image.open(path) as picture:
@@ -213,6 +213,35 @@ def test_the_batch_size_changes_no_more_than_rounding(binary: Path) -> None:
     assert [image.name for image in images] == [image.name for image in others]
 
 
+def test_objects_are_the_same_for_any_batch_size_and_all_in_the_table(binary: Path, tmp_path: Path) -> None:
+    for size in (1, 3):
+        options = {"checkpoint": str(binary), "split": "train", "batch_size": size, "watershed": True}
+        evaluate(
+            read_evaluation({**OPTIONS, **options, "objects": True, "min_area": 2}), tmp_path / str(size)
+        )
+    one, three = tmp_path / "1", tmp_path / "3"
+    assert (one / "objects.csv").read_bytes() == (three / "objects.csv").read_bytes()
+    found = report(one)["objects"]
+    assert found == report(three)["objects"]
+    assert (found["protocol"]["min_area"], list(found["per_class"])) == (2, ["foreground"])
+    total, objects, images = found["all_classes"], rows(one / "objects.csv"), rows(one / "per_image.csv")
+    assert total["true_objects"] > 0 < total["predicted_objects"]
+    for kind, name in (("match", "matches"), ("miss", "misses"), ("false_alarm", "false_alarms")):
+        assert sum(row["kind"] == kind for row in objects) == total[name]
+        for image in images:
+            own = [row for row in objects if row["image"] == image["name"]]
+            assert sum(row["kind"] == kind for row in own) == int(image[name])
+    for name in ("true_area", "predicted_area"):
+        assert (
+            sum(int(row[name] or 0) for row in objects)
+            == total[name]
+            == sum(int(row[name]) for row in images)
+        )
+    assert report(one)["metrics"]["train/object_f1"] == total["f1"]
+    assert "| foreground |" in (one / "report.md").read_text().partition("## Objects")[2]
+    assert 'id="objects"' in (one / "report.html").read_text()
+
+
 def test_flipped_views_are_averaged_and_said(binary: Path) -> None:
     plain, flipped = (judged_with(binary, tta=tta)[0].scores() for tta in ("none", "flip"))
     assert plain["brier"] != flipped["brier"]
@@ -248,7 +277,7 @@ def test_processes_count_what_one_does(trained: Path, judged: tuple[Path, Any], 
     paths = ",".join(str(trained / "checkpoints" / name) for name in ("best.ckpt", "last.ckpt"))
     done = run_script(
         *("evaluate.py", f"checkpoint=[{paths}]", f"output={tmp_path / 'out'}"),
-        *("save=[masks]", "batch_size=4", "precision=32-true", "workers=0"),
+        *("save=[masks]", "objects=true", "batch_size=4", "precision=32-true", "workers=0"),
         *("trainer=ddp", "trainer.devices=3"),
     )
     assert (done.returncode, done.stderr) == (0, "")
@@ -256,11 +285,11 @@ def test_processes_count_what_one_does(trained: Path, judged: tuple[Path, Any], 
     assert done.stdout.count("Side by side:") == 1
     alone, together = judged[0], tmp_path / "out" / "1_shapes_best"
     for path in files(alone):
-        if path.name in ("confusion.csv", "per_image.csv") or path.parent.name == "masks":
+        if path.name in ("confusion.csv", "per_image.csv", "objects.csv") or path.parent.name == "masks":
             assert (together / path.relative_to(alone)).read_bytes() == path.read_bytes(), path
     expected, found = report(alone), report(together)
     assert found["environment"].pop("processes") == 3
-    for part in ("protocol", "data", "model"):
+    for part in ("protocol", "data", "model", "objects"):
         assert found[part] == expected[part]
     # The masks are the same to the pixel; a process of other threads may round a probability into the next of a
     # curve's bins, and each such pixel of these few thousand is worth 1e-5 of an area.
@@ -407,6 +436,8 @@ REFUSED: list[tuple[str, Change, str]] = [
         lambda binary, _: {"write_threshold": True, "split": "train"},
         "split=val.*train split",
     ),
+    ("objects alone", lambda binary, _: {"min_area": 3}, "objects=true"),
+    ("least area", lambda binary, _: {"objects": True, "min_area": -1}, "min_area=-1"),
     ("unknown option", lambda binary, _: {"tile": 3}, "no option 'tile'.*tta"),
 ]
 

@@ -42,11 +42,11 @@ def mask_picture(labels_HW: np.ndarray, classes: Classes) -> Image.Image:
 def tint(pixels_HWC: np.ndarray, labels_HW: np.ndarray, classes: Classes, alpha: float) -> np.ndarray:
     """uint8 (H, W, 3): the image under the class colours with opacity `alpha` (0..1).
 
-    The background (label 0 of binary data, or the first class if so named) is left as it is.
+    The background (`Classes.foreground` has all others) is left as it is.
     """
     colours = np.ascontiguousarray(as_rgb(pixels_HWC))
     tinted = cv2.addWeighted(colours, 1 - alpha, colourise(labels_HW, classes), alpha, 0)
-    if classes.binary or classes.names[0].lower() == "background":
+    if 0 not in classes.foreground:
         cv2.copyTo(colours, (labels_HW == 0).astype(np.uint8), tinted)
     return np.asarray(tinted)
 

@@ -22,6 +22,7 @@ from segmentation.metrics.curves import (
     roc_auc,
     roc_points,
 )
+from segmentation.metrics.objects import ObjectMetrics, ObjectRules
 
 __all__ = [
     "BoundaryCounts",
@@ -29,6 +30,8 @@ __all__ = [
     "ConfusionMatrix",
     "EvaluationMetrics",
     "MeanLoss",
+    "ObjectMetrics",
+    "ObjectRules",
     "ScoreHistogram",
     "TrainingMetrics",
     "average_precision",

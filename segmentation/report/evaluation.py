@@ -4,13 +4,14 @@ import csv
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from segmentation.errors import UserError
+from segmentation.metrics.objects import ObjectRules
 from segmentation.types import Classes
 from segmentation.writing import replacing
 
@@ -20,12 +21,16 @@ RANKING_SCORE = {True: "iou", False: "miou"}
 
 @dataclass(frozen=True)
 class ImageScores:
-    """One image of the split: its index in it, its scores and its IoU of each class (K,), 0..1 or nan."""
+    """One image of the split: its index in it, its scores and its IoU of each class (K,), 0..1 or nan.
+
+    `objects` has the counts of `metrics.objects.tally`; none where objects were not evaluated.
+    """
 
     name: str
     index: int
     scores: Mapping[str, float]
     ious: np.ndarray
+    objects: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ class Evaluation:
 
     `confusion` (K, K) counts pixels: rows are truth, columns are prediction. `images` are sorted from worst to best.
     `curves` is what `EvaluationMetrics.curves` returns. `report` is the content of `report.json`: metrics, per_class,
-    protocol, model, data, environment, seconds.
+    protocol, model, data, environment, seconds, and objects where these were evaluated, by the rules in `objects`.
     """
 
     title: str
@@ -44,6 +49,7 @@ class Evaluation:
     confusion: np.ndarray
     curves: Mapping[str, Any]
     images: tuple[ImageScores, ...]
+    objects: ObjectRules | None = None
 
     @property
     def main(self) -> str:
@@ -68,7 +74,7 @@ def worst_first(images: list[ImageScores], *, binary: bool) -> tuple[ImageScores
 
 _OURS = (
     *(f"report.{ending}" for ending in ("json", "md", "html")),
-    *("per_image.csv", "confusion.csv", "confusion.png"),
+    *("per_image.csv", "objects.csv", "confusion.csv", "confusion.png"),
     *(f"{curve}.{ending}" for curve in ("roc", "pr", "reliability") for ending in ("csv", "png")),
     *("masks", "checkpoints"),
 )
@@ -106,15 +112,17 @@ def _write_images(path: Path, evaluation: Evaluation) -> None:
     scores = list(evaluation.images[0].scores) if evaluation.images else []
     first = [evaluation.main, *(score for score in scores if score != evaluation.main)]
     by_class = [] if evaluation.classes.binary else [f"iou/{name}" for name in names]
+    counts = list(evaluation.images[0].objects) if evaluation.images else []
     rows = (
         [
             image.name,
             *(_cell(image.scores[score]) for score in first),
             *([] if evaluation.classes.binary else map(_cell, image.ious.tolist())),
+            *image.objects.values(),
         ]
         for image in evaluation.images
     )
-    _write(path, ["name", *first, *by_class], rows)
+    _write(path, ["name", *first, *by_class, *counts], rows)
 
 
 def _write_confusion(path: Path, evaluation: Evaluation) -> None:

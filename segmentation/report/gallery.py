@@ -106,7 +106,7 @@ def compared(
         read_image = open_reader(name)
         for index in most_different(evaluations):
             photo, truth, prediction = read_image(index)
-            size = _size(truth)
+            size = page_size(truth)
             first = Compared(names[index], *overlay(photo, truth, evaluation.classes), [])
             answer = _mask(_shrunk(prediction, size), evaluation.classes)
             found.setdefault(index, first).answers.append((name, scores[index][name], answer))
@@ -129,8 +129,8 @@ def overlay(
 
     The first `clear` classes are transparent.
     """
-    size = _size(mask_HW)
-    return *size, _photo(image_HWC, size), _mask(_shrunk(mask_HW, size), classes, clear)
+    size = page_size(mask_HW)
+    return *size, photo_uri(image_HWC, size), _mask(_shrunk(mask_HW, size), classes, clear)
 
 
 def error_colours(binary: bool) -> dict[str, Colour]:
@@ -140,23 +140,23 @@ def error_colours(binary: bool) -> dict[str, Colour]:
 
 def _card(image: ImageScores, place: int, classes: Classes, read_image: ReadImage) -> Card:
     photo, truth, prediction = read_image(image.index)
-    size = _size(truth)
+    size = page_size(truth)
     small_truth, small_prediction = _shrunk(truth, size), _shrunk(prediction, size)
     return Card(
         image,
         place,
         *size,
-        _photo(photo, size),
+        photo_uri(photo, size),
         _mask(small_truth, classes),
         _mask(small_prediction, classes),
         _errors(small_truth, small_prediction, binary=classes.binary),
     )
 
 
-def _size(mask_HW: np.ndarray) -> tuple[int, int]:
-    """Width and height of its picture on the page."""
+def page_size(mask_HW: np.ndarray, side: int = SIDE) -> tuple[int, int]:
+    """Width and height of its picture on the page, the longer at most `side`."""
     height, width = mask_HW.shape
-    scale = min(1, SIDE / max(height, width))
+    scale = min(1, side / max(height, width))
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
@@ -164,7 +164,8 @@ def _shrunk(mask_HW: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.fromarray(mask_HW).resize(size, Image.Resampling.NEAREST))
 
 
-def _photo(image_HWC: np.ndarray, size: tuple[int, int]) -> str:
+def photo_uri(image_HWC: np.ndarray, size: tuple[int, int]) -> str:
+    """The image at this width and height, as a data URI."""
     picture = Image.fromarray(np.ascontiguousarray(as_rgb(image_HWC))).resize(
         size, Image.Resampling.BILINEAR, reducing_gap=2
     )

@@ -15,12 +15,14 @@ import numpy as np
 
 from segmentation import __version__
 from segmentation.errors import UserError
-from segmentation.report.colours import page_colours
+from segmentation.report.colours import BINARY_ERRORS, page_colours
 from segmentation.report.evaluation import Evaluation, write_csvs
 from segmentation.report.figures import charts, draw_figures
 from segmentation.report.gallery import Card, Compared, ReadImage, compared, error_colours, gallery
+from segmentation.report.objects import ObjectCard, object_cards
 from segmentation.report.report import (
     HEADLINE_METRICS,
+    OBJECT_COLUMNS,
     baseline_note,
     best,
     cell,
@@ -31,6 +33,8 @@ from segmentation.report.report import (
     lower_is_better,
     meaning,
     number,
+    object_rows,
+    object_text,
     present,
     title,
     unprefixed,
@@ -228,7 +232,31 @@ def _percent(share: float) -> str:
     return "<1" if 0 < share < 0.005 else f"{100 * share:.0f}"
 
 
-def render(evaluation: Evaluation, cards: Sequence[Card]) -> str:
+def object_values(evaluation: Evaluation, cards: Sequence[ObjectCard]) -> Cell | None:
+    """The table of objects, its protocol and the images with the most errors; None where none were evaluated."""
+    objects = evaluation.report.get("objects")
+    if objects is None:
+        return None
+    wrong = sum(image.objects["misses"] + image.objects["false_alarms"] > 0 for image in evaluation.images)
+    return {
+        "heads": list(OBJECT_COLUMNS.values()),
+        "rows": [
+            {
+                "name": name,
+                "cells": [
+                    {**score_cell(row[column], bar=column == "f1"), "text": object_text(column, row[column])}
+                    for column in OBJECT_COLUMNS
+                ],
+            }
+            for name, row in object_rows(objects).items()
+        ],
+        "cards": cards,
+        "wrong": wrong,
+        "colours": {kind: hexadecimal(colour) for kind, colour in BINARY_ERRORS.items()},
+    }
+
+
+def render(evaluation: Evaluation, cards: Sequence[Card], outlined: Sequence[ObjectCard] = ()) -> str:
     """HTML of `report.html` for one evaluation."""
     report, classes = evaluation.report, evaluation.classes
     scores = unprefixed(report["metrics"], evaluation.split)
@@ -271,6 +299,7 @@ def render(evaluation: Evaluation, cards: Sequence[Card]) -> str:
         confusion=confusion(evaluation),
         mistakes=mistakes(evaluation),
         cards=[card_values(each, evaluation) for each in cards],
+        objects=object_values(evaluation, outlined),
         errors=[
             {"text": text, "colour": hexadecimal(colour)}
             for text, colour in error_colours(classes.binary).items()
@@ -282,6 +311,7 @@ def render(evaluation: Evaluation, cards: Sequence[Card]) -> str:
         ],
         facts=fact_rows(
             {section: report[section] for section in ("protocol", "data", "model", "environment")}
+            | ({"objects": report["objects"]["protocol"]} if "objects" in report else {})
         ),
     )
 
@@ -410,6 +440,8 @@ def write_evaluation(folder: Path, evaluation: Evaluation, read_image: ReadImage
     write_csvs(folder, evaluation)
     draw_figures(folder, evaluation)
     page = folder / "report.html"
-    write_text(page, render(evaluation, gallery(evaluation, read_image)))
+    write_text(
+        page, render(evaluation, gallery(evaluation, read_image), object_cards(evaluation, read_image))
+    )
     write_report(folder, evaluation.report, splits=(evaluation.split,), complete=True)
     return page

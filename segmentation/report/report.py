@@ -52,6 +52,15 @@ SCORES = {
         "Threshold of best IoU",
         "chosen on these images: do not report it as a result on them",
     ),
+    "object_precision": ("Object precision", "share of predicted objects that match a true one at IoU 0.5"),
+    "object_recall": ("Object recall", "share of true objects that a predicted one matches at IoU 0.5"),
+    "object_f1": ("Object F1", "harmonic mean of both, over all classes"),
+    "object_precision_50_95": (
+        "Object precision, IoU 0.5:0.95",
+        "mean over the thresholds 0.5, 0.55, ..., 0.95",
+    ),
+    "object_recall_50_95": ("Object recall, IoU 0.5:0.95", "mean over the thresholds"),
+    "object_f1_50_95": ("Object F1, IoU 0.5:0.95", "mean over the thresholds"),
     "classes_counted": ("Classes counted", "how many occur in truth or prediction; the means are over these"),
     "pixels": ("Pixels", "true pixels"),
 }
@@ -142,6 +151,13 @@ def markdown(
     ]
     lines += ["", f"## Classes of the {splits[-1]} split", ""]
     lines += grid(["class", *("IoU" if key == "iou" else key for key in shown), "pixels"], rows)
+    if "objects" in report:
+        rows = [
+            [cell(name), *(object_text(column, row[column]) for column in OBJECT_COLUMNS)]
+            for name, row in object_rows(report["objects"]).items()
+        ]
+        lines += ["", "## Objects", "", *grid(["class", *OBJECT_COLUMNS.values()], rows)]
+        lines += ["", *facts(report["objects"]["protocol"])]
     for name in pictures:
         lines += ["", f"![{name.partition('.')[0]}]({name})"]
     for title in _SECTIONS:
@@ -161,8 +177,50 @@ def table(report: Mapping[str, Any], *, splits: Sequence[str] = ("val", "test"))
             lines.append(" ".join([f"{name:{width}}", *(f"{value:>8}" for value in values)]))
     lines += ["", f"{splits[-1] + ', by class':{width}} {'IoU':>8}"]
     lines += [f"{name:{width}} {number(row['iou']):>8}" for name, row in per_class.items()]
+    if "objects" in report:
+        lines += ["", *_object_table(report["objects"], width)]
     told = [sentence for sentence in (baseline_note(report), constant_note(report)) if sentence]
     return "\n".join([*lines, *([""] if told else []), *told])
+
+
+OBJECT_COLUMNS = {
+    "true_objects": "true",
+    "predicted_objects": "predicted",
+    "matches": "matches",
+    "misses": "misses",
+    "false_alarms": "false alarms",
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1",
+    "f1_50_95": "F1 0.5:0.95",
+}
+"""Columns of tables of objects, with their heads: counts and scores at IoU 0.5, and the mean over the thresholds."""
+
+
+def object_rows(objects: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
+    """The rows of tables of objects: each class, and the sum of several."""
+    rows: dict[str, Mapping[str, float]] = dict(objects["per_class"])
+    return rows if len(rows) == 1 else rows | {"all classes": objects["all_classes"]}
+
+
+def object_text(column: str, value: float) -> str:
+    """A count, or a score with four digits."""
+    return number(value) if column.startswith(("precision", "recall", "f1")) else f"{value:,}"
+
+
+def _object_table(objects: Mapping[str, Any], width: int) -> list[str]:
+    rows = [
+        [name, *(object_text(column, row[column]) for column in OBJECT_COLUMNS)]
+        for name, row in object_rows(objects).items()
+    ]
+    lines = [["objects", *OBJECT_COLUMNS.values()], *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return [
+        " ".join(
+            [f"{name:{width}}", *(f"{text:>{space}}" for text, space in zip(texts, widths[1:], strict=True))]
+        )
+        for name, *texts in lines
+    ]
 
 
 def baseline_note(report: Mapping[str, Any]) -> str:

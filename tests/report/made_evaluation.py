@@ -7,7 +7,16 @@ import numpy as np
 import torch
 
 from segmentation.data.dataset import SegmentationDataset
-from segmentation.metrics import EvaluationMetrics, constant_baseline, image_means, image_scores, ratios
+from segmentation.metrics import (
+    EvaluationMetrics,
+    ObjectMetrics,
+    ObjectRules,
+    constant_baseline,
+    image_means,
+    image_scores,
+    ratios,
+)
+from segmentation.metrics.objects import tally
 from segmentation.report.evaluation import Evaluation, ImageScores, worst_first
 from segmentation.report.gallery import ReadImage
 from segmentation.report.protocol import evaluation_protocol
@@ -36,17 +45,24 @@ class Noise:
 
 
 def make_evaluation(
-    folder: Path, names: Sequence[str], classes: Classes, *, title: str = "run/best", shift: int = 0
+    folder: Path,
+    names: Sequence[str],
+    classes: Classes,
+    *,
+    title: str = "run/best",
+    shift: int = 0,
+    objects: ObjectRules | None = None,
 ) -> tuple[Evaluation, ReadImage]:
     """An evaluation whose predictions are nearly right on the first image and worse on each later one.
 
-    `shift` makes all worse by as many images.
+    `shift` makes all worse by as many images. With rules for `objects` these are evaluated, too.
     """
     samples = Noise(names, len(classes))
     dataset = SegmentationDataset(classes, samples, samples, samples, notes=("A note on <the> data.",))
     checkpoint = folder / f"{title.replace('/', '_')}.ckpt"
     checkpoint.write_bytes(title.encode())
     metrics = EvaluationMetrics(len(classes), binary=classes.binary)
+    counted = ObjectMetrics(classes, objects or ObjectRules())
     images, predicted = [], []
     for index in range(len(names)):
         mask_1HW = torch.from_numpy(samples[index]["mask"])[None]
@@ -57,7 +73,10 @@ def make_evaluation(
         counts_1KK = metrics.update(probabilities_1KHW, labels_1HW, mask_1HW)
         ious = ratios(counts_1KK)["iou"][0]
         scores = image_scores(counts_1KK, binary=classes.binary)[0]
-        images.append(ImageScores(names[index], index, scores, ious.numpy()))
+        rows = counted.update(samples[index]["mask"], labels_1HW[0].numpy()) if objects else None
+        images.append(
+            ImageScores(names[index], index, scores, ious.numpy(), {} if rows is None else tally(rows))
+        )
         predicted.append(labels_1HW[0].numpy())
     protocol = evaluation_protocol(
         dataset,
@@ -70,7 +89,10 @@ def make_evaluation(
         checkpoint=checkpoint,
     )
     values = metrics.scores() | image_means([dict(image.scores) for image in images], binary=classes.binary)
+    if objects:
+        values |= counted.scores()
     report = {
+        **({"objects": counted.report()} if objects else {}),
         "metrics": {f"test/{name}": value for name, value in values.items()},
         "per_class": metrics.per_class(classes.names),
         "baseline": constant_baseline(metrics.confusion.compute(), classes.names, binary=classes.binary),
@@ -88,6 +110,7 @@ def make_evaluation(
         metrics.confusion.compute().numpy(),
         metrics.curves(),
         worst_first(images, binary=classes.binary),
+        objects,
     )
     return evaluation, lambda index: (samples[index]["image"], samples[index]["mask"], predicted[index])
 

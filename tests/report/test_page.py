@@ -12,9 +12,11 @@ import pytest
 from browser import browse, needs_browser
 from made_evaluation import make_evaluation
 
+from segmentation.metrics import ObjectRules
 from segmentation.report.figures import charts
 from segmentation.report.gallery import ReadImage, gallery, most_different
 from segmentation.report.html import render, write_comparison
+from segmentation.report.objects import object_cards
 from segmentation.report.report import title
 from segmentation.types import Classes
 
@@ -122,6 +124,40 @@ def test_the_curves_of_binary_data_show_the_operating_point_and_chance(tmp_path:
     assert pr.lines[-1].dashed and pr.lines[-1].points == [(0, share), (1, share)]
     evaluation.confusion[:] = 0
     assert not [dot for chart in charts(evaluation)[:2] for dot in chart.dots]
+
+
+@needs_browser
+def test_the_outlines_of_objects_are_told_apart_without_colour(tmp_path: Path) -> None:
+    evaluation, read_image = make_evaluation(tmp_path, NAMES, CLASSES, objects=ObjectRules())
+    cards = object_cards(evaluation, read_image)
+    errors = [card.scores.objects["misses"] + card.scores.objects["false_alarms"] for card in cards]
+    assert errors == sorted(errors, reverse=True) and min(errors) > 0
+    for card in cards:
+        drawn = [line.kind for line in card.outlines]
+        counts = card.scores.objects
+        expected = (counts["matches"], counts["misses"], counts["false_alarms"])
+        assert (drawn.count("match"), drawn.count("miss"), drawn.count("false_alarm")) == expected
+    text = render(evaluation, gallery(evaluation, read_image), cards)
+    page = Walker(text)
+    assert page.elements.count("script") == 1 and page.handlers == []
+    for name in (*NAMES[1:2], *CLASSES.names[1:2]):
+        assert name not in text
+    path = tmp_path / "report.html"
+    probe = """
+    const style = (kind) => getComputedStyle(document.querySelector(`#objects .pane .${kind}`));
+    const drawn = (kind) => [style(kind).strokeDasharray, style(kind).strokeWidth];
+    const dashes = ["miss", "false_alarm", "match"].map(drawn);
+    document.title = JSON.stringify({dashes, wide: document.documentElement.scrollWidth, view: innerWidth});
+    """
+    path.write_text(re.sub(r"<meta http-equiv.*?>", "", text) + f"<script>{probe}</script>")
+    document, console = browse(path, tmp_path, "--window-size=390,844")
+    assert console == []
+    found = re.search(r"<title>(.*?)</title>", document, re.DOTALL)
+    assert found is not None
+    seen = json.loads(html.unescape(found[1]))
+    assert seen["dashes"] == [["5px, 5px", "2.5px"], ["none", "3px"], ["none", "1.2px"]]
+    assert seen["wide"] <= seen["view"]
+    assert f"{len(NAMES)} shown" in document  # the gallery's own cards alone
 
 
 @needs_browser

@@ -10,7 +10,9 @@ from made_evaluation import Noise, make_evaluation
 from PIL import Image
 
 from segmentation.errors import UserError
+from segmentation.metrics import ObjectMetrics, ObjectRules
 from segmentation.report.html import refuse_different, write_comparison, write_evaluation
+from segmentation.report.objects import ObjectTable, object_cards
 from segmentation.report.report import best, cell, markdown, table
 from segmentation.types import Classes, Sample
 
@@ -19,7 +21,7 @@ NAMES = ("plain", "with, comma", "odd\udcff byte", '"quoted"')
 
 
 def test_odd_names_survive_in_every_file(tmp_path: Path) -> None:
-    evaluation, read_image = make_evaluation(tmp_path, NAMES, CLASSES)
+    evaluation, read_image = make_evaluation(tmp_path, NAMES, CLASSES, objects=ObjectRules())
     page = write_evaluation(tmp_path, evaluation, read_image)
     assert "a|b, c &lt;i&gt;" in page.read_text()
     with (tmp_path / "per_image.csv").open(newline="", errors="surrogateescape") as file:
@@ -28,7 +30,7 @@ def test_odd_names_survive_in_every_file(tmp_path: Path) -> None:
         assert tuple(next(csv.reader(file))[1:]) == CLASSES.names
     assert set(json.loads((tmp_path / "report.json").read_text())["per_class"]) == set(CLASSES.names)
     table = [line for line in (tmp_path / "report.md").read_text().splitlines() if line.startswith("| a")]
-    assert len(table) == 1
+    assert len(table) == 3  # pixels, objects, and the objects of all classes
     assert table[0].startswith("| a\\|b, c &lt;i> | ")
     for path in tmp_path.glob("*.png"):
         with Image.open(path) as picture:
@@ -46,12 +48,38 @@ def test_a_split_without_a_valid_pixel_has_no_scores(
         return {**sample, "mask": np.full_like(sample["mask"], 255)}
 
     monkeypatch.setattr(Noise, "__getitem__", ignored)
-    evaluation, read_image = make_evaluation(tmp_path, ["a", "b"], classes)
+    evaluation, read_image = make_evaluation(tmp_path, ["a", "b"], classes, objects=ObjectRules())
     page = write_evaluation(tmp_path, evaluation, read_image)
+    assert object_cards(evaluation, read_image) == []
+    assert json.loads((tmp_path / "report.json").read_text())["objects"]["all_classes"]["f1"] is None
     assert {f"{name}.png" for name in ("roc", "pr", "reliability")} <= {
         path.name for path in tmp_path.iterdir()
     }
     assert ">nan<" not in page.read_text().lower()
+
+
+def test_the_table_of_objects_joins_the_parts_of_processes(tmp_path: Path) -> None:
+    samples = Noise(NAMES, len(CLASSES))
+    for folder, processes in ((tmp_path / "one", 1), (tmp_path / "three", 3)):
+        folder.mkdir()
+        metrics = ObjectMetrics(CLASSES, ObjectRules())
+        tables = [ObjectTable(folder, process, metrics) for process in range(processes)]
+        for process, part in enumerate(tables):
+            with part:
+                for index in range(process, len(NAMES), processes):
+                    part.add(
+                        index, NAMES[index], samples[index]["mask"], samples[(index + 1) % len(NAMES)]["mask"]
+                    )
+        tables[0].join(processes)
+        assert [path.name for path in folder.iterdir()] == ["objects.csv"]
+    content = (tmp_path / "one" / "objects.csv").read_bytes()
+    assert content == (tmp_path / "three" / "objects.csv").read_bytes()
+    with (tmp_path / "one" / "objects.csv").open(newline="", errors="surrogateescape") as file:
+        rows = list(csv.DictReader(file))
+    assert list(dict.fromkeys(row["image"] for row in rows)) == list(NAMES)
+    with pytest.raises(ZeroDivisionError), ObjectTable(tmp_path, 0, metrics):
+        _ = 1 / 0
+    assert not list(tmp_path.glob("objects.csv*"))
 
 
 @pytest.mark.parametrize(

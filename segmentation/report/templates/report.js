@@ -9,7 +9,7 @@
 
   const filter = byId("filter");
   if (!filter) return;
-  const cards = all(".card");
+  const cards = all("#cards .card");
   const main = cards.length ? cards[0].querySelector(".what").textContent : "";
 
   const show = () => {

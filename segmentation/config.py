@@ -25,7 +25,7 @@ def full_precision(given: Any) -> Any:
 
 Precision = Annotated[Literal["auto", "32-true", "bf16-mixed", "16-mixed"], BeforeValidator(full_precision)]
 Accelerator = Literal["auto", "cpu", "gpu"]
-OutputKind = Literal["mask", "overlay", "probability"]
+OutputKind = Literal["mask", "overlay", "probability", "objects"]
 OUTPUT_KINDS: tuple[OutputKind, ...] = get_args(OutputKind)
 Existing = Literal["refuse", "skip", "overwrite"]
 Threshold = float | str
@@ -42,10 +42,11 @@ def checkpoint_file(given: str | Path) -> Path:
 def _kinds(option: str, given: str | list[str], known: Sequence[str]) -> list[str]:
     """The kinds of files that an option names, one or a list, in any number: mask, masks and [mask] are the same."""
     named = [given] if isinstance(given, str) else given
+    kinds = {kind.removesuffix("s"): kind for kind in known}
     for name in named:
-        if name.removesuffix("s") not in known:
+        if name.removesuffix("s") not in kinds:
             raise UserError(f"{option}={name} is unknown.{closest(name, known)}")
-    return [name.removesuffix("s") for name in named]
+    return [kinds[name.removesuffix("s")] for name in named]
 
 
 def check_threshold(threshold: Threshold) -> None:
@@ -238,6 +239,15 @@ class Span:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ObjectOptions:
+    """Which objects a table has: parted or not, and the least area, in pixels or by the side of a pixel in any unit."""
+
+    watershed: bool = False
+    min_area: float = 0.0
+    pixel_size: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class PredictionSettings:
     """`conf/predict.yaml` says what each is for."""
 
@@ -250,6 +260,9 @@ class PredictionSettings:
     end: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     every: Annotated[int, Field(ge=1)] = 1
     alpha: Annotated[float, Field(ge=0, le=1)]
+    min_area: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    pixel_size: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    watershed: bool = False
     threshold: Threshold
     tta: str | float | list[str | float]
     tile: Annotated[int, Field(ge=16)] | None
@@ -276,6 +289,11 @@ class PredictionSettings:
     def video_kinds(self) -> list[OutputKind]:
         """What is saved for a video. Raises `UserError` for an unknown kind."""
         return ["overlay"] if self.save == "auto" else self.kinds
+
+    @property
+    def objects(self) -> ObjectOptions:
+        """Which objects a table has."""
+        return ObjectOptions(watershed=self.watershed, min_area=self.min_area, pixel_size=self.pixel_size)
 
     @property
     def span(self) -> Span:

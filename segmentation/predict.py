@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from segmentation.config import OutputKind, PredictionSettings, Span, read_prediction_settings
+from segmentation.config import ObjectOptions, OutputKind, PredictionSettings, Span, read_prediction_settings
 from segmentation.errors import UserError
 from segmentation.inference import load, outputs
 from segmentation.inference.geotiff import predict_raster
@@ -90,7 +90,7 @@ def _run(settings: PredictionSettings, predictor: "Predictor", targets: Planned,
     images = {file: paths for file, paths in targets.items() if file not in videos and file not in rasters}
     hidden = not watched or len(targets) < 2
     with terminable(), tqdm(total=len(targets), unit="file", disable=hidden) as bar:
-        files = Files(predictor, settings.alpha, settings.legend, alone, bar.update)
+        files = Files(predictor, settings.alpha, settings.legend, settings.objects, alone, bar.update)
         files.run_videos(videos, _render(settings, predictor), settings.batch_size, settings.span)
         files.run_rasters(rasters, tiling)
         if tiling is None:
@@ -129,12 +129,22 @@ def _render(settings: PredictionSettings, predictor: "Predictor") -> Callable[..
 
 
 def _refuse_unused(settings: PredictionSettings, inputs: Sequence[Input]) -> None:
-    """Raises `UserError` for options that none of the inputs needs."""
+    """Raises `UserError` for options that none of the inputs needs, and for objects of what is no picture."""
+    tiled = settings.tile is not None
+    if "objects" in settings.kinds:
+        other = next((file.path for file in inputs if file.is_video or file.is_raster(tiled=tiled)), None)
+        if other is not None:
+            raise UserError(
+                f"{other} is no picture, whose objects alone are saved: leave objects out of save."
+            )
+    elif settings.objects != ObjectOptions():
+        raise UserError(
+            "min_area, pixel_size and watershed are for objects: give save=objects, or leave them out."
+        )
     if settings.span != Span() and not any(file.is_video for file in inputs):
         raise UserError(
             "start, end and every are for videos, and there is none in the input: leave them out."
         )
-    tiled = settings.tile is not None
     if settings.legend and not any(
         "overlay" in (settings.video_kinds if file.is_video else settings.kinds)
         and not file.is_raster(tiled=tiled)
@@ -156,6 +166,7 @@ class Files:
     predictor: "Predictor"
     alpha: float
     legend: bool
+    objects: ObjectOptions
     alone: bool
     done: Callable[[int], object]
     failures: list[str] = field(default_factory=list)
@@ -259,6 +270,9 @@ class Files:
             ),
             "probability": lambda path: partial(
                 outputs.save_probabilities, path, prediction.probabilities, classes
+            ),
+            "objects": lambda path: partial(
+                outputs.save_objects, path, mask_HW, prediction.probabilities, classes, self.objects
             ),
         }
         return [saves[kind](path) for kind, path in paths.items()]

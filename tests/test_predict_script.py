@@ -1,5 +1,6 @@
 """predict.py as a user runs it, and the same from inside for all that need no process of its own."""
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import yaml
 from conftest import CONF
 from made_predictors import write_checkpoint
 from PIL import Image
+from scipy import ndimage
 from scripts import run_script
 
 from segmentation.checkpoint import write_threshold
@@ -295,6 +297,55 @@ def test_a_legend_stands_below_the_overlay_of_a_picture(checkpoint: Path, tmp_pa
     assert told.shape[0] > plain.shape[0] and (told[: len(plain)] == plain).all()
 
 
+@pytest.mark.parametrize("binary", [False, True])
+@pytest.mark.parametrize("tile", [None, 64])
+def test_objects_are_a_table_of_the_mask(binary: bool, tile: int | None, tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path / "best.ckpt", binary=binary)
+    given = write_picture(tmp_path / "a.png", 96, 128)
+    kinds = {"save": ["mask", "object"], "tile": tile, "overlap": None if tile is None else 8}
+    predict(config(path, given, tmp_path / "out", pixel_size=0.5, min_area=1.25, **kinds))
+    assert files(tmp_path / "out") == {"a.png", "a_objects.csv"}
+    labels = np.array(Image.open(tmp_path / "out" / "a.png")) // (255 if binary else 1)
+    with (tmp_path / "out" / "a_objects.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert table
+    found = 0
+    for label, name in enumerate(load(path, device="cpu").trained.classes.names):
+        regions, count = ndimage.label(labels == label, np.ones((3, 3)))
+        sizes = [(regions == index).sum() for index in range(1, count + 1)]
+        own = [row for row in table if row["class"] == name]
+        expected = [size for size in sizes if size >= 5] if label or not binary else []
+        assert sorted(int(row["pixels"]) for row in own) == sorted(expected)
+        for row in own:
+            left, top, width, height = (int(row[key]) for key in ("left", "top", "width", "height"))
+            assert (labels[top : top + height, left : left + width] == label).any(axis=1).all()
+            assert float(row["area"]) == int(row["pixels"]) / 4
+            assert left <= float(row["x"]) < left + width and top <= float(row["y"]) < top + height
+            assert (0.5 if binary else 1 / 3) <= float(row["confidence"]) <= 1
+        found += len(own)
+    assert found == len(table)
+
+
+def test_objects_have_the_mean_confidence_of_their_pixels(checkpoint: Path, tmp_path: Path) -> None:
+    prediction = load(checkpoint, device="cpu").predict(write_picture(tmp_path / "a.png"))
+    with prediction.save(tmp_path / "a.csv", "objects").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert "area" not in table[0]
+    for label, name in enumerate(prediction.classes.names):
+        own = [row for row in table if row["class"] == name]
+        total = sum(int(row["pixels"]) * float(row["confidence"]) for row in own)
+        chosen = prediction.mask == label
+        assert total == pytest.approx(prediction.probabilities[..., label][chosen].sum(), rel=1e-3)
+    with pytest.raises(UserError, match=r"\.csv"):
+        prediction.save(tmp_path / "a.png", "objects")
+
+
+def test_objects_are_those_of_pictures(checkpoint: Path, shots: Path, tmp_path: Path) -> None:
+    (shots / "clip.mp4").write_bytes(b"none")
+    with pytest.raises(UserError, match=r"clip\.mp4 is no picture"):
+        predict(config(checkpoint, shots, tmp_path / "out", save="objects"))
+
+
 def test_a_gif_of_one_frame_is_a_picture(checkpoint: Path, tmp_path: Path) -> None:
     Image.fromarray(np.zeros((40, 50), np.uint8)).save(tmp_path / "a.gif")
     assert predict(config(checkpoint, tmp_path / "a.gif", tmp_path / "out", save=["mask"])) == 1
@@ -330,6 +381,9 @@ def test_a_folder_gives_its_videos_too(checkpoint: Path, tmp_path: Path) -> None
         ({"every": 2}, "are for videos"),
         ({"legend": True}, "for overlays"),
         ({"every": 0}, "every=0"),
+        ({"min_area": 4}, "for objects: give save=objects"),
+        ({"save": "objects", "pixel_size": 0}, "pixel_size=0"),
+        ({"save": "objects", "min_area": -1}, "min_area=-1"),
         ({"alpha": 2}, "alpha=2"),
         ({"threshold": 0.4}, "several classes"),
         ({"threshold": "best"}, "several classes"),

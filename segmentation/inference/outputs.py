@@ -1,8 +1,9 @@
-"""Predictions as files: masks, overlays and probabilities that other programs open, and where they are saved.
+"""Predictions as files: masks, overlays, probabilities and tables that other programs open, and where they are saved.
 
 They get the names of their inputs and never replace a file unless asked to.
 """
 
+import csv
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from segmentation.config import OUTPUT_KINDS, Existing, OutputKind
+from segmentation.components import find_objects
+from segmentation.config import OUTPUT_KINDS, Existing, ObjectOptions, OutputKind
 from segmentation.errors import UserError, closest
 from segmentation.inference.inputs import Input
 from segmentation.types import Classes
@@ -99,6 +101,32 @@ def save_probabilities(path: Path, probabilities_HWK: np.ndarray, classes: Class
         np.savez_compressed(file, probabilities=values_HWK, names=np.array(classes.names))
 
 
+def save_objects(
+    path: Path, labels_HW: np.ndarray, probabilities_HWK: np.ndarray, classes: Classes, options: ObjectOptions
+) -> None:
+    """A CSV with a row per connected region of a class but the background, class by class, from the top.
+
+    `pixels` is its area in pixels, `area` that in the square of the unit of `pixel_size`, if there is one. Boxes and
+    centroids are in pixels from the upper left one, which is 0, 0; `confidence` is the mean probability of its class
+    over its pixels. Raises `UserError` for another ending.
+    """
+    _check_ending(path, ".csv")
+    area_of_pixel = None if options.pixel_size is None else options.pixel_size**2
+    with written_whole(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        measures = ["pixels"] if area_of_pixel is None else ["pixels", "area"]
+        writer.writerow(["class", *measures, "left", "top", "width", "height", "x", "y", "confidence"])
+        for label in np.intersect1d(np.unique(labels_HW), classes.foreground).tolist():
+            objects = find_objects(labels_HW == label, watershed=options.watershed)
+            probability_HW = probabilities_HWK[:, :, 0 if classes.binary else label]
+            sums = np.bincount(objects.labels.ravel(), probability_HW.ravel(), len(objects) + 1)[1:]
+            for index in np.flatnonzero(objects.areas * (area_of_pixel or 1.0) >= options.min_area):
+                pixels = int(objects.areas[index])
+                areas = [pixels] if area_of_pixel is None else [pixels, f"{pixels * area_of_pixel:.6g}"]
+                places = (*objects.boxes[index].tolist(), *(f"{at:.2f}" for at in objects.centroids[index]))
+                writer.writerow([classes.names[label], *areas, *places, f"{sums[index] / pixels:.4f}"])
+
+
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """`replaced`, in a folder that is made where it is missing.
@@ -158,7 +186,8 @@ class Prediction:
         """Write the file and its folders; an existing file is replaced.
 
         The mask is an 8-bit PNG (0 and 255 for binary, else indices with a palette), the overlay any format
-        that Pillow writes, probabilities a 16-bit PNG (binary) or an .npz. Raises `UserError` for other endings.
+        that Pillow writes, probabilities a 16-bit PNG (binary) or an .npz, objects a CSV. Raises `UserError` for other
+        endings.
         """
         path = Path(path).expanduser()
         if what == "mask":
@@ -167,6 +196,8 @@ class Prediction:
             save_probabilities(path, self.probabilities, self.classes)
         elif what == "overlay":
             save_picture(path, self.overlay())
+        elif what == "objects":
+            save_objects(path, self.mask, self.probabilities, self.classes, ObjectOptions())
         else:
             raise UserError(f"There is no '{what}' to save.{closest(what, OUTPUT_KINDS)}")
         return path
@@ -188,8 +219,9 @@ def plan_outputs(
     """The output files in `output` of each input, with the same sub-folders.
 
     TIFFs that are read by window or have a place on Earth are answered by GeoTIFFs (`Input.is_raster`), other images
-    by PNGs. A mask has the name of its image, the others are `NAME_overlay` and `NAME_probability`; images whose names
-    differ only in the ending keep it (`a.jpg.png`, `a.png.png`). Inputs whose files all exist are left out for "skip".
+    by PNGs. A mask has the name of its image, the others are `NAME_overlay`, `NAME_probability` and `NAME_objects.csv`;
+    images whose names differ only in the ending keep it (`a.jpg.png`, `a.png.png`). Inputs whose files all exist are
+    left out for "skip".
     The overlay of a video is `NAME.mp4`, its masks and probabilities are in the folders `NAME_mask` and
     `NAME_probability`.
     Raises `UserError` for files that exist for "refuse", and for an input that would be overwritten.
@@ -226,6 +258,7 @@ def _targets(
         endings = dict.fromkeys(kinds, ".tif")
     else:
         endings = {kind: ".npz" if kind == "probability" and not binary else ".png" for kind in kinds}
+        endings |= {kind: ".csv" for kind in kinds if kind == "objects"}
     return {
         kind: output / f"{name}{'' if kind == 'mask' else f'_{kind}'}{ending}"
         for kind, ending in endings.items()

@@ -146,7 +146,7 @@ def matched(
     """The objects of each class but the background that has any: truth uint8 (255 is ignore), prediction uint8."""
     ignored_HW = truth_HW == IGNORE_INDEX
     present = np.union1d(np.unique(truth_HW), np.unique(predicted_HW))
-    for label in present[np.isin(present, classes.foreground)].tolist():
+    for label in np.intersect1d(present, classes.foreground).tolist():
         truth = find_objects(truth_HW == label, watershed=rules.watershed)
         prediction = find_objects((predicted_HW == label) & ~ignored_HW, watershed=rules.watershed)
         unsure = _mostly_ignored(prediction, predicted_HW == label, ignored_HW)

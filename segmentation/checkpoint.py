@@ -80,6 +80,12 @@ class Trained:
         """Bands of the images that the model takes."""
         return self.model.mean.shape[1]
 
+    @property
+    def bands(self) -> list[int] | None:
+        """The numbers of the bands of GeoTIFFs that were chosen for the training; None: all."""
+        bands = self.dataset.get("bands")
+        return bands if isinstance(bands, list) and all(isinstance(band, int) for band in bands) else None
+
 
 def describe(
     model: Segmenter,

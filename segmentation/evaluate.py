@@ -28,6 +28,7 @@ from segmentation.data.augmentation import evaluation_transform
 from segmentation.data.datamodule import Loader, SegmentationData
 from segmentation.data.dataset import Samples, SegmentationDataset
 from segmentation.data.files import first_of
+from segmentation.data.geo import evaluation_options
 from segmentation.data.samplers import RoundRobinBatchSampler
 from segmentation.distributed import SINGLE_PROCESS, ProcessShare, evaluation_processes, open_trainer
 from segmentation.environment import command_line, device_name, versions
@@ -126,7 +127,8 @@ def open_context(path: Path, settings: EvaluationSettings) -> EvaluationContext:
 
 
 def _dataset_options(path: Path, typed: Mapping[str, Any], trained: Mapping[str, Any]) -> dict[str, Any]:
-    options = {key: value for key, value in typed.items() if value is not None or key != "root"}
+    unset = {"root", "images", "labels", "extent"}  # in conf/evaluate.yaml, unless they are typed
+    options = {key: value for key, value in typed.items() if value is not None or key not in unset}
     if "name" in options:
         return options
     if "name" not in trained:
@@ -137,6 +139,8 @@ def _dataset_options(path: Path, typed: Mapping[str, Any], trained: Mapping[str,
         raise UserError(
             f"dataset.root has no use: {path} was trained on dataset={trained['name']}, which has none."
         )
+    if trained["name"] == "geotiff":
+        return evaluation_options(trained, options)
     fetching = {"download": False} if "download" in trained else {}
     return {**trained, **fetching, **options}
 

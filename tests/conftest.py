@@ -18,6 +18,7 @@ import pytest
 import torch
 from made_annotations import coco, cvat, labelme, labelstudio, regions, yolo
 from made_data import MAKERS
+from made_earth import city
 from PIL import Image
 
 from segmentation.cli import compose
@@ -110,6 +111,7 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     makers: dict[str, Callable[[Path], object]] = {
         "binary": make_binary,
         "folder": make_folder,
+        "geotiff": city,
         "voc": make_voc,
         **MAKERS,
         **{make.__name__: make for make in (coco, cvat, labelme, labelstudio, regions, yolo)},

@@ -28,7 +28,16 @@ TABLES: dict[str, Mapping[str, Callable[..., Any]]] = {
     "scheduler": SCHEDULERS,
 }
 
-NEEDED = {"pairs": ("dataset.images='*.jpg'", "dataset.masks='{stem}_mask.png'")}
+NEEDED = {
+    "pairs": ("dataset.images='*.jpg'", "dataset.masks='{stem}_mask.png'"),
+    "geotiff": (
+        "dataset.images=image.tif",
+        "dataset.labels=roofs.gpkg",
+        "dataset.block=128",
+        "dataset.buffer=0",
+        "data.size=[64,64]",
+    ),
+}
 
 OPTIONS = sorted(
     (path.parent.name, path.stem) for path in CONF.glob("*/[!_]*.yaml") if path.parent.name != "hydra"

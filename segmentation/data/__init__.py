@@ -9,15 +9,16 @@ from typing import Any, TypeVar
 from segmentation.data.checks import check_samples
 from segmentation.data.class_map import ClassOptions
 from segmentation.data.dataset import SegmentationDataset, with_pixel_range
+from segmentation.data.geo import geotiff
 from segmentation.data.layouts import LAYOUTS
 from segmentation.data.layouts.auto import recognise
 from segmentation.data.mix import mix, read_sets
 from segmentation.data.shapes import shapes
 from segmentation.data.splits import SplitOptions, divide
 from segmentation.errors import UserError, closest
-from segmentation.options import call, create
+from segmentation.options import call
 
-DATASETS: dict[str, Callable[..., SegmentationDataset]] = {"shapes": shapes}
+DATASETS: dict[str, Callable[..., SegmentationDataset]] = {"geotiff": geotiff, "shapes": shapes}
 """Data sets that divide themselves; the others are in `LAYOUTS`."""
 
 AUTO = "auto"
@@ -52,15 +53,31 @@ def create_dataset(channels: int = 3, /, *, name: str, **options: Any) -> Segmen
         if name not in DATASETS:
             choices = closest(name, [*LAYOUTS, *DATASETS, "mix"])
             raise UserError(f"dataset={name} is unknown.{choices}", kind="option")
-        return create("dataset", DATASETS, name, channels, **options)
-    reader = LAYOUTS[name]
-    split = _taken(SplitOptions, options)
-    takes_classes = any(
-        parameter.kind is parameter.POSITIONAL_ONLY
-        for parameter in inspect.signature(reader).parameters.values()
+        own = DATASETS[name]
+        return call("dataset", own, channels, *_described(own, options), **options)
+    reader, split = LAYOUTS[name], _taken(SplitOptions, options)
+    return divide(call("dataset", reader, *_described(reader, options), **options), split, channels)
+
+
+def _described(reader: Callable[..., Any], options: dict[str, Any]) -> list[ClassOptions]:
+    """The classes, for a reader with a parameter for them; `options` are then without these.
+
+    An option that the reader itself has is its own: `labels` of geotiff.
+    """
+    if not _takes_classes(reader):
+        return []
+    own = {name: options.pop(name) for name in inspect.signature(reader).parameters if name in options}
+    described = _taken(ClassOptions, options)
+    options |= own
+    return [described]
+
+
+def _takes_classes(reader: Callable[..., Any]) -> bool:
+    parameters = inspect.signature(reader).parameters.values()
+    return any(
+        parameter.kind is parameter.POSITIONAL_ONLY and parameter.annotation is ClassOptions
+        for parameter in parameters
     )
-    found = call("dataset", reader, *([_taken(ClassOptions, options)] if takes_classes else []), **options)
-    return divide(found, split, channels)
 
 
 def recognised_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
@@ -71,8 +88,7 @@ def recognised_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], str]
     given = {key: value for key, value in options.items() if key != "name"}
     root = call("dataset", _root, **{key: given[key] for key in ("root",) if key in given})
     found = recognise(root, _taken(ClassOptions, dict(given)))
-    reader = inspect.signature(LAYOUTS[found.name]).parameters.values() if found.name in LAYOUTS else ()
-    if not any(parameter.kind is parameter.POSITIONAL_ONLY for parameter in reader):
+    if found.name not in LAYOUTS or not _takes_classes(LAYOUTS[found.name]):
         unused = {field.name: field.default for field in dataclasses.fields(ClassOptions)}
         given = {
             key: value for key, value in given.items() if key not in unused or value not in (unused[key], [])

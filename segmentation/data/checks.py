@@ -4,6 +4,7 @@ from segmentation.data.dataset import FileDataset, MaskFiles, Samples, Segmentat
 from segmentation.data.files import evenly_spaced
 from segmentation.data.findings import Finding, absent_classes, label_findings, turned_images
 from segmentation.data.image_io import present_values, read_orientation
+from segmentation.data.windows import Windowed
 from segmentation.errors import UserError
 from segmentation.types import Classes
 
@@ -52,7 +53,7 @@ def _absent_classes(train: Samples, classes: Classes, labels: set[int]) -> list[
     for index in indices:
         if not absent:
             return []
-        mask = train.mask(index) if isinstance(train, FileDataset) else train[index]["mask"]
+        mask = train.mask(index) if isinstance(train, Windowed) else train[index]["mask"]
         absent -= set(present_values(mask))
     whole = len(indices) == len(train)
     masks = (

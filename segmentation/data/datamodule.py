@@ -324,8 +324,9 @@ class SegmentationData(LightningDataModule):
         return splits
 
     def _transformed(self, split: str, transform: Transform) -> TransformedDataset:
-        decoded = isinstance(self.dataset.splits()[split], FileDataset) and self._settings.cache == "none"
-        windows = not self._settings.resize and isinstance(self.dataset.splits()[split], Windowed)
+        windowed = isinstance(self.dataset.splits()[split], Windowed)
+        decoded = windowed and self._settings.cache == "none"
+        windows = windowed and not self._settings.resize
         return TransformedDataset(self._splits[split], transform, decoded=decoded, windows=windows)
 
     def _evaluation_loader(self, split: str) -> Loader:

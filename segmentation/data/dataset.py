@@ -68,6 +68,19 @@ def fingerprint_of(samples: Samples) -> Fingerprint:
     return samples.fingerprint()
 
 
+@runtime_checkable
+class Ranged(Protocol):
+    """Samples, a dataclass, of images that may have more than 8 bits: `pixel_range` becomes 0..255."""
+
+    pixel_range: PixelRange | None
+
+    def __len__(self) -> int: ...
+
+    def values(self, index: int, /) -> np.ndarray | None:
+        """The image's values, (H, W, C), or a part of them; None where they have 8 bits."""
+        ...
+
+
 @dataclass(frozen=True)
 class SegmentationDataset:
     """A data set of images with `channels` bands; `notes` are full sentences for the log and the report.
@@ -206,6 +219,11 @@ class FileDataset:
             )
         return mask
 
+    def values(self, index: int) -> np.ndarray | None:
+        """The image's values (H, W, C) in the file's own type; None where they have 8 bits."""
+        path = self.images.path(index)
+        return read_values(path, self.channels) if is_wide(path) else None
+
     def size(self, index: int) -> tuple[int, int]:
         """(H, W) of the image, from its header; (0, 0) for a file that cannot be opened."""
         return read_size(self.images.path(index))
@@ -249,26 +267,25 @@ def with_pixel_range(dataset: SegmentationDataset, choice: Any) -> SegmentationD
     """
     known = isinstance(choice, PixelRange) or choice in ("auto", "full", None)
     found = choice if known else PixelRange.from_list(choice)
-    if not isinstance(dataset.train, FileDataset) or choice in ("full", None):
+    train = dataset.train
+    if not isinstance(train, Ranged) or choice in ("full", None):
         return dataset
     notes: tuple[str, ...] = ()
     if choice == "auto":
-        images = [dataset.train.images.path(i) for i in evenly_spaced(len(dataset.train), _MEASURED)]
-        wide = [path for path in images if is_wide(path)]
+        looked = (train.values(index) for index in evenly_spaced(len(train), _MEASURED))
+        wide = [values for values in looked if values is not None]
         if not wide:
             return dataset
-        found = PixelRange.measured(read_values(path, dataset.channels) for path in wide)
+        found = PixelRange.measured(wide)
         notes = (
             f"Images of more than 8 bits: 0..255 of the model is {found} in them, the {PERCENTILES[0]} and "
             f"{PERCENTILES[1]} % percentiles of each band in {len(wide)} training images (data.pixel_range).",
         )
-    train, val, test = (
-        replace(samples, pixel_range=found) if isinstance(samples, FileDataset) else samples
-        for samples in dataset.splits().values()
-    )
-    return replace(
-        dataset, train=train, val=val, test=test, notes=(*dataset.notes, *notes), pixel_range=found
-    )
+    ranged: dict[str, Any] = {
+        split: replace(samples, pixel_range=found) if isinstance(samples, Ranged) else samples  # type: ignore[type-var]
+        for split, samples in dataset.splits().items()
+    }
+    return replace(dataset, **ranged, notes=(*dataset.notes, *notes), pixel_range=found)
 
 
 Item = TypeVar("Item")

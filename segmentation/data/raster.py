@@ -1,8 +1,9 @@
 """TIFF files read by window with rasterio (the extra `geo`), so that little of a large one is in memory."""
 
+import importlib
 import importlib.util
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,19 +18,26 @@ from segmentation.data.pixel_range import PixelRange, to_bytes
 from segmentation.data.tiff import check_bands, is_tiff
 from segmentation.errors import UserError
 
-# Otherwise GDAL's block cache grows to a share of the machine's memory.
-_CACHE_BYTES = 64 * 2**20
+BOUNDED = {"GDAL_CACHEMAX": 64 * 2**20}
+"""GDAL's settings: otherwise its block cache grows to a share of the machine's memory."""
+
 _NO_LIGHT = frozenset({"palette", "cyan"})
 
 
 @dataclass(frozen=True)
 class Raster:
-    """An open TIFF, read by window for a model with `channels` input channels."""
+    """An open TIFF, read by window for a model with `channels` input channels.
+
+    `bands` are the numbers of those that are read; None: all. With `blank` pixels without data are 0, as in training
+    with dataset=geotiff.
+    """
 
     path: Path
     file: Any
     channels: int
     pixel_range: PixelRange | None = None
+    bands: Sequence[int] | None = None
+    blank: bool = False
 
     @property
     def size(self) -> tuple[int, int]:
@@ -45,8 +53,10 @@ class Raster:
         colours = self.channels in (1, 3)
         wanted = [band for band, name in enumerate(meanings, 1) if not colours or name != "alpha"]
         with _damage(self.path):
-            bands_CHW = self.file.read(wanted, window=window(rows, columns))
+            bands_CHW = self.file.read(self.bands or wanted, window=window(rows, columns))
         pixels_HWC = to_bytes(bands_CHW.transpose(1, 2, 0), self.pixel_range, str(self.path))
+        if self.blank:
+            pixels_HWC = np.where(self.holds(rows, columns)[..., None], pixels_HWC, np.uint8(0))
         return fit_bands(pixels_HWC, self.channels, str(self.path))
 
     def holds(self, rows: slice, columns: slice) -> np.ndarray:
@@ -57,17 +67,24 @@ class Raster:
 
 
 @contextmanager
-def open_raster(path: Path, channels: int, pixel_range: PixelRange | None) -> Iterator[Raster]:
-    """Opens a TIFF with rasterio, which keeps little of it in memory.
+def open_raster(
+    path: Path,
+    channels: int,
+    pixel_range: PixelRange | None,
+    bands: Sequence[int] | None = None,
+    *,
+    blank: bool = False,
+) -> Iterator[Raster]:
+    """Opens a TIFF with rasterio, which keeps little of it in memory; the options are as in `Raster`.
 
     Raises `UserError` where rasterio (the extra `geo`) is missing, for a damaged file, complex
-    numbers, CMYK and palettes, and an image with an EXIF rotation.
+    numbers, CMYK and palettes, too few bands, and an image with an EXIF rotation.
     """
     rasterio = import_rasterio()
     check_bands(path)
     _refuse_turned(path)
     # Only TIFF, and no side files: other formats may refer to further files and addresses.
-    with rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES, GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
+    with rasterio.Env(**BOUNDED, GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
         with _damage(path), without_georeference_warning():
             file = rasterio.open(path.absolute(), driver="GTiff")
         with file:
@@ -76,7 +93,9 @@ def open_raster(path: Path, channels: int, pixel_range: PixelRange | None) -> It
                 raise UserError(f"{path} holds {min(meanings)} values: save it in colours.")
             if any(kind.startswith("complex") for kind in kinds):
                 raise UserError(f"{path} holds complex numbers: save it with real ones.")
-            yield Raster(path, file, channels, pixel_range)
+            if bands and max(bands) > file.count:
+                raise UserError(f"{path} has {file.count} bands; the model was trained on {list(bands)}.")
+            yield Raster(path, file, channels, pixel_range, bands, blank)
 
 
 def without_georeference_warning() -> AbstractContextManager[object]:
@@ -91,13 +110,18 @@ def window(rows: slice, columns: slice) -> tuple[tuple[int, int], tuple[int, int
 
 def import_rasterio() -> Any:
     """The rasterio package. Raises `UserError` if it is missing."""
+    return import_geo("rasterio")
+
+
+def import_geo(module: str) -> Any:
+    """A module of the packages of the extra `geo`. Raises `UserError` if it is missing."""
     try:
-        import rasterio
+        return importlib.import_module(module)
     except ImportError as error:
+        package = module.partition(".")[0]
         raise UserError(
-            "GeoTIFFs, and TIFFs by tiles, need rasterio: pip install 'segmentation[geo]'."
+            f"GeoTIFFs, TIFFs by tiles, and vectors need {package}: pip install 'segmentation[geo]'."
         ) from error
-    return rasterio
 
 
 @contextmanager

@@ -43,7 +43,7 @@ def split_names(names: Sequence[str], *, fractions: Sequence[float], seed: int) 
     version of Python and numpy, and for every order of `names`. Raises `UserError` for other fractions, and if there
     are too few names for at least one in each split.
     """
-    _check_fractions(fractions)
+    check_fractions(fractions)
     if len(names) < 3:
         raise UserError(
             f"{len(names)} images are too few to split into train, val and test: give at least 3."
@@ -59,7 +59,7 @@ def split_names(names: Sequence[str], *, fractions: Sequence[float], seed: int) 
     return {split: np.sort(part) for split, part in zip(SPLITS, parts, strict=True)}
 
 
-def _check_fractions(fractions: Sequence[float]) -> None:
+def check_fractions(fractions: Sequence[float]) -> None:
     if len(fractions) != 3 or min(fractions) <= 0 or not math.isclose(sum(fractions), 1, abs_tol=1e-6):
         raise UserError(f"dataset.fractions={list(fractions)}: give three numbers above 0 that sum to 1.")
 
@@ -292,7 +292,7 @@ def _indices(whole: FileDataset, found: FoundFiles, options: SplitOptions) -> Sp
     if options.group is None and options.stratify is None and options.folds is None and not found.groups:
         return split_names(names, fractions=options.fractions, seed=options.seed)
     if options.folds is None:
-        _check_fractions(options.fractions)
+        check_fractions(options.fractions)
     elif options.fold >= options.folds:
         raise UserError(
             f"dataset.fold={options.fold} is not one of the {options.folds} folds 0..{options.folds - 1}."
@@ -360,7 +360,7 @@ def _rarest_classes(whole: FileDataset, found: FoundFiles) -> list[str]:
 
 def _with_val(parts: Mapping[str, FileDataset], options: SplitOptions) -> tuple[dict[str, FileDataset], str]:
     """The parts with val, taken from train by a hash of the names in the proportion of the fractions; a note of it."""
-    _check_fractions(options.fractions)
+    check_fractions(options.fractions)
     train = parts["train"]
     if len(train) < 2:
         raise UserError("There is no val folder, and train has too few images to take some: give at least 2.")

@@ -49,7 +49,11 @@ def predict_raster(
     Raises `UserError` where rasterio is missing, for a file that it cannot read, and where the disk has no room.
     """
     trained = predictor.trained
-    with open_raster(source, trained.channels, trained.pixel_range) as raster, ExitStack() as files:
+    earth = trained.dataset.get("name") == "geotiff"
+    with (
+        open_raster(source, trained.channels, trained.pixel_range, trained.bands, blank=earth) as raster,
+        ExitStack() as files,
+    ):
         sinks = [
             files.enter_context(_SINKS[kind](path, raster, trained.classes, alpha))
             for kind, path in targets.items()

@@ -1,0 +1,234 @@
+"""Outlines in vector files (GeoPackage, GeoJSON, Shapefile, FlatGeobuf), and how they become pixels of a scene."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segmentation.data.files import first_of
+from segmentation.data.geo.scenes import Grid, Scene, warped
+from segmentation.data.raster import import_geo
+from segmentation.errors import UserError, closest
+
+# Only these formats are handed to GDAL: others may refer to further files and addresses.
+_STARTS = (b"SQLite format 3\0", b"{", b"\0\0'\n", b"fgb")
+_POLYGONS = (3, 6)  # shapely's numbers of polygons and multipolygons
+_COLLECTION = 7
+_WGS84 = "EPSG:4326"
+
+
+@dataclass(frozen=True, eq=False)
+class Outlines:
+    """Polygons of vector files in their system `crs`, valid and without multipolygons; what each is (N,) or None."""
+
+    polygons: np.ndarray
+    values: np.ndarray | None
+    crs: Any
+    notes: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        """What the polygons are, in alphabetical order."""
+        return [] if self.values is None else sorted(set(self.values.tolist()))
+
+
+def is_vector(path: Path) -> bool:
+    """Whether a file is of one of the vector formats, by its first bytes; False if there is no such file."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(_STARTS)
+
+
+def read_outlines(
+    paths: Sequence[Path], *, layer: str | None = None, attribute: str | None = None
+) -> Outlines:
+    """The polygons of files, all in the system of the first; `attribute` is the column that says what each is.
+
+    Invalid polygons are repaired, points and lines left out, both with a note. Raises `UserError` for a file that
+    cannot be read, for a layer or an attribute that it does not have, and where there is no polygon.
+    """
+    read = [_read(path, layer, attribute) for path in paths]
+    first = read[0]
+    moved = [
+        first,
+        *(replace(each, polygons=_warped(each.polygons, each.crs, first.crs)) for each in read[1:]),
+    ]
+    values = (
+        None
+        if attribute is None
+        else np.concatenate([each.values for each in moved if each.values is not None])
+    )
+    notes = tuple(note for each in moved for note in each.notes)
+    return Outlines(np.concatenate([each.polygons for each in moved]), values, first.crs, notes)
+
+
+def _read(path: Path, layer: str | None, attribute: str | None) -> Outlines:
+    pyogrio, shapely = import_geo("pyogrio"), import_geo("shapely")
+    if not is_vector(path):
+        cause = "is no GeoPackage, GeoJSON, Shapefile or FlatGeobuf" if path.exists() else "does not exist"
+        raise UserError(f"{path} {cause}: give outlines in one of these formats.")
+    try:
+        layer = _layer(path, layer)
+        columns = [str(name) for name in pyogrio.read_info(path, layer=layer)["fields"]]
+        if attribute is not None and attribute not in columns:
+            raise UserError(
+                f"dataset.attribute={attribute}: {path} has no such column.{closest(attribute, columns)}"
+            )
+        meta, _, geometry, fields = pyogrio.raw.read(
+            path, layer=layer, columns=[] if attribute is None else [attribute], force_2d=True
+        )
+    except pyogrio.errors.DataSourceError as error:
+        raise UserError(f"{path} cannot be read: it is damaged. Save it anew.") from error
+    polygons = shapely.from_wkb(geometry, on_invalid="ignore")
+    values = None if attribute is None else np.array([_text(value) for value in fields[0]], dtype=object)
+    polygons, values, notes = _cleaned(polygons, values, path, attribute)
+    return Outlines(polygons, values, meta["crs"] or None, notes)
+
+
+def _layer(path: Path, layer: str | None) -> str:
+    layers = [str(name) for name in import_geo("pyogrio").list_layers(path)[:, 0]]
+    if layer is not None and layer not in layers:
+        raise UserError(f"dataset.layer={layer}: {path} has no such layer.{closest(layer, layers)}")
+    if layer is None and len(layers) != 1:
+        raise UserError(
+            f"{path} has {len(layers)} layers: choose one with dataset.layer: {first_of(layers, 8)}."
+        )
+    return layer or layers[0]
+
+
+def _text(value: Any) -> str:
+    """A class's name: 3 and 3.0 are the same; an empty cell is ""."""
+    if value is None or value != value:
+        return ""
+    return (
+        str(int(value))
+        if isinstance(value, float | np.floating) and value == int(value)
+        else str(value).strip()
+    )
+
+
+def _cleaned(
+    shapes: np.ndarray, values: np.ndarray | None, path: Path, attribute: str | None
+) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
+    shapely = import_geo("shapely")
+    notes = []
+    kept = ~(shapely.is_missing(shapes) | shapely.is_empty(shapes))
+    flat = kept & ~np.isin(shapely.get_type_id(shapes), (*_POLYGONS, _COLLECTION))
+    if flat.any():
+        notes.append(
+            f"{path.name}: {flat.sum()} of {len(shapes)} shapes are points or lines, which are left out."
+        )
+    kept &= ~flat
+    if values is not None and (unnamed := kept & (values == "")).any():
+        notes.append(f"{path.name}: {unnamed.sum()} shapes have no {attribute} and are left out.")
+        kept &= ~unnamed
+    shapes, numbers = shapes[kept], np.flatnonzero(kept)
+    broken = ~shapely.is_valid(shapes)
+    if broken.any():
+        notes.append(
+            f"{path.name}: {broken.sum()} of {len(shapes)} outlines cross themselves and were repaired."
+        )
+        shapes = shapes.copy()
+        shapes[broken] = shapely.make_valid(shapes[broken])
+    # A repaired outline may be a collection with lines, a collection may hold multipolygons.
+    for _ in range(2):
+        shapes, part_of = shapely.get_parts(shapes, return_index=True)
+        numbers = numbers[part_of]
+    areas = shapely.get_type_id(shapes) == _POLYGONS[0]
+    if not areas.any():
+        raise UserError(f"{path} holds no outline: give a layer of polygons.")
+    return shapes[areas], None if values is None else values[numbers[areas]], tuple(notes)
+
+
+def _warped(shapes: np.ndarray, source: Any, target: Any) -> np.ndarray:
+    if source == target or source is None or target is None:
+        return shapes
+    moved: np.ndarray = import_geo("shapely").transform(shapes, lambda points: warped(points, source, target))
+    return moved
+
+
+@dataclass(frozen=True, eq=False)
+class Burnt:
+    """Outlines on the grid of one scene, (column, -row) as maps have it, with the label of each, larger ones first."""
+
+    polygons: np.ndarray
+    labels: np.ndarray
+    tree: Any
+    unlabelled: int
+    all_touched: bool
+
+    @property
+    def found(self) -> int:
+        """The number of outlines on the scene."""
+        return len(self.polygons)
+
+    def touching(self, rows: slice, columns: slice) -> np.ndarray:
+        """The numbers of the outlines in a window, in order."""
+        box = import_geo("shapely").box(columns.start, -rows.stop, columns.stop, -rows.start)
+        found: np.ndarray = np.sort(self.tree.query(box, predicate="intersects"))
+        return found
+
+    def mask(self, rows: slice, columns: slice) -> np.ndarray:
+        """uint8 (H, W): the labels of the window. A pixel is in an outline if its centre is, or if it is touched."""
+        size = rows.stop - rows.start, columns.stop - columns.start
+        found = self.touching(rows, columns)
+        if not len(found):
+            return np.full(size, self.unlabelled, np.uint8)
+        affine = import_geo("rasterio").Affine
+        burnt: np.ndarray = import_geo("rasterio.features").rasterize(
+            zip(self.polygons[found], self.labels[found].tolist(), strict=True),
+            size,
+            fill=self.unlabelled,
+            transform=affine(1, 0, columns.start, 0, -1, -rows.start),
+            all_touched=self.all_touched,
+            dtype="uint8",
+        )
+        return burnt
+
+
+def burn(
+    outlines: Outlines, scene: Scene, labels: Mapping[str, int] | int, unlabelled: int, *, all_touched: bool
+) -> Burnt:
+    """The outlines that touch the scene; `labels` is the label of each name, or of all. Negative ones are left out.
+
+    Outlines without a coordinate system are taken to be in the scene's.
+    """
+    shapely = import_geo("shapely")
+    crs = outlines.crs or scene.grid.crs
+    near = np.arange(len(outlines.polygons))
+    around = _around(scene.grid, crs)
+    if around is not None:
+        near = np.sort(shapely.STRtree(outlines.polygons).query(around))
+    polygons = shapely.transform(
+        outlines.polygons[near], lambda points: scene.grid.pixels_of(points, crs) * [1, -1]
+    )
+    known = np.isfinite(shapely.bounds(polygons)).all(axis=1)
+    if isinstance(labels, int):
+        label_N = np.full(len(near), labels)
+    else:
+        assert outlines.values is not None
+        label_N = np.array([labels[name] for name in outlines.values[near]], int)
+    height, width = scene.grid.size
+    kept = known & (label_N >= 0)
+    kept[kept] &= shapely.intersects(polygons[kept], shapely.box(0, -height, width, 0))
+    polygons, label_N = polygons[kept], label_N[kept]
+    order = np.argsort(-shapely.area(polygons), kind="stable")
+    polygons = polygons[order]
+    return Burnt(
+        polygons, label_N[order].astype(np.uint8), shapely.STRtree(polygons), unlabelled, all_touched
+    )
+
+
+def _around(grid: Grid, crs: Any) -> Any:
+    """A box around the scene in another system, a tenth larger, because its sides may be bent there."""
+    shapely = import_geo("shapely")
+    height, width = grid.size
+    along = np.linspace(-0.05, 1.05, 23)
+    columns, rows = (side.ravel() for side in np.meshgrid(along * width, along * height))
+    points_N2 = grid.points_of(np.column_stack((columns, rows)), crs)
+    if not np.isfinite(points_N2).all():
+        return None
+    return shapely.envelope(shapely.MultiPoint(points_N2))

@@ -1,12 +1,15 @@
 """`dataset=auto` on a command line: what a root alone means, and the options of the layout that the root has."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from segmentation.cli.overrides import CONF, Command, as_plain_data, parse_overrides, quoted
 from segmentation.errors import UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 _DEFAULT = "shapes"
 _GROUP = "dataset"
@@ -16,7 +19,7 @@ def with_recognised(arguments: Sequence[str], config_name: str) -> tuple[list[st
     """Command line arguments -> the same with the layout's own name and options instead of `dataset=auto`; notes.
 
     `dataset.root=PATH` alone means `dataset=auto` for a training and for an inspection. So all that follows, such as
-    `config.yaml`, the checkpoint and `resume=`, has plain values. Roots that a sweep varies are recognised by its jobs,
+    `config.yaml`, the checkpoint and `resume=`, has plain values. Roots that a sweep varies are recognised by its jobs (`with_job_recognised`),
     and one that an inspection does not recognise is left to its report.
 
     Raises `UserError` where `recognised_options` does, and Hydra's exceptions for what cannot be composed.
@@ -57,6 +60,29 @@ def with_recognised(arguments: Sequence[str], config_name: str) -> tuple[list[st
         *(f"{_GROUP}.{key}={as_override(value)}" for key, value in new.items()),
     ]
     return [*command.flags, *chosen, *kept], [said]
+
+
+def with_job_recognised(
+    composed: "DictConfig", flags: Sequence[str], config_name: str
+) -> tuple["DictConfig", list[str]]:
+    """The config of a sweep's job, as that of a single run with its root; notes. `flags` are the command's.
+
+    Hydra's own part of the config is changed alike: it holds what is typed, and which files were chosen.
+
+    Raises as `with_recognised`.
+    """
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf, read_write
+
+    arguments, notes = with_recognised([*flags, *HydraConfig.get().overrides.task], config_name)
+    if not notes:
+        return composed, []
+    command = Command.parse(arguments, config_name)
+    new = command.compose(command.overrides)
+    with read_write(HydraConfig.get()):
+        HydraConfig.get().overrides.task = list(command.overrides)
+        HydraConfig.get().runtime.choices[_GROUP] = new.hydra.runtime.choices[_GROUP]
+    return OmegaConf.masked_copy(new, [str(key) for key in new if key != "hydra"]), notes
 
 
 def _means_auto(typed: Mapping[str, Any]) -> bool:

@@ -164,8 +164,13 @@ class Command:
         import hydra
         from hydra.core.global_hydra import GlobalHydra
 
-        with hydra.initialize_config_dir(str(self.config_folders[0]), version_base="1.3"):
-            yield GlobalHydra.instance().config_loader()
+        running = GlobalHydra.instance().hydra  # where a job of a sweep composes another config
+        GlobalHydra.instance().clear()
+        try:
+            with hydra.initialize_config_dir(str(self.config_folders[0]), version_base="1.3"):
+                yield GlobalHydra.instance().config_loader()
+        finally:
+            GlobalHydra.instance().hydra = running
 
     def compose(self, overrides: Sequence[str]) -> "DictConfig":
         """The config of these overrides, `hydra` included. Raises Hydra's exceptions for what cannot be composed."""

@@ -21,6 +21,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from segmentation.cli import launch
+from segmentation.cli.auto import with_job_recognised
 from segmentation.cli.messages import explain, rank, short_messages
 from segmentation.cli.overrides import CONF, Gather, Job, as_plain_data, given_keys, own_config
 from segmentation.cli.resume import resume_job
@@ -125,7 +126,8 @@ def run_sweep(sweep: Sweep, job: Job, gather: Gather | None, config_name: str, *
         _silence_launchers()
         folder = sweep.folder.absolute()
         jobs = search.missing if search else sweep.jobs
-        sweep_job = SweepJob(job, gather, config_name, folder, list(sweep.shared), jobs, quiet)
+        flags = sweep.command.config_flags
+        sweep_job = SweepJob(job, gather, config_name, folder, list(sweep.shared), jobs, quiet, flags)
         sweep_job.ledger.open()
         status = 0
         try:
@@ -187,6 +189,7 @@ class SweepJob:
     shared: Sequence[str]
     jobs: int | None
     quiet: bool
+    flags: Sequence[str] = ()
 
     @property
     def ledger(self) -> Ledger:
@@ -238,6 +241,9 @@ class SweepJob:
         return None if math.isnan(value) else value
 
     def _run(self, composed: DictConfig, folder: Path, announce: launch.Announce) -> tuple[float, Outcome]:
+        composed, recognised = with_job_recognised(composed, self.flags, self.config_name)
+        for note in recognised:
+            log.info("%s", note)
         composed, notes = own_config(composed, self.config_name)
         for note in notes:
             log.info("note: %s", note)

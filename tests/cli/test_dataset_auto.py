@@ -5,12 +5,17 @@ from typing import Any
 
 import pytest
 import yaml
+from conftest import CONF
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from made_data import THINGS, fill, make_cityscapes, masks_in
 from scripts import run_script
 
 from segmentation.cli import compose
-from segmentation.cli.auto import as_override, with_recognised
+from segmentation.cli.auto import as_override, with_job_recognised, with_recognised
+from segmentation.cli.overrides import as_plain_data, given_keys
 from segmentation.data import create_dataset
 from segmentation.errors import UserError
 
@@ -61,6 +66,22 @@ def test_a_root_becomes_its_layout(choice: list[str], flag: list[str], tmp_path:
 def test_roots_that_a_sweep_varies_are_for_its_jobs(tmp_path: Path) -> None:
     arguments = ["-m", "dataset.root=a,b"]
     assert recognised(*arguments) == ["-m", "dataset=auto", "dataset.root=a,b"]
+
+
+def test_a_job_gets_the_config_of_a_single_run_with_its_root(tmp_path: Path) -> None:
+    make_cityscapes(tmp_path)
+    single = compose("train", *recognised(f"dataset.root={tmp_path}"))
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        typed = ["dataset=auto", f"dataset.root={tmp_path}", "seed=0"]
+        composed = hydra_compose("train", typed, return_hydra_config=True)
+        HydraConfig.instance().set_config(composed)
+        job, notes = with_job_recognised(composed, [], "train")
+        given = given_keys(HydraConfig.get())
+    assert as_plain_data(job) == {**single, "seed": 0}
+    assert given == sorted({"dataset", "dataset.root", "seed", "dataset.name", "dataset.masks", "plan", "data.size"})
+    assert len(notes) == 1
+    assert HydraConfig.get().overrides.task[0] == "dataset=cityscapes"
+    assert with_job_recognised(job, [], "train") == (job, [])
 
 
 def test_typed_options_are_kept(tmp_path: Path) -> None:

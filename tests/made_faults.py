@@ -179,6 +179,7 @@ def _copied(there: str, *, mask: bool, brighter: int = 0) -> Callable[[Path], st
 
 PLANTED = (
     Planted("layout", _no_classes),
+    Planted("split", lambda root: (clean(root, count=2), "2 images are too few")),
     Planted("missing-partner", _changed(_no_partner)),
     Planted("mask-per-region", _changed(_per_region)),
     Planted("mask-per-region", _changed(_folder_per_image)),

@@ -19,8 +19,8 @@ def with_recognised(arguments: Sequence[str], config_name: str) -> tuple[list[st
     """Command line arguments -> the same with the layout's own name and options instead of `dataset=auto`; notes.
 
     `dataset.root=PATH` alone means `dataset=auto` for a training and for an inspection. So all that follows, such as
-    `config.yaml`, the checkpoint and `resume=`, has plain values. Roots that a sweep varies are recognised by its jobs (`with_job_recognised`),
-    and one that an inspection does not recognise is left to its report.
+    `config.yaml`, the checkpoint and `resume=`, has plain values. Roots that a sweep varies are recognised by its jobs
+    (`with_job_recognised`), and one that an inspection does not recognise is left to its report.
 
     Raises `UserError` where `recognised_options` does, and Hydra's exceptions for what cannot be composed.
     """

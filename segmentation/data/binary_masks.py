@@ -131,10 +131,12 @@ def _count_values(masks: Listing, indices: list[int], ignore: int | None) -> tup
     The values of masks with one bit a pixel are not counted: they go with all others.
     """
     counts, one_bit, lossy = np.zeros(256, np.int64), False, False
+    errors = []
     for index in indices:
         try:
             mask = _read_grey(masks.path(index))
         except UserError as error:
+            errors.append(error)
             refuse(error)
             continue
         lossy |= mask.lossy
@@ -142,6 +144,8 @@ def _count_values(masks: Listing, indices: list[int], ignore: int | None) -> tup
             one_bit |= bool(mask.values.any())
         else:
             counts += Image.fromarray(mask.values).histogram()
+    if len(errors) == len(indices):
+        raise errors[0]
     if ignore is not None:
         counts[ignore] = 0
     return counts, one_bit, lossy
@@ -191,7 +195,9 @@ def grey_values(picture: Image.Image, path: Path) -> np.ndarray:
         values = read_integers(picture, path)
         if values.max() > 255:
             raise UserError(
-                f"{path} holds the value {values.max()}: save the mask with 8 bits.", kind="mask-values"
+                f"{path} holds the value {values.max()}: save the mask with 8 bits.",
+                kind="mask-values",
+                names=[str(path)],
             )
         return values.astype(np.uint8)
     if picture.mode == "P":

@@ -211,13 +211,20 @@ def instead_of(expected: str, *folders: Path) -> str:
     return f"Expected: {expected}." + (f" It looks like {meaning}." if meaning else "")
 
 
+def wrong_layout(folder: Path, expected: str) -> UserError:
+    """The error for a folder with another layout than a reader expects."""
+    return UserError(f"{folder} holds {contents(folder)}. {instead_of(expected, folder)}", kind="layout")
+
+
 def missing_folder(folder: Path, expected: str) -> UserError:
     """The error for a missing folder, with the contents of the nearest existing folder above it."""
     parent = next((parent for parent in folder.parents if parent.is_dir()), None)
     if parent is None:
-        return UserError(f"There is no folder {folder}. Expected: {expected}.")
+        return UserError(f"There is no folder {folder}. Expected: {expected}.", kind="layout")
     layout = instead_of(expected, parent, parent.parent)
-    return UserError(f"There is no folder {folder} ({parent} holds {contents(parent)}). {layout}")
+    return UserError(
+        f"There is no folder {folder} ({parent} holds {contents(parent)}). {layout}", kind="layout"
+    )
 
 
 def evenly_spaced(length: int, count: int) -> list[int]:

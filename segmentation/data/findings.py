@@ -12,6 +12,7 @@ Severity = Literal["error", "warning", "note"]
 
 KINDS: dict[str, tuple[Severity, str]] = {
     "layout": ("error", "the folder or its classes cannot be read as this data set"),
+    "split": ("error", "the images cannot be divided into train, val and test as the options ask"),
     "missing-partner": ("error", "an image has no mask, or a mask no image"),
     "mask-per-region": ("error", "several mask files belong to one image, one for each region"),
     "unreadable": ("error", "a file is missing, empty, truncated or not an image"),

@@ -259,6 +259,20 @@ def divide(found: FoundFiles, options: SplitOptions, channels: int = 3) -> Segme
     Raises `UserError` where `split_names`, `read_split` and `split_units` do, for options that contradict each other,
     and for options that divide the data although there are split folders.
     """
+    with _as_split_error():
+        return _divided(found, options, channels)
+
+
+@contextmanager
+def _as_split_error() -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        error.kind = error.kind or "split"
+        raise
+
+
+def _divided(found: FoundFiles, options: SplitOptions, channels: int) -> SegmentationDataset:
     parts, notes = found.parts, found.notes
     if options.folds is None and options.fold:
         raise UserError(f"dataset.fold={options.fold} has no use without dataset.folds: give both.")

@@ -11,6 +11,7 @@ from segmentation.data.dataset import read_ahead
 from segmentation.data.files import ENDINGS, first_of
 from segmentation.data.findings import Finding
 from segmentation.data.image_io import open_picture
+from segmentation.doctor.rules import counted
 from segmentation.errors import UserError
 
 _PICTURES = 20_000  # that are opened below a folder whose layout is not known
@@ -37,16 +38,26 @@ def layout_findings(errors: Sequence[UserError], options: Mapping[str, Any], thr
     regions = list(_regions(errors, root))
     partners = [error for error in errors if error.kind == "missing-partner"]
     others = [error for error in errors if not (regions and (error in partners or not error.kind))]
-    found = regions + [_as_finding(error) for error in others]
+    found = regions + [_as_finding(same) for same in _alike(others)]
     if threads and options.get("root") and root.is_dir():
         found += _unreadable(root, threads)
     return found
 
 
-def _as_finding(error: UserError) -> Finding:
-    kind = error.kind or "layout"
-    cure = _CURES.get(kind, ("correct it as the message says",))
-    return Finding(kind, str(error).rstrip("."), cure, [str(name) for name in error.names])
+def _alike(errors: Sequence[UserError]) -> list[list[UserError]]:
+    """The errors, together where each is of one file and they are of one kind."""
+    found: dict[object, list[UserError]] = {}
+    for error in errors:
+        found.setdefault(error.kind if len(error.names) == 1 else error, []).append(error)
+    return list(found.values())
+
+
+def _as_finding(errors: Sequence[UserError]) -> Finding:
+    first = errors[0]
+    more = f". {counted(len(errors) - 1, 'more file')} alike" if len(errors) > 1 else ""
+    cure = _CURES.get(first.kind, ("correct it as the message says",))
+    files = [str(name) for error in errors for name in error.names]
+    return Finding(first.kind or "layout", f"{str(first).rstrip('.')}{more}", cure, files)
 
 
 def _regions(errors: Sequence[UserError], root: Path) -> Iterator[Finding]:

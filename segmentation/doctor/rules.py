@@ -33,6 +33,7 @@ _FAULT_CURES = {
     "mask-colours": ("dataset.names={NAME: [R, G, B], ...}", "dataset.ignore=[[R, G, B]]"),
     "mask-values": ("save all masks with the same values", "dataset.threshold=127"),
 }
+_MOST_IGNORED = 32  # values that a cure lists
 _SPARSE = 0.2  # share of ignored pixels from which labels are sparse
 _RARELY_FOREGROUND, _MOSTLY_FOREGROUND = (
     0.2,
@@ -123,6 +124,8 @@ def _fault_cure(kind: str, values: list[int], scans: Sequence[Scan]) -> tuple[st
     if values == [len(classes)] and not zeros:
         listed = ", ".join(f"{label}: {name}" for label, name in enumerate(classes.names, 1))
         return (f"dataset.labels={{{listed}}}",)
+    if len(values) > _MOST_IGNORED:
+        return ("save masks that hold labels: so many values are those of a photo, of a depth, or blurred",)
     return (
         f"dataset.ignore=[{', '.join(map(str, values))}]",
         "name the values: dataset.labels={VALUE: NAME, ...}",
@@ -130,6 +133,7 @@ def _fault_cure(kind: str, values: list[int], scans: Sequence[Scan]) -> tuple[st
 
 
 def _labels(scans: Sequence[Scan]) -> Iterator[Finding]:
+    occurring = {label for scan in scans for label in np.flatnonzero(scan.counts.any(axis=0)).tolist()}
     for scan in scans:
         masks, classes = int(scan.readable.sum()), scan.classes
         if not masks:
@@ -141,14 +145,13 @@ def _labels(scans: Sequence[Scan]) -> Iterator[Finding]:
         absent = set(range(len(classes))) - labels
         if wrong or not absent:
             continue
-        cures = {
-            "train": ("dataset.merge={NEW: [CLASS, CLASS]}", "leave the class out of dataset.names"),
-            "val": ("dataset.stratify=classes",),
-        }
-        if classes.binary and not scans[0].counts[:, list(absent)].any():
-            cures = {"val": ("correct the masks: one of two classes cannot be learned alone",)}
+        cure = ("leave the class out of dataset.names", "dataset.merge={NEW: [CLASS, CLASS]}")
+        if absent & occurring:
+            cure = ("dataset.stratify=classes where no folders divide the images", "move images of it there")
+        elif classes.binary:
+            cure = ("correct the masks: one of two classes cannot be learned alone",)
         for found in absent_classes(scan.split, absent, f"The {masks} {scan.split} masks", classes):
-            yield Finding(found.id, found.text, found.cure or cures.get(scan.split, cures["val"]))
+            yield Finding(found.id, found.text, found.cure or cure)
     train = scans[0]
     ignored = train.counts[:, -1].sum(dtype=np.int64) / max(1, train.counts.sum(dtype=np.int64))
     labelled = train.counts[:, :-1].any()

@@ -78,7 +78,9 @@ def test_a_job_gets_the_config_of_a_single_run_with_its_root(tmp_path: Path) -> 
         job, notes = with_job_recognised(composed, [], "train")
         given = given_keys(HydraConfig.get())
     assert as_plain_data(job) == {**single, "seed": 0}
-    assert given == sorted({"dataset", "dataset.root", "seed", "dataset.name", "dataset.masks", "plan", "data.size"})
+    assert given == sorted(
+        {"dataset", "dataset.root", "seed", "dataset.name", "dataset.masks", "plan", "data.size"}
+    )
     assert len(notes) == 1
     assert HydraConfig.get().overrides.task[0] == "dataset=cityscapes"
     assert with_job_recognised(job, [], "train") == (job, [])

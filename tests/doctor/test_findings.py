@@ -83,6 +83,32 @@ def test_two_classes_of_which_one_is_nowhere(tmp_path: Path) -> None:
     assert cures and all("correct the masks" in cure[0] for cure in cures)
 
 
+def test_a_class_that_is_nowhere_is_not_to_be_divided(tmp_path: Path) -> None:
+    options = {**clean(tmp_path), "names": ["background", "thing", "ghost"]}
+    cures = [finding.cure[0] for finding in inspected(options).findings if finding.id == "absent-class"]
+    assert cures == ["leave the class out of dataset.names"] * 3
+    for path in sorted((tmp_path / "masks").iterdir())[:1]:
+        save(path, np.full((SIDE, SIDE), 2, np.uint8))
+    cures = [finding.cure[0] for finding in inspected(options).findings if finding.id == "absent-class"]
+    assert cures and all(cure.startswith("dataset.stratify=classes") for cure in cures)
+
+
+def test_one_kind_of_fault_in_many_files_is_one_finding(tmp_path: Path) -> None:
+    options = clean_binary(tmp_path)
+    for path in (tmp_path / "masks").iterdir():
+        save(path, np.full((SIDE, SIDE), 60000, np.uint16))
+    (finding,) = inspected(options).findings
+    assert (finding.id, len(finding.files)) == ("mask-values", COUNT)
+    assert f"60000: save the mask with 8 bits. {COUNT - 1} more files alike" in finding.text
+
+
+def test_a_mask_of_many_values_is_not_to_be_ignored_value_by_value(tmp_path: Path) -> None:
+    options = clean(tmp_path)
+    save(tmp_path / "masks/p00.png", np.arange(SIDE * SIDE, dtype=np.uint16).reshape(SIDE, SIDE))
+    (finding,) = inspected(options).findings
+    assert finding.id == "label-range" and "so many values" in finding.cure[0]
+
+
 def test_mixed_data_are_read_as_one(tmp_path: Path) -> None:
     sets = {"one": clean(tmp_path / "one"), "other": clean(tmp_path / "other", first=COUNT)}
     assert [finding.message for finding in inspected({"name": "mix", "sets": sets}).findings] == []

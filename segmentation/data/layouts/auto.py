@@ -67,11 +67,13 @@ def recognise(root: Path, described: ClassOptions = ClassOptions()) -> Recognise
         if (inner := _known_below(root)) is not None:
             raise UserError(
                 f"{root} holds {contents(root)}, no known layout. {inner} looks like {marks(inner)[0].name}: give"
-                f" dataset.root={inner}."
+                f" dataset.root={inner}.",
+                kind="layout",
             )
         raise UserError(
             f"{root} holds {contents(root)}, no known layout. Say which files are images and which masks:"
-            " dataset=pairs dataset.images='images/*.jpg' dataset.masks='masks/{stem}.png', or dataset=csv."
+            " dataset=pairs dataset.images='images/*.jpg' dataset.masks='masks/{stem}.png', or dataset=csv.",
+            kind="layout",
         )
     guess = guesses[0]
     options = {"images": guess.images, "masks": guess.masks, **({"skip": guess.skip} if guess.skip else {})}

@@ -7,7 +7,7 @@ import numpy as np
 
 from segmentation.data.class_map import ClassOptions, mask_decoder
 from segmentation.data.dataset import FoundFiles
-from segmentation.data.files import Pairs, contents, encode_names, instead_of, missing_folder
+from segmentation.data.files import Pairs, encode_names, missing_folder, wrong_layout
 from segmentation.data.layouts.folders import with_masks
 from segmentation.data.layouts.pairs import read_pairs
 from segmentation.data.masks import IndexMask, LabelMask
@@ -157,7 +157,7 @@ def _check_layout(root: Path, expected: str, *folders: str) -> None:
     if not root.is_dir():
         raise missing_folder(root, expected)
     if not all((root / folder).is_dir() for folder in folders):
-        raise UserError(f"{root} holds {contents(root)}. {instead_of(expected, root)}")
+        raise wrong_layout(root, expected)
 
 
 def _without_test(name: str, classes: Classes, parts: dict[str, Pairs], decoder: LabelMask) -> FoundFiles:

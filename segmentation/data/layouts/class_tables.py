@@ -6,7 +6,7 @@ from typing import Any
 
 from segmentation.data.class_map import ClassOptions, mask_decoder
 from segmentation.data.dataset import FoundFiles
-from segmentation.data.files import Pairs, contents, first_of, instead_of, missing_folder
+from segmentation.data.files import Pairs, contents, first_of, missing_folder, wrong_layout
 from segmentation.data.layouts.folders import with_masks
 from segmentation.data.layouts.guess import guess_pairs
 from segmentation.data.layouts.pairs import read_pairs
@@ -27,7 +27,7 @@ def roboflow(*, root: Path) -> FoundFiles:
     tables = sorted(path for path in found if path.is_file())
     if not tables:
         expected = "NAME.jpg, NAME_mask.png and _classes.csv in train, valid and test"
-        raise UserError(f"{root} holds {contents(root)}. {instead_of(expected, root)}")
+        raise wrong_layout(root, expected)
     lists = {path: _labels(path) for path in tables}
     for path, labels in lists.items():
         if labels != lists[tables[0]]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from segmentation.data.class_map import ClassOptions
 from segmentation.data.dataset import FoundFiles
-from segmentation.data.files import contents, instead_of, missing_folder
+from segmentation.data.files import missing_folder, wrong_layout
 from segmentation.data.layouts.annotations import (
     UNKNOWN,
     Annotated,
@@ -90,7 +90,7 @@ def _find(root: Path, annotations: Path | None) -> list[Path]:
         return [found]
     files = next(filter(None, (sorted(root.glob(pattern)) for pattern in FILES)), [])
     if not files:
-        raise UserError(f"{root} holds {contents(root)}. {instead_of(_EXPECTED, root)}")
+        raise wrong_layout(root, _EXPECTED)
     return files
 
 

@@ -6,7 +6,7 @@ from xml.parsers import expat
 
 from segmentation.data.class_map import ClassOptions
 from segmentation.data.dataset import FoundFiles
-from segmentation.data.files import contents, instead_of, missing_folder
+from segmentation.data.files import missing_folder, wrong_layout
 from segmentation.data.layouts.annotations import (
     Annotated,
     at,
@@ -64,7 +64,7 @@ def _find(root: Path, annotations: Path | None) -> list[Path]:
     if not found and annotations is None:
         found = sorted(root.glob("*/annotations.xml"))
     if not found:
-        raise UserError(f"{root} holds {contents(root)}. {instead_of(_EXPECTED, root)}")
+        raise wrong_layout(root, _EXPECTED)
     return found
 
 

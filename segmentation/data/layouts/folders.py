@@ -6,7 +6,7 @@ from typing import Literal
 from segmentation.data.binary_masks import BinaryMask, find_threshold
 from segmentation.data.class_map import ClassOptions, mask_decoder
 from segmentation.data.dataset import WHOLE, FileDataset, FoundFiles, MaskFiles
-from segmentation.data.files import Pairs, contents, instead_of, missing_folder, pair_folders
+from segmentation.data.files import Pairs, contents, missing_folder, pair_folders, wrong_layout
 from segmentation.data.masks import MaskDecoder
 from segmentation.data.splits import SPLITS
 from segmentation.errors import UserError
@@ -84,5 +84,5 @@ def _find_layout(root: Path) -> str | None:
     if len(found) + all(flat) > 1:
         raise UserError(f"{root} holds several data sets ({contents(root)}): keep one of {_EXPECTED}.")
     if not found and not any(flat):
-        raise UserError(f"{root} holds {contents(root)}. {instead_of(_EXPECTED, root)}")
+        raise wrong_layout(root, _EXPECTED)
     return found[0] if found else None

@@ -12,7 +12,7 @@ from PIL import Image
 
 from segmentation.data.class_map import ClassOptions
 from segmentation.data.dataset import FoundFiles
-from segmentation.data.files import composed, contents, first_of, instead_of, missing_folder
+from segmentation.data.files import composed, first_of, missing_folder, wrong_layout
 from segmentation.data.layouts.annotations import (
     Annotated,
     at,
@@ -72,7 +72,7 @@ def labelme(described: ClassOptions, /, *, root: Path) -> FoundFiles:
                 with at(f"shape {position}"):
                     _add(album, image, shape)
     if not album:
-        raise UserError(f"{root} holds {contents(root)}. {instead_of(_EXPECTED, root)}")
+        raise wrong_layout(root, _EXPECTED)
     without = sum(map(len, pictures.values())) - len(album)
     notes = [f"{without} pictures have no JSON file and are left out."] if without > 0 else []
     if foreign:

@@ -9,7 +9,7 @@ import numpy as np
 
 from segmentation.data.class_map import ClassOptions
 from segmentation.data.dataset import FoundFiles
-from segmentation.data.files import IMAGE_ENDINGS, contents, first_of, instead_of, missing_folder
+from segmentation.data.files import IMAGE_ENDINGS, first_of, missing_folder, wrong_layout
 from segmentation.data.layouts.annotations import (
     Annotated,
     at,
@@ -71,7 +71,7 @@ def _find(root: Path, annotations: Path | None) -> Path:
     files = sorted(root.glob("*.json")) if annotations is None else [root / annotations, annotations]
     files = [path for path in files if path.is_file()]
     if not files:
-        raise UserError(f"{root} holds {contents(root)}. {instead_of(_EXPECTED, root)}")
+        raise wrong_layout(root, _EXPECTED)
     if annotations is None and len(files) > 1:
         names = first_of([path.name for path in files])
         raise UserError(f"{root} holds several JSON files ({names}): choose dataset.annotations=FILE.")

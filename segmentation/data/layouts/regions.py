@@ -12,12 +12,11 @@ from segmentation.data.dataset import WHOLE, FileDataset, FoundFiles
 from segmentation.data.files import (
     ENDINGS,
     Names,
-    contents,
     encode_names,
     first_of,
-    instead_of,
     listing_of,
     missing_folder,
+    wrong_layout,
 )
 from segmentation.data.layouts.pairs import walk
 from segmentation.errors import UserError
@@ -75,7 +74,7 @@ def regions(*, root: Path) -> FoundFiles:
     if not root.is_dir():
         raise missing_folder(root, _EXPECTED)
     if not any(root.glob("*/images")):
-        raise UserError(f"{root} holds {contents(root)}. {instead_of(_EXPECTED, root)}")
+        raise wrong_layout(root, _EXPECTED)
     images = [file.path for file in walk(root) if file.folder.split("/")[1:] == ["images"]]
     folders = [path.split("/")[0] for path in images]
     without = [folder for folder in folders if not (root / folder / "masks").is_dir()]

@@ -14,14 +14,13 @@ from segmentation.data.files import (
     Names,
     Pairs,
     composed,
-    contents,
     encode_names,
     first_of,
-    instead_of,
     list_files,
     listing_of,
     missing_folder,
     pair_folders,
+    wrong_layout,
 )
 from segmentation.data.layouts.folders import with_masks
 from segmentation.data.masks import ColourMask, IndexMask, LabelMask, any_with_eight_bits
@@ -81,7 +80,7 @@ def voc(
     elif not root.is_dir():
         raise missing_folder(root, _EXPECTED)
     elif not any((root / folder).is_dir() for folder in _FOUR.split(", ")):
-        raise UserError(f"{root} holds {contents(root)}. {instead_of(_EXPECTED, root)}")
+        raise wrong_layout(root, _EXPECTED)
     elif train_list != "train":
         raise UserError(
             f"dataset.train_list={train_list} needs the devkit's lists, which {root} does not have: use train."

@@ -8,7 +8,7 @@ import numpy as np
 
 from segmentation.data.class_map import ClassOptions
 from segmentation.data.dataset import FoundFiles
-from segmentation.data.files import contents, instead_of, missing_folder
+from segmentation.data.files import instead_of, missing_folder, wrong_layout
 from segmentation.data.layouts.annotations import Annotated, at, points_of, rectangle, split_of
 from segmentation.data.layouts.pairs import walk
 from segmentation.errors import UserError
@@ -39,7 +39,7 @@ def yolo(described: ClassOptions, /, *, root: Path) -> FoundFiles:
     else:
         description, places = root / "classes.txt", {}
         if not description.is_file():
-            raise UserError(f"{root} holds {contents(root)}. Expected: {_EXPECTED}.")
+            raise wrong_layout(root, _EXPECTED)
         names = [line.strip() for line in read_text(description).splitlines() if line.strip()]
     reader = _Reader(root, names)
     notes = []

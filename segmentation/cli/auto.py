@@ -79,9 +79,10 @@ def with_job_recognised(
         return composed, []
     command = Command.parse(arguments, config_name)
     new = command.compose(command.overrides)
-    with read_write(HydraConfig.get()):
-        HydraConfig.get().overrides.task = list(command.overrides)
-        HydraConfig.get().runtime.choices[_GROUP] = new.hydra.runtime.choices[_GROUP]
+    about: Any = HydraConfig.get()
+    with read_write(about):
+        about.overrides.task = list(command.overrides)
+        about.runtime.choices[_GROUP] = new.hydra.runtime.choices[_GROUP]
     return OmegaConf.masked_copy(new, [str(key) for key in new if key != "hydra"]), notes
 
 

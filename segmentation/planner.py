@@ -22,6 +22,7 @@ from segmentation.data.balance import class_weights, count_classes, described_we
 from segmentation.data.cache import cache_folder
 from segmentation.data.survey import Survey, survey
 from segmentation.errors import UserError
+from segmentation.machine import free_memory
 from segmentation.reading import read_yaml
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,14 @@ _SIDE, _SIDE_ON_GPU = 256, 512  # of windows and of resized images: what trains 
 _MOST_SHRINKING = 2.0  # images of which a side would shrink by more are not resized as a whole
 _LOST = 8.0  # pixels: smaller objects are lost in feature maps with cells of 8 or 16 pixels
 _FINE = 16.0  # pixels: objects below are found better at stride 8 than at 16
+_MOST_ENLARGING = 1.25  # images of which a side would grow by more are padded instead
 _BATCH = 8
+_LEAST_BATCH = 2  # batch norm needs several values
+# Memory of a training on processors: of each pixel in a batch, by output stride, and besides. Measured were 2200 bytes
+# (ResNet-50) to 3500 (ResNet-101) at 16, 4600 at 8, and 1.5 GB besides.
+_BYTES_A_PIXEL = {16: 4000, 8: 8000}
+_FIXED_BYTES = 2e9
+_SHARE_OF_MEMORY = 0.8  # of what is free
 _STEPS = 1500  # optimizer steps of a training, mostly from scratch
 _EPOCHS = (5, 200)
 _RARE = 0.01  # the share of a class below which it is rare
@@ -109,7 +117,7 @@ def plan(
     config: Config, seen: Survey, dataset: SegmentationDataset, given: Collection[str] = ()
 ) -> Iterator[Choice]:
     """Sets the options of the config that fit the training images, but for those that are `given`; yields each."""
-    for choose in (_size, _batch_size, _stride, _balance, _cache, _epochs, _augmentation):
+    for choose in (_size, _stride, _batch_size, _balance, _cache, _epochs, _augmentation):
         for choice in choose(config, seen, dataset, given):
             if not _is_given(choice.key, given):
                 _set(config, choice.key, choice.value)
@@ -141,7 +149,7 @@ def _is_given(key: str, given: Collection[str]) -> bool:
 def _size(
     config: Config, seen: Survey, dataset: SegmentationDataset, given: Collection[str]
 ) -> Iterator[Choice]:
-    side = _SIDE_ON_GPU if _has_gpu(config) else _SIDE
+    side, limit = _side(config)
     height, width = seen.usual_size
     images, small = f"images of {_sizes(seen)}", seen.small_object
     if _is_given("data.size", given):
@@ -150,21 +158,45 @@ def _size(
     else:
         goal = f" to {side}x{side}"
         shrink = max(1.0, math.sqrt(height * width) / side, seen.longest_side / (side * math.sqrt(2)))
+    whole = [_cells(each / shrink) for each in (height, width)]
+    windows = [min(side, _cells(each)) for each in seen.sizes.max(axis=0)]
     lost = small is not None and shrink > 1 and small / shrink < _LOST
-    if shrink <= _MOST_SHRINKING and not lost:
-        smallest = min(height, width) < 2 * CELL and "enlarged to the least that every backbone takes"
-        how = smallest or ("as they are" if shrink == 1 else f"{shrink:.1f} times smaller")
-        objects = "" if small is None else f", small objects of {small / shrink:.0f} pixels then"
-        yield Choice("data.resize", True, f"{images} fit whole, {how}{objects}")
-    else:
+    grown = max(new / max(1, each / shrink) for new, each in zip(whole, (height, width), strict=True))
+    if shrink > _MOST_SHRINKING or lost:
         would = f"objects of {small:.0f} pixels would be lost" if lost else f"{shrink:.1f} times smaller"
         yield Choice("data.resize", False, f"{images} resized{goal}: {would}, so windows of them")
-    if config["data"]["resize"]:
-        size = [_cells(each / shrink) for each in (height, width)]
-        yield Choice("data.size", size, f"{images}, in multiples of {CELL}")
+    elif shrink == 1 and grown > _MOST_ENLARGING and not _is_given("data.size", given):
+        reason = f"{images} would grow {grown:.1f} times to multiples of {CELL}, so they are padded"
+        yield Choice("data.resize", False, reason)
     else:
-        size = [min(side, _cells(each)) for each in (height, width)]
-        yield Choice("data.size", size, "the windows, at the images' own resolution")
+        how = "as they are" if shrink == 1 else f"{shrink:.1f} times smaller"
+        objects = "" if small is None else f", small objects of {small / shrink:.0f} pixels then"
+        yield Choice("data.resize", True, f"{images} fit whole, {how}{objects}")
+    if config["data"]["resize"]:
+        yield Choice("data.size", whole, f"{images}, in multiples of {CELL}{limit}")
+    else:
+        yield Choice("data.size", windows, f"the windows, at the images' own resolution{limit}")
+
+
+def _side(config: Config) -> tuple[int, str]:
+    """The side of windows and of resized images, and why it is no larger: least batches of it fit in memory."""
+    side = usual = _SIDE_ON_GPU if _has_gpu(config) else _SIDE
+    while side > CELL and _images_in_memory(config, side, side) < _LEAST_BATCH:
+        side -= CELL
+    return side, "" if side == usual else f", no more for {_memory()}"
+
+
+def _images_in_memory(config: Config, height: int, width: int) -> float:
+    """How many images of a batch have room in the free memory; that of GPUs is not known."""
+    if _has_gpu(config):
+        return math.inf
+    stride = 8 if config["output_stride"] == 8 else 16
+    room = _SHARE_OF_MEMORY * free_memory() - _FIXED_BYTES
+    return max(0.0, room) / (height * width * _BYTES_A_PIXEL[stride])
+
+
+def _memory() -> str:
+    return f"{free_memory() / 1e9:.1f} GB of free memory"
 
 
 def _sizes(seen: Survey) -> str:
@@ -181,8 +213,9 @@ def _counted(images: int) -> str:
 
 
 def _cells(pixels: float) -> int:
-    """The next multiple of `CELL`, or the one before it where that is near; at least two, which any backbone takes."""
-    return max(2, math.ceil(pixels / CELL - 0.25)) * CELL
+    """The next multiple of `CELL`, or the one before it where that is near, which it never is to small images."""
+    cells = pixels / CELL
+    return max(1, math.ceil(cells - 0.25 if cells > 2 else cells)) * CELL
 
 
 def _has_gpu(config: Config) -> bool:
@@ -208,8 +241,12 @@ def _per_epoch(config: Config, seen: Survey) -> int:
 def _batch_size(
     config: Config, seen: Survey, dataset: SegmentationDataset, given: Collection[str]
 ) -> Iterator[Choice]:
-    fitting = max(2, min(_BATCH, _per_epoch(config, seen) // 4))
-    if fitting < _BATCH:
+    height, width = config["data"]["size"]
+    fitting = max(_LEAST_BATCH, min(_BATCH, _per_epoch(config, seen) // 4))
+    room = max(_LEAST_BATCH, _images_in_memory(config, height, width))
+    if room < fitting:
+        yield Choice("data.batch_size", int(room), f"as many of {width}x{height} pixels as fit in {_memory()}")
+    elif fitting < _BATCH:
         yield Choice("data.batch_size", fitting, f"{_counted(seen.images)}, several steps an epoch")
 
 

@@ -1,6 +1,7 @@
 """The plan fits the images, leaves alone what was given, and stands in config.yaml as plain values."""
 
 import json
+import math
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,11 @@ from segmentation.data import create_dataset, open_dataset
 from segmentation.data.dataset import SegmentationDataset
 from segmentation.data.survey import Survey, survey
 from segmentation.planner import complete, plan
+
+
+@pytest.fixture(autouse=True)
+def _enough_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segmentation.planner.free_memory", lambda: math.inf)
 
 
 def seen(
@@ -54,6 +60,9 @@ def planned(survey: Survey, dataset: SegmentationDataset, *given: str, options: 
     [
         (seen((256, 256), 60), {"data.resize": True, "data.size": [256, 256]}),
         (seen((100, 140), 40), {"data.resize": True, "data.size": [96, 160]}),
+        (seen((28, 28), 10), {"data.resize": True, "data.size": [32, 32]}),
+        (seen((64, 64), 20), {"data.resize": True, "data.size": [64, 64]}),
+        (seen((40, 60), 20), {"data.resize": False, "data.size": [64, 64]}),
         (seen((360, 480), 60), {"data.resize": True, "data.size": [224, 288]}),
         (seen((360, 480), 9), {"data.resize": False, "data.size": [256, 256], "output_stride": 8}),
         (seen((3000, 4000), 500), {"data.resize": False, "data.size": [256, 256]}),
@@ -73,6 +82,23 @@ def test_what_is_planned(survey: Survey, expected: dict[str, Any], dataset: Segm
     height, width = survey.usual_size
     if found["data.resize"]:  # never squashed
         assert height <= 2 * found["data.size"][0] and width <= 2 * found["data.size"][1]
+
+
+@pytest.mark.parametrize(
+    ("free", "size", "batch"),
+    [(math.inf, [256, 256], None), (5e9, [256, 256], 7), (3e9, [192, 192], 2), (1e9, [32, 32], 2)],
+)
+def test_the_plan_fits_in_the_free_memory(
+    free: float, size: list[int], batch: int | None, dataset: SegmentationDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segmentation.planner.free_memory", lambda: free)
+    config = composed("dataset=binary", "dataset.root=x", "trainer.accelerator=cpu")
+    choices = {choice.key: choice for choice in plan({**config, "planned": []}, seen((3000, 4000), 60), dataset)}
+    assert choices["data.size"].value == size
+    assert (f"{free / 1e9:.1f} GB of free memory" in choices["data.size"].reason) is (size != [256, 256])
+    assert (choices["data.batch_size"].value if "data.batch_size" in choices else None) == batch
+    if batch:
+        assert f"{free / 1e9:.1f} GB of free memory" in choices["data.batch_size"].reason
 
 
 @pytest.mark.parametrize(

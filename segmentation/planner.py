@@ -245,7 +245,9 @@ def _batch_size(
     fitting = max(_LEAST_BATCH, min(_BATCH, _per_epoch(config, seen) // 4))
     room = max(_LEAST_BATCH, _images_in_memory(config, height, width))
     if room < fitting:
-        yield Choice("data.batch_size", int(room), f"as many of {width}x{height} pixels as fit in {_memory()}")
+        yield Choice(
+            "data.batch_size", int(room), f"as many of {width}x{height} pixels as fit in {_memory()}"
+        )
     elif fitting < _BATCH:
         yield Choice("data.batch_size", fitting, f"{_counted(seen.images)}, several steps an epoch")
 

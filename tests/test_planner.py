@@ -89,11 +89,17 @@ def test_what_is_planned(survey: Survey, expected: dict[str, Any], dataset: Segm
     [(math.inf, [256, 256], None), (5e9, [256, 256], 7), (3e9, [192, 192], 2), (1e9, [32, 32], 2)],
 )
 def test_the_plan_fits_in_the_free_memory(
-    free: float, size: list[int], batch: int | None, dataset: SegmentationDataset, monkeypatch: pytest.MonkeyPatch
+    free: float,
+    size: list[int],
+    batch: int | None,
+    dataset: SegmentationDataset,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("segmentation.planner.free_memory", lambda: free)
     config = composed("dataset=binary", "dataset.root=x", "trainer.accelerator=cpu")
-    choices = {choice.key: choice for choice in plan({**config, "planned": []}, seen((3000, 4000), 60), dataset)}
+    choices = {
+        choice.key: choice for choice in plan({**config, "planned": []}, seen((3000, 4000), 60), dataset)
+    }
     assert choices["data.size"].value == size
     assert (f"{free / 1e9:.1f} GB of free memory" in choices["data.size"].reason) is (size != [256, 256])
     assert (choices["data.batch_size"].value if "data.batch_size" in choices else None) == batch

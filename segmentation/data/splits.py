@@ -20,6 +20,7 @@ from pydantic import Field
 from segmentation.data.dataset import WHOLE, FileDataset, FoundFiles, SegmentationDataset
 from segmentation.data.files import Names, composed, encode_names, first_of
 from segmentation.data.image_io import present_values
+from segmentation.data.patterns import find_in_names
 from segmentation.errors import UserError, closest
 from segmentation.types import IGNORE_INDEX
 from segmentation.writing import replacing
@@ -336,20 +337,20 @@ def _keys(option: str, pattern: str, names: Sequence[str]) -> list[str]:
         keys = [name.rpartition("/")[0] for name in names]
     else:
         try:
-            compiled = re.compile(pattern)
+            re.compile(pattern)
         except (re.error, OverflowError, RecursionError) as error:
             raise UserError(
                 f"dataset.{option}={pattern} is no regular expression ({error}): write such as '^(.+)_', or"
                 " {parent} for the folders."
             ) from error
-        matches = list(map(compiled.search, names))
+        matches = find_in_names(pattern, names, f"dataset.{option}")
         unmatched = [name for name, match in zip(names, matches, strict=True) if match is None]
         if unmatched:
             raise UserError(
                 f"dataset.{option}={pattern} is not in {len(unmatched)} of {len(names)} names ({first_of(unmatched)}):"
                 " correct it, so that each name has one."
             )
-        keys = [(match[1] or "") if compiled.groups else match[0] for match in matches if match is not None]
+        keys = [match for match in matches if match is not None]
     if len(set(keys)) < 2 <= len(names):
         raise UserError(
             f"dataset.{option}={pattern} is '{keys[0]}' for all {len(names)} names ({first_of(names)}): correct it,"

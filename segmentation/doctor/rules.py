@@ -145,7 +145,10 @@ def _labels(scans: Sequence[Scan]) -> Iterator[Finding]:
         absent = set(range(len(classes))) - labels
         if wrong or not absent:
             continue
-        cure: tuple[str, ...] = ("leave the class out of dataset.names", "dataset.merge={NEW: [CLASS, CLASS]}")
+        cure: tuple[str, ...] = (
+            "leave the class out of dataset.names",
+            "dataset.merge={NEW: [CLASS, CLASS]}",
+        )
         if absent & occurring:
             cure = ("dataset.stratify=classes where no folders divide the images", "move images of it there")
         elif classes.binary:

@@ -6,14 +6,18 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from segmentation.errors import UserError
-from segmentation.metrics.objects import ObjectRules
 from segmentation.types import Classes
 from segmentation.writing import replacing
+
+if TYPE_CHECKING:
+    from segmentation.metrics.objects import (
+        ObjectRules,
+    )  # imports torch, which the doctor's page does not need
 
 RANKING_SCORE = {True: "iou", False: "miou"}
 """The score that ranks images: the foreground's IoU for binary data, else the mean over classes."""
@@ -49,7 +53,7 @@ class Evaluation:
     confusion: np.ndarray
     curves: Mapping[str, Any]
     images: tuple[ImageScores, ...]
-    objects: ObjectRules | None = None
+    objects: "ObjectRules | None" = None
 
     @property
     def main(self) -> str:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,7 +19,6 @@ from segmentation.report.colours import BINARY_ERRORS, page_colours
 from segmentation.report.evaluation import Evaluation, write_csvs
 from segmentation.report.figures import charts, draw_figures
 from segmentation.report.gallery import Card, Compared, ReadImage, compared, error_colours, gallery
-from segmentation.report.objects import ObjectCard, object_cards
 from segmentation.report.report import (
     HEADLINE_METRICS,
     OBJECT_COLUMNS,
@@ -43,6 +42,9 @@ from segmentation.report.report import (
 from segmentation.report.svg import draw
 from segmentation.types import IGNORE_COLOUR, hexadecimal
 from segmentation.writing import write_json, write_text
+
+if TYPE_CHECKING:
+    from segmentation.report.objects import ObjectCard
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -232,7 +234,7 @@ def _percent(share: float) -> str:
     return "<1" if 0 < share < 0.005 else f"{100 * share:.0f}"
 
 
-def object_values(evaluation: Evaluation, cards: Sequence[ObjectCard]) -> Cell | None:
+def object_values(evaluation: Evaluation, cards: "Sequence[ObjectCard]") -> Cell | None:
     """The table of objects, its protocol and the images with the most errors; None where none were evaluated."""
     objects = evaluation.report.get("objects")
     if objects is None:
@@ -256,7 +258,7 @@ def object_values(evaluation: Evaluation, cards: Sequence[ObjectCard]) -> Cell |
     }
 
 
-def render(evaluation: Evaluation, cards: Sequence[Card], outlined: Sequence[ObjectCard] = ()) -> str:
+def render(evaluation: Evaluation, cards: Sequence[Card], outlined: "Sequence[ObjectCard]" = ()) -> str:
     """HTML of `report.html` for one evaluation."""
     report, classes = evaluation.report, evaluation.classes
     scores = unprefixed(report["metrics"], evaluation.split)
@@ -437,6 +439,10 @@ def write_evaluation(folder: Path, evaluation: Evaluation, read_image: ReadImage
 
     `read_image` reads the images again that the page shows.
     """
+    from segmentation.report.objects import (
+        object_cards,
+    )  # imports torch, which the doctor's page does not need
+
     write_csvs(folder, evaluation)
     draw_figures(folder, evaluation)
     page = folder / "report.html"

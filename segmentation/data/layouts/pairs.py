@@ -3,8 +3,11 @@
 import os
 import posixpath
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import translate
+from glob import escape
+from itertools import takewhile
 from pathlib import Path
 from typing import Literal
 
@@ -35,6 +38,7 @@ PARTS = {
 }
 """Names of split folders."""
 
+_MOST_WAYS = 3
 _DEEPEST = 16  # folders in each other
 
 
@@ -78,15 +82,13 @@ def read_pairs(
     if skip is not None:
         skipped = _Glob.of(skip, "skip")
         files = [file for file in files if skipped.match(file) is None]
-    by_stem: dict[str, list[int]] = {}
-    for index, file in enumerate(files):
-        by_stem.setdefault(file.stem, []).append(index)
+    first = {files[index].stem: index for index in range(len(files) - 1, -1, -1)}
     wanted = {}  # image -> path of its mask
     for index, file in enumerate(files):
         if (match := glob.match(file)) is not None:
             wanted[index] = template.path(file, match)
     mask_of = {
-        image: template.chosen([other for other in by_stem.get(path, ()) if other != image], files)
+        image: template.chosen(image, _of_stem(files, path, first.get(path, len(files))), files)
         for image, path in wanted.items()
     }
     used = {other for others in mask_of.values() for other in others}
@@ -124,6 +126,11 @@ class File:
     def folder(self) -> str:
         """The path of its folder; "" for the root."""
         return posixpath.dirname(self.stem)
+
+
+def _of_stem(files: Sequence[File], stem: str, first: int) -> Iterator[int]:
+    """The indices of the files with a stem, of which one is the first; the files are sorted."""
+    return takewhile(lambda index: files[index].stem == stem, range(first, len(files)))
 
 
 def walk(root: Path, endings: Collection[str] = IMAGE_ENDINGS) -> list[File]:
@@ -186,12 +193,26 @@ class _Glob:
     def of(cls, text: str, option: str = "images") -> "_Glob":
         stem, ending = _divided(text, option)
         parts = re.split(r"(\*\*/|\*\*|\*|\?|\{[^{}]*\})", stem)
+        if _ways(stem) > _MOST_WAYS:
+            raise UserError(
+                f"dataset.{option}={text} has too many * and {{}} in a name, which would take for ever: write fewer."
+            )
         return cls(re.compile("".join(map(_as_pattern, parts))), ending)
 
     def match(self, file: File) -> "re.Match[str] | None":
         if self.ending not in (None, file.ending.lower()):
             return None
         return self.pattern.fullmatch(file.stem)
+
+
+def _ways(glob: str) -> int:
+    """The power of a name's length that bounds in how many ways a glob can match it.
+
+    What varies in length leaves one way less than there are of it, because both ends of a folder's name are fixed.
+    """
+    anywhere = glob.count("**")
+    inner = [len(re.findall(r"\*|\{", part)) for part in glob.replace("**", "").split("/")]
+    return anywhere + sum(max(0, count - 1) for count in inner)
 
 
 def _as_pattern(part: str) -> str:
@@ -241,15 +262,17 @@ class _Template:
         """Whether the file has the ending of a mask."""
         return self.ending in (None, file.ending.lower())
 
-    def chosen(self, found: list[int], files: Sequence[File]) -> list[int]:
-        """Those with the ending of a mask; of pictures and arrays, the pictures."""
-        found = [index for index in found if self.takes(files[index])]
-        return [index for index in found if files[index].ending.lower() in ENDINGS] or found
+    def chosen(self, image: int, found: Iterable[int], files: Sequence[File]) -> list[int]:
+        """Those with the ending of a mask, without the image; of pictures and arrays, the pictures."""
+        masks = [index for index in found if index != image and self.takes(files[index])]
+        return [index for index in masks if files[index].ending.lower() in ENDINGS] or masks
 
     def names(self) -> "re.Pattern[str]":
         """What the file names of masks look like, without their ending."""
         parts = re.split(r"\{\w+\}", posixpath.basename(self.text))
-        return re.compile("(.*)".join(map(re.escape, parts)))
+        return re.compile(
+            translate("*".join(map(escape, parts)))
+        )  # whose time is bounded, unlike that of (.*)(.*)
 
 
 def _no_images(root: Path, images: str, masks: str, matched: Sequence[File], count: int) -> str:

@@ -125,3 +125,16 @@ def test_a_loop_of_links_ends(tmp_path: Path) -> None:
     put(tmp_path, *each("i#.jpg", *"012"), *each("i#_mask.png", *"012"))
     (tmp_path / "again").symlink_to(tmp_path)
     assert len(create_dataset(**of(tmp_path, "**/*.jpg", "{parent}/{stem}_mask.png")).train) == 1
+
+
+@pytest.mark.parametrize("images", ["a*" * 12 + "!", "{a,aa}" * 20 + "!", "**/" * 8 + "!", "**/**/a*a*a*b"])
+def test_a_glob_that_would_take_for_ever_is_refused(images: str, tmp_path: Path) -> None:
+    put(tmp_path, f"{'a' * 60}.png")
+    with pytest.raises(UserError, match=r"dataset.images=.* would take for ever"):
+        create_dataset(**of(tmp_path, images, "{stem}_mask"))
+
+
+def test_a_template_of_many_parts_takes_no_time(tmp_path: Path) -> None:
+    put(tmp_path, "x/b.png", f"m/{'b' * 20}c.png", f"m/{'b' * 90}.png")
+    with pytest.raises(UserError, match=r"1 images are too few"):
+        create_dataset(**of(tmp_path, "x/?", "m/" + "{stem}" * 20 + "c"))

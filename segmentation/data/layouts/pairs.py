@@ -3,11 +3,13 @@
 import os
 import posixpath
 import re
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
 from glob import escape
 from itertools import takewhile
+from operator import attrgetter
 from pathlib import Path
 from typing import Literal
 
@@ -82,15 +84,13 @@ def read_pairs(
     if skip is not None:
         skipped = _Glob.of(skip, "skip")
         files = [file for file in files if skipped.match(file) is None]
-    first = {files[index].stem: index for index in range(len(files) - 1, -1, -1)}
-    wanted = {}  # image -> path of its mask
+    wanted: dict[int, str] = {}  # image -> path of its mask
+    mask_of: dict[int, list[int]] = {}
     for index, file in enumerate(files):
         if (match := glob.match(file)) is not None:
-            wanted[index] = template.path(file, match)
-    mask_of = {
-        image: template.chosen(image, _of_stem(files, path, first.get(path, len(files))), files)
-        for image, path in wanted.items()
-    }
+            path = template.path(file, match)
+            mask_of[index] = others = template.chosen(index, _of_stem(files, path), files)
+            wanted[index] = files[others[0]].stem if others else path  # the same text once: there may be a million
     used = {other for others in mask_of.values() for other in others}
     chosen = [image for image in wanted if image not in used]
     if not chosen:
@@ -128,8 +128,9 @@ class File:
         return posixpath.dirname(self.stem)
 
 
-def _of_stem(files: Sequence[File], stem: str, first: int) -> Iterator[int]:
-    """The indices of the files with a stem, of which one is the first; the files are sorted."""
+def _of_stem(files: Sequence[File], stem: str) -> Iterator[int]:
+    """The indices of the files with a stem; the files are sorted by it."""
+    first = bisect_left(files, stem, key=attrgetter("stem"))
     return takewhile(lambda index: files[index].stem == stem, range(first, len(files)))
 
 

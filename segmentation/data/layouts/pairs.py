@@ -90,7 +90,9 @@ def read_pairs(
         if (match := glob.match(file)) is not None:
             path = template.path(file, match)
             mask_of[index] = others = template.chosen(index, _of_stem(files, path), files)
-            wanted[index] = files[others[0]].stem if others else path  # the same text once: there may be a million
+            wanted[index] = (
+                files[others[0]].stem if others else path
+            )  # the same text once: there may be a million
     used = {other for others in mask_of.values() for other in others}
     chosen = [image for image in wanted if image not in used]
     if not chosen:

@@ -1,5 +1,6 @@
 """The objects of a mask: connected regions of one class, parted at their necks if wanted, and their measures."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -64,72 +65,72 @@ def _measures(labels_HW: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray
 def _parted(region_HW: np.ndarray) -> np.ndarray:
     """int32 (H, W): the watershed of the distance to the region's outside, from 1; 0 outside.
 
-    Each pixel climbs to its highest neighbour until it stands on a peak. Peaks are joined, from the highest pass
-    down, unless the pass between them is a neck: `_NECK` and `_STEP` compare it with the lower peak.
+    Each pixel climbs to its highest neighbour until it stands on a peak; a peak and all that climb to it are a basin.
+    Basins are joined, from the highest pass down, unless the pass is a neck: `_NECK` and `_STEP` compare it with the
+    lower peak.
     """
-    height_HW = cv2.distanceTransform(region_HW.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    way = _climbed(height_HW)
-    peaks = np.flatnonzero(region_HW.ravel() & (way == np.arange(way.size)))
-    basins = np.zeros(way.size, np.int32)
-    basins[peaks] = np.arange(1, len(peaks) + 1)
-    basin_HW = basins[way].reshape(region_HW.shape) * region_HW  # from 1; 0 is outside
-    root = list(range(len(peaks) + 1))
-    top = [0.0, *height_HW.ravel()[peaks].tolist()]
+    distance_HW = cv2.distanceTransform(region_HW.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    padded_HW = np.pad(distance_HW, 1)
+    all_heights = padded_HW.ravel()
+    inside_P = np.flatnonzero(
+        np.pad(region_HW, 1)
+    )  # of the pixels, whose neighbours are at fixed steps from them
+    width = padded_HW.shape[1]
+    forward = (1, width - 1, width, width + 1)
+    peak_P = _climbed(all_heights, inside_P, [*forward, *(-step for step in forward)])
+    peaks = np.flatnonzero(peak_P == np.arange(len(peak_P)))
+    basin_P = np.searchsorted(peaks, peak_P)
+    top = all_heights[inside_P[peaks]].tolist()
+    root = list(range(len(peaks)))
 
     def find(basin: int) -> int:
         while root[basin] != basin:
             root[basin] = basin = root[root[basin]]
         return basin
 
-    for one, other, height in _passes(basin_HW, height_HW):
+    for one, other, height in _passes(all_heights, inside_P, basin_P, forward):
         one, other = find(one), find(other)
         lower = min(top[one], top[other])
         if one != other and (height >= _NECK * lower or lower - height <= _STEP):
             root[max(one, other)] = min(one, other)
             top[min(one, other)] = max(top[one], top[other])
     _, numbers = np.unique([find(basin) for basin in root], return_inverse=True)
-    return numbers.astype(np.int32)[basin_HW]
+    labels_HW = np.zeros(padded_HW.shape, np.int32)
+    labels_HW.ravel()[inside_P] = numbers[basin_P] + 1
+    return labels_HW[1:-1, 1:-1]
 
 
-_FORWARD = ((0, 1), (1, -1), (1, 0), (1, 1))
-"""Half of a pixel's eight neighbours; the other half sees it as theirs."""
-
-
-def _beside(values_HW: np.ndarray, down: int, right: int) -> tuple[np.ndarray, np.ndarray]:
-    """Each pixel that has a neighbour there, and that neighbour."""
-    height, width = values_HW.shape
-    own = values_HW[: height - down, max(0, -right) : width - max(0, right)]
-    return own, values_HW[down:, max(0, right) : width - max(0, -right)]
-
-
-def _climbed(height_HW: np.ndarray) -> np.ndarray:
-    """Where each pixel's way from highest neighbour to highest neighbour ends: flat indices, (H * W,)."""
-    index_HW = np.arange(height_HW.size).reshape(height_HW.shape)
-    best_HW, next_HW = height_HW.copy(), index_HW.copy()
-    for down, right in _FORWARD:
-        for target, source in ((0, 1), (1, 0)):
-            best = _beside(best_HW, down, right)[target]
-            height = _beside(height_HW, down, right)[source]
-            higher = height > best
-            best[higher] = height[higher]
-            _beside(next_HW, down, right)[target][higher] = _beside(index_HW, down, right)[source][higher]
-    way = next_HW.ravel()
+def _climbed(all_heights: np.ndarray, inside_P: np.ndarray, steps: Sequence[int]) -> np.ndarray:
+    """Where each pixel's way from highest neighbour to highest neighbour ends, as an index into `inside_P`, (P,)."""
+    number = np.zeros(len(all_heights), np.int32)
+    number[inside_P] = way = np.arange(len(inside_P), dtype=np.int32)
+    best = all_heights[inside_P]
+    for step in steps:
+        height = all_heights[inside_P + step]
+        higher = height > best
+        best[higher] = height[higher]
+        way[higher] = number[inside_P[higher] + step]
     while not np.array_equal(way, further := way[way]):
         way = further
     return way
 
 
-def _passes(basin_HW: np.ndarray, height_HW: np.ndarray) -> list[tuple[int, int, float]]:
+def _passes(
+    all_heights: np.ndarray, inside_P: np.ndarray, basin_P: np.ndarray, steps: Sequence[int]
+) -> list[tuple[int, int, float]]:
     """The pairs of neighbouring basins with the height of the highest pass between them, highest first."""
+    all_basins = np.full(len(all_heights), -1, basin_P.dtype)
+    all_basins[inside_P] = basin_P
     pairs, heights = [], []
-    for down, right in _FORWARD:
-        one, other = _beside(basin_HW, down, right)
-        border = (one != other) & (one > 0) & (other > 0)
-        pairs.append(np.stack([one[border], other[border]], axis=1))
-        heights.append(np.minimum(*_beside(height_HW, down, right))[border])
+    for step in steps:
+        other_P = all_basins[inside_P + step]
+        border = (other_P >= 0) & (other_P != basin_P)
+        pairs.append(np.stack([basin_P[border], other_P[border]], axis=1))
+        at = inside_P[border]
+        heights.append(np.minimum(all_heights[at], all_heights[at + step]))
     pair_N2, height_N = np.sort(np.concatenate(pairs), axis=1), np.concatenate(heights)
     order = np.lexsort((pair_N2[:, 1], pair_N2[:, 0], -height_N))
     pair_N2, height_N = pair_N2[order], height_N[order]
-    _, first = np.unique(pair_N2, axis=0, return_index=True)
+    _, first = np.unique(pair_N2[:, 0] * len(inside_P) + pair_N2[:, 1], return_index=True)
     first.sort()
     return list(zip(*pair_N2[first].T.tolist(), height_N[first].tolist(), strict=True))

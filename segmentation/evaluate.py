@@ -291,19 +291,6 @@ def image_with_prediction(predictor: Predictor, context: EvaluationContext) -> R
     return one
 
 
-def object_table(
-    context: EvaluationContext,
-    settings: EvaluationSettings,
-    folder: Path,
-    share: ProcessShare = SINGLE_PROCESS,
-) -> ObjectTable | None:
-    """What counts objects and writes them to `objects.csv`; None without `objects`."""
-    if not settings.objects:
-        return None
-    rules = ObjectRules(watershed=settings.watershed, min_area=settings.min_area)
-    return ObjectTable(folder, share.process, ObjectMetrics(context.classes, rules))
-
-
 def subfolder_name(number: int, title: str) -> str:
     """The folder of one of several checkpoints: its number, and its title in portable characters."""
     return f"{number}_{re.sub(r'[^A-Za-z0-9._-]+', '_', title)[:60]}"
@@ -405,10 +392,12 @@ def _evaluate_one(
 ) -> Evaluation:
     start = time.perf_counter()
     save = mask_writer(folder / "masks", context.classes) if settings.saves_masks else None
-    table = object_table(context, settings, folder, share)
+    rules = ObjectRules(watershed=settings.watershed, min_area=settings.min_area)
+    counts = ObjectMetrics(context.classes, rules)
+    table = ObjectTable(folder, share.process, counts) if settings.objects else None
     with table or nullcontext():
         metrics, images = evaluate_split(predictor, context, settings, save, share, table)
-    objects = _all_objects(table, share) if table else None
+    objects = table.join(share.gathered([counts])) if table else None
     seconds = time.perf_counter() - start
     binary = context.classes.binary
     scores = metrics.scores() | image_means([dict(image.scores) for image in images], binary=binary)
@@ -447,18 +436,8 @@ def _evaluate_one(
         confusion=counts_KK.cpu().numpy(),
         curves=metrics.curves(),
         images=worst_first(images, binary=binary),
-        objects=objects.rules if objects else None,
+        objects=rules if objects else None,
     )
-
-
-def _all_objects(table: ObjectTable, share: ProcessShare) -> ObjectMetrics:
-    """The counts of all processes in the first one, which writes their table."""
-    together = ObjectMetrics(table.metrics.classes, table.metrics.rules)
-    for part in share.gathered([table.metrics]):
-        together.add(part)
-    if share.is_first:
-        table.join(share.processes)
-    return together
 
 
 def _announce(context: EvaluationContext, predictor: Predictor) -> None:

@@ -54,17 +54,25 @@ class ObjectTable:
             self._writer.writerow([index, name, *what, *areas, f"{row.iou:.6g}", *row.box, *centroid])
         return tally(rows)
 
-    def join(self, processes: int) -> None:
-        """Writes the table, in the split's order, from the ended parts of all processes, and removes these."""
-        parts = [self._part(process) for process in range(processes)]
-        with ExitStack() as stack:
-            readers = [csv.reader(stack.enter_context(part.open(**_CSV))) for part in parts]
-            file = stack.enter_context(replacing(self._folder / "objects.csv", **_CSV))
-            writer = csv.writer(file)
-            writer.writerow(_COLUMNS)
-            writer.writerows(row[1:] for row in heapq.merge(*readers, key=lambda row: int(row[0])))
+    def join(self, parts: Sequence[ObjectMetrics]) -> ObjectMetrics:
+        """The sum of the counts of all processes, given to the first, which writes the table in the split's order.
+
+        The parts of the table have ended, and are removed. Elsewhere `parts` is empty, and nothing is written.
+        """
+        together = ObjectMetrics(self.metrics.classes, self.metrics.rules)
         for part in parts:
-            part.unlink()
+            together.add(part)
+        paths = [self._part(process) for process in range(len(parts))]
+        if paths:
+            with ExitStack() as stack:
+                readers = [csv.reader(stack.enter_context(path.open(**_CSV))) for path in paths]
+                file = stack.enter_context(replacing(self._folder / "objects.csv", **_CSV))
+                writer = csv.writer(file)
+                writer.writerow(_COLUMNS)
+                writer.writerows(row[1:] for row in heapq.merge(*readers, key=lambda row: int(row[0])))
+        for path in paths:
+            path.unlink()
+        return together
 
     def _part(self, process: int) -> Path:
         return self._folder / f"objects.csv.{process}"
@@ -76,6 +84,8 @@ WORST = 8
 """Number of images shown."""
 OUTLINES = 400
 """Of each kind, the largest that are drawn in an image: more would hide each other."""
+BUDGET = 3_000_000
+"""Largest size of all pictures with their outlines, in bytes; the first image is shown in any case."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +126,8 @@ def object_cards(evaluation: Evaluation, read_image: ReadImage) -> list[ObjectCa
     """The images with `most_errors`, read and predicted again; none for an evaluation without objects."""
     if evaluation.objects is None:
         return []
-    cards = []
+    cards: list[ObjectCard] = []
+    spent = 0
     for place, image in enumerate(most_errors(evaluation.images), 1):
         picture, truth_HW, predicted_HW = read_image(image.index)
         found = [
@@ -126,7 +137,12 @@ def object_cards(evaluation: Evaluation, read_image: ReadImage) -> list[ObjectCa
         ]
         size = page_size(truth_HW, SIDE)
         outlines, left_out = _outlines(found, size[0] / truth_HW.shape[1], evaluation.classes)
-        cards.append(ObjectCard(image, place, *size, photo_uri(picture, size), outlines, left_out))
+        card = ObjectCard(image, place, *size, photo_uri(picture, size), outlines, left_out)
+        # The page has each path twice.
+        spent += len(card.photo) + sum(2 * len(line.path) + len(line.text) for line in outlines)
+        if cards and spent > BUDGET:
+            break
+        cards.append(card)
     return cards
 
 

@@ -13,6 +13,7 @@ from browser import browse, needs_browser
 from made_evaluation import make_evaluation
 
 from segmentation.metrics import ObjectRules
+from segmentation.report import objects
 from segmentation.report.figures import charts
 from segmentation.report.gallery import ReadImage, gallery, most_different
 from segmentation.report.html import render, write_comparison
@@ -158,6 +159,18 @@ def test_the_outlines_of_objects_are_told_apart_without_colour(tmp_path: Path) -
     assert seen["dashes"] == [["5px, 5px", "2.5px"], ["none", "3px"], ["none", "1.2px"]]
     assert seen["wide"] <= seen["view"]
     assert f"{len(NAMES)} shown" in document  # the gallery's own cards alone
+
+
+def test_the_outlines_fit_in_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluation, read_image = make_evaluation(tmp_path, NAMES, CLASSES, objects=ObjectRules())
+    assert len(object_cards(evaluation, read_image)) == len(NAMES)
+    monkeypatch.setattr(objects, "BUDGET", 1)
+    monkeypatch.setattr(objects, "OUTLINES", 3)
+    (card,) = object_cards(evaluation, read_image)
+    counts = [card.scores.objects[name] for name in ("matches", "misses", "false_alarms")]
+    assert len(card.outlines) == sum(min(count, 3) for count in counts)
+    assert card.left_out == sum(counts) - len(card.outlines)
+    assert f"{card.left_out} smaller objects are not drawn" in render(evaluation, [], [card])
 
 
 @needs_browser

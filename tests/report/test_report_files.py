@@ -62,22 +62,24 @@ def test_the_table_of_objects_joins_the_parts_of_processes(tmp_path: Path) -> No
     samples = Noise(NAMES, len(CLASSES))
     for folder, processes in ((tmp_path / "one", 1), (tmp_path / "three", 3)):
         folder.mkdir()
-        metrics = ObjectMetrics(CLASSES, ObjectRules())
-        tables = [ObjectTable(folder, process, metrics) for process in range(processes)]
+        counts = [ObjectMetrics(CLASSES, ObjectRules()) for _ in range(processes)]
+        tables = [ObjectTable(folder, process, own) for process, own in enumerate(counts)]
         for process, part in enumerate(tables):
             with part:
                 for index in range(process, len(NAMES), processes):
                     part.add(
                         index, NAMES[index], samples[index]["mask"], samples[(index + 1) % len(NAMES)]["mask"]
                     )
-        tables[0].join(processes)
+        assert tables[-1].join([]).found.sum() == 0  # no process but the first
+        found = tables[0].join(counts).found
         assert [path.name for path in folder.iterdir()] == ["objects.csv"]
     content = (tmp_path / "one" / "objects.csv").read_bytes()
     assert content == (tmp_path / "three" / "objects.csv").read_bytes()
     with (tmp_path / "one" / "objects.csv").open(newline="", errors="surrogateescape") as file:
         rows = list(csv.DictReader(file))
     assert list(dict.fromkeys(row["image"] for row in rows)) == list(NAMES)
-    with pytest.raises(ZeroDivisionError), ObjectTable(tmp_path, 0, metrics):
+    assert len(rows) == found[:, 0].sum()
+    with pytest.raises(ZeroDivisionError), ObjectTable(tmp_path, 0, counts[0]):
         _ = 1 / 0
     assert not list(tmp_path.glob("objects.csv*"))
 

@@ -21,6 +21,7 @@ from segmentation.report.figures import charts, draw_figures
 from segmentation.report.gallery import Card, Compared, ReadImage, compared, error_colours, gallery
 from segmentation.report.report import (
     HEADLINE_METRICS,
+    OBJECT_AREAS,
     OBJECT_COLUMNS,
     baseline_note,
     best,
@@ -239,15 +240,16 @@ def object_values(evaluation: Evaluation, cards: "Sequence[ObjectCard]") -> Cell
     objects = evaluation.report.get("objects")
     if objects is None:
         return None
+    columns = OBJECT_COLUMNS | OBJECT_AREAS
     wrong = sum(image.objects["misses"] + image.objects["false_alarms"] > 0 for image in evaluation.images)
     return {
-        "heads": list(OBJECT_COLUMNS.values()),
+        "heads": list(columns.values()),
         "rows": [
             {
                 "name": name,
                 "cells": [
                     {**score_cell(row[column], bar=column == "f1"), "text": object_text(column, row[column])}
-                    for column in OBJECT_COLUMNS
+                    for column in columns
                 ],
             }
             for name, row in object_rows(objects).items()

@@ -152,11 +152,12 @@ def markdown(
     lines += ["", f"## Classes of the {splits[-1]} split", ""]
     lines += grid(["class", *("IoU" if key == "iou" else key for key in shown), "pixels"], rows)
     if "objects" in report:
+        columns = OBJECT_COLUMNS | OBJECT_AREAS
         rows = [
-            [cell(name), *(object_text(column, row[column]) for column in OBJECT_COLUMNS)]
+            [cell(name), *(object_text(column, row[column]) for column in columns)]
             for name, row in object_rows(report["objects"]).items()
         ]
-        lines += ["", "## Objects", "", *grid(["class", *OBJECT_COLUMNS.values()], rows)]
+        lines += ["", "## Objects", "", *grid(["class", *columns.values()], rows)]
         lines += ["", *facts(report["objects"]["protocol"])]
     for name in pictures:
         lines += ["", f"![{name.partition('.')[0]}]({name})"]
@@ -195,6 +196,9 @@ OBJECT_COLUMNS = {
     "f1_50_95": "F1 0.5:0.95",
 }
 """Columns of tables of objects, with their heads: counts and scores at IoU 0.5, and the mean over the thresholds."""
+
+OBJECT_AREAS = {"true_area": "true area", "predicted_area": "predicted area"}
+"""Further columns, for which the console is too narrow: summed areas in pixels."""
 
 
 def object_rows(objects: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:

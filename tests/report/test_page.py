@@ -143,6 +143,8 @@ def test_the_outlines_of_objects_are_told_apart_without_colour(tmp_path: Path) -
     assert page.elements.count("script") == 1 and page.handlers == []
     for name in (*NAMES[1:2], *CLASSES.names[1:2]):
         assert name not in text
+    areas = evaluation.report["objects"]["all_classes"]
+    assert f">{areas['true_area']:,}</td>" in text and f">{areas['predicted_area']:,}</td>" in text
     path = tmp_path / "report.html"
     probe = """
     const style = (kind) => getComputedStyle(document.querySelector(`#objects .pane .${kind}`));

@@ -116,15 +116,16 @@ def _inspect(folder: Path) -> tuple[float, float, float, float]:
     training = compose("train")
     config = compose("inspect", "dataset=binary", f"dataset.root='{folder}'", "output=unused", "workers=1")
     settings = read_inspection_settings(config, KINDS)
-    before = _peak()
+    before = peak_memory()
     with redirect_stdout(io.StringIO()):
         seconds = _processor_time(partial(inspect, settings, training, folder))
-    peak = _peak()
+    peak = peak_memory()
     dataset = create_dataset(name="binary", root=str(folder))
     return seconds, _processor_time(partial(scan, dataset, 1)), before, peak
 
 
-def _peak() -> float:
+def peak_memory() -> float:
+    """The most memory that this process has had, in MB."""
     # Not ru_maxrss, which a new process takes over from the one that started it.
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024

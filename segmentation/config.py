@@ -14,6 +14,7 @@ from segmentation.types import Classes
 
 # Types that several settings share.
 Side = Annotated[int, Field(ge=1)]
+_Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Section = dict[str, Any]
 _SHORT_PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
@@ -25,9 +26,10 @@ def full_precision(given: Any) -> Any:
 
 Precision = Annotated[Literal["auto", "32-true", "bf16-mixed", "16-mixed"], BeforeValidator(full_precision)]
 Accelerator = Literal["auto", "cpu", "gpu"]
-OutputKind = Literal["mask", "overlay", "probability", "objects"]
+OutputKind = Literal["mask", "overlay", "probability", "objects", "polygons"]
 OUTPUT_KINDS: tuple[OutputKind, ...] = get_args(OutputKind)
 Existing = Literal["refuse", "skip", "overwrite"]
+PolygonFormat = Literal["gpkg", "geojson"]
 Threshold = float | str
 """A number from 0 to 1, "auto" (the checkpoint's own) or "best" (the best one on the validation split)."""
 
@@ -248,6 +250,17 @@ class ObjectOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PolygonOptions:
+    """How a mask becomes polygons: areas in square metres, the tolerance in metres, `regularise` as the least IoU."""
+
+    format: PolygonFormat = "gpkg"
+    min_area: float = 0.0
+    simplify: float = 0.0
+    fill_holes: float = 0.0
+    regularise: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class PredictionSettings:
     """`conf/predict.yaml` says what each is for."""
 
@@ -260,9 +273,13 @@ class PredictionSettings:
     end: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     every: Annotated[int, Field(ge=1)] = 1
     alpha: Annotated[float, Field(ge=0, le=1)]
-    min_area: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    min_area: _Amount = 0.0
     pixel_size: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     watershed: bool = False
+    polygons_format: PolygonFormat = "gpkg"
+    simplify: _Amount = 0.0
+    fill_holes: _Amount = 0.0
+    regularise: Annotated[float, Field(gt=0, le=1)] | None = None
     threshold: Threshold
     tta: str | float | list[str | float]
     tile: Annotated[int, Field(ge=16)] | None
@@ -294,6 +311,17 @@ class PredictionSettings:
     def objects(self) -> ObjectOptions:
         """Which objects a table has."""
         return ObjectOptions(watershed=self.watershed, min_area=self.min_area, pixel_size=self.pixel_size)
+
+    @property
+    def polygons(self) -> PolygonOptions:
+        """How masks become polygons."""
+        return PolygonOptions(
+            format=self.polygons_format,
+            min_area=self.min_area,
+            simplify=self.simplify,
+            fill_holes=self.fill_holes,
+            regularise=self.regularise,
+        )
 
     @property
     def span(self) -> Span:

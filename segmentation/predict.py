@@ -13,12 +13,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from segmentation.config import ObjectOptions, OutputKind, PredictionSettings, Span, read_prediction_settings
+from segmentation.config import (
+    ObjectOptions,
+    OutputKind,
+    PolygonOptions,
+    PredictionSettings,
+    Span,
+    read_prediction_settings,
+)
 from segmentation.errors import UserError
 from segmentation.inference import load, outputs
 from segmentation.inference.geotiff import predict_raster
 from segmentation.inference.inputs import Input, as_pixels, find_inputs
 from segmentation.inference.outputs import OutputPaths, plan_outputs
+from segmentation.inference.polygons import require_packages
 from segmentation.inference.prefetch import Pipeline, terminable
 from segmentation.inference.video import Render, overlays, predict_video
 from segmentation.library_warnings import library_warnings_hidden
@@ -67,6 +75,7 @@ def predict(config: Mapping[str, Any]) -> float:
         settings.folder,
         tiled=settings.tile is not None,
         video_kinds=settings.video_kinds,
+        polygons_format=settings.polygons_format,
         existing=settings.existing,
     )
     if "probability" not in settings.kinds:
@@ -90,7 +99,15 @@ def _run(settings: PredictionSettings, predictor: "Predictor", targets: Planned,
     images = {file: paths for file, paths in targets.items() if file not in videos and file not in rasters}
     hidden = not watched or len(targets) < 2
     with terminable(), tqdm(total=len(targets), unit="file", disable=hidden) as bar:
-        files = Files(predictor, settings.alpha, settings.legend, settings.objects, alone, bar.update)
+        files = Files(
+            predictor,
+            settings.alpha,
+            settings.legend,
+            settings.objects,
+            settings.polygons,
+            alone,
+            bar.update,
+        )
         files.run_videos(videos, _render(settings, predictor), settings.batch_size, settings.span)
         files.run_rasters(rasters, tiling)
         if tiling is None:
@@ -129,7 +146,7 @@ def _render(settings: PredictionSettings, predictor: "Predictor") -> Callable[..
 
 
 def _refuse_unused(settings: PredictionSettings, inputs: Sequence[Input]) -> None:
-    """Raises `UserError` for options that none of the inputs needs, and for objects of what is no picture."""
+    """Raises `UserError` for options and outputs that are not for these inputs."""
     tiled = settings.tile is not None
     if "objects" in settings.kinds:
         other = next((file.path for file in inputs if file.is_video or file.is_raster(tiled=tiled)), None)
@@ -137,10 +154,23 @@ def _refuse_unused(settings: PredictionSettings, inputs: Sequence[Input]) -> Non
             raise UserError(
                 f"{other} is no picture, whose objects alone are saved: leave objects out of save."
             )
-    elif settings.objects != ObjectOptions():
+    elif settings.objects != ObjectOptions(min_area=settings.min_area):
+        raise UserError("pixel_size and watershed are for objects: give save=objects, or leave them out.")
+    if "polygons" in settings.kinds:
+        require_packages()
+        unplaced = next((file.path for file in inputs if not file.is_georeferenced), None)
+        if unplaced is not None:
+            raise UserError(
+                f"{unplaced} does not say where on Earth it lies, which polygons need: "
+                f"give GeoTIFFs, or leave polygons out of save."
+            )
+    elif settings.polygons != PolygonOptions(min_area=settings.min_area):
         raise UserError(
-            "min_area, pixel_size and watershed are for objects: give save=objects, or leave them out."
+            "polygons_format, simplify, fill_holes and regularise are for polygons: "
+            "give save=polygons, or leave them out."
         )
+    if settings.min_area and not {"objects", "polygons"} & set(settings.kinds):
+        raise UserError("min_area is for objects and polygons: add one of them to save, or leave it out.")
     if settings.span != Span() and not any(file.is_video for file in inputs):
         raise UserError(
             "start, end and every are for videos, and there is none in the input: leave them out."
@@ -167,6 +197,7 @@ class Files:
     alpha: float
     legend: bool
     objects: ObjectOptions
+    polygons: PolygonOptions
     alone: bool
     done: Callable[[int], object]
     failures: list[str] = field(default_factory=list)
@@ -194,7 +225,9 @@ class Files:
                 way = (
                     tiling or self.predictor.tiling_of_training or Whole(self.predictor.window_probabilities)
                 )
-                predict_raster(source.path, paths, way, self.predictor, alpha=self.alpha)
+                predict_raster(
+                    source.path, paths, way, self.predictor, alpha=self.alpha, polygons=self.polygons
+                )
             self.done(1)
 
     def run_videos(

@@ -84,6 +84,13 @@ def test_the_doctor_is_measured(run: Run) -> None:
     assert "| 60 files: peak memory, beside that of the imports |" in said
 
 
+def test_polygons_are_measured(run: Run) -> None:
+    pytest.importorskip("pyogrio", reason="needs pyogrio, the extra geo")
+    said = run("polygons.py", "--side", "300", "--buildings", "16")
+    rows = [_cells(line) for line in said.splitlines() if "16 of 16" in line]
+    assert len(rows) == 4, said
+
+
 def test_processes_are_compared_with_threads(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def forked(command: list[str], *, cwd: Path, env: dict[str, str], **_: object) -> None:
         done = run_script(*command[1:], folder=cwd, environment=env)

@@ -238,6 +238,35 @@ def test_a_georeferenced_picture_keeps_its_place(binary: bool, tile: int | None,
     assert (labels == np.asarray(Image.open(tmp_path / "out" / "plain.png"))).mean() > 0.999
 
 
+@pytest.mark.parametrize("kind", ["gpkg", "geojson"])
+def test_a_georeferenced_picture_gives_polygons(kind: str, tmp_path: Path) -> None:
+    rasterio = pytest.importorskip("rasterio", reason="needs rasterio, the extra geo")
+    pyogrio = pytest.importorskip("pyogrio", reason="needs pyogrio, the extra geo")
+    model = write_checkpoint(tmp_path / "best.ckpt")
+    picture = np.asarray(Image.open(write_picture(tmp_path / "plain.png", 90, 70)))
+    place = {"crs": "EPSG:32632", "transform": rasterio.Affine(0.5, 0, 500000, 0, -0.5, 5000000)}
+    profile = {"driver": "GTiff", "height": 90, "width": 70, "count": 3, "dtype": "uint8"}
+    with rasterio.open(tmp_path / "scene.tif", "w", **profile, **place) as file:
+        file.write(picture.transpose(2, 0, 1))
+    output = tmp_path / "out"
+    options = {"polygons_format": kind, "simplify": 0.5, "min_area": 1}
+    predict(config(model, tmp_path / "scene.tif", output, save=["polygon", "mask"], **options))
+    assert files(output) == {"scene.tif", f"scene_polygons.{kind}"}
+    info = pyogrio.read_info(output / f"scene_polygons.{kind}")
+    assert info["features"] > 0 and info["crs"] == ("EPSG:4326" if kind == "geojson" else "EPSG:32632")
+    with pytest.raises(UserError, match=r"plain\.png does not say where on Earth"):
+        predict(config(tmp_path / "no.ckpt", tmp_path / "plain.png", tmp_path / "no", save="polygons"))
+    with pytest.raises(UserError, match="are for polygons"):
+        predict(config(tmp_path / "no.ckpt", tmp_path / "scene.tif", tmp_path / "no", simplify=1))
+    with pytest.raises(UserError, match=r"scene_polygons\.\w+ exists already"):
+        predict(
+            config(
+                tmp_path / "no.ckpt", tmp_path / "scene.tif", output, save="polygons", polygons_format=kind
+            )
+        )
+    assert files(output) == {"scene.tif", f"scene_polygons.{kind}"}
+
+
 def test_videos_and_pictures_share_a_pattern(checkpoint: Path, shots: Path, tmp_path: Path) -> None:
     pytest.importorskip("av", reason="needs PyAV, the extra video")
     from made_videos import make_video, read_video
@@ -381,10 +410,17 @@ def test_a_folder_gives_its_videos_too(checkpoint: Path, tmp_path: Path) -> None
         ({"every": 2}, "are for videos"),
         ({"legend": True}, "for overlays"),
         ({"every": 0}, "every=0"),
-        ({"min_area": 4}, "for objects: give save=objects"),
+        ({"min_area": 4}, "for objects and polygons"),
+        ({"simplify": 1}, "are for polygons: give save=polygons"),
         ({"save": "objects", "pixel_size": 0}, "pixel_size=0"),
         ({"save": "objects", "min_area": -1}, "min_area=-1"),
         ({"alpha": 2}, "alpha=2"),
+        ({"polygons_format": "shp"}, "polygons_format=shp is unknown"),
+        ({"min_area": -1}, "min_area=-1"),
+        ({"simplify": float("nan")}, "simplify=nan"),
+        ({"fill_holes": -2}, "fill_holes=-2"),
+        ({"regularise": 1.5}, "regularise=1.5"),
+        ({"regularise": 0}, "regularise=0"),
         ({"threshold": 0.4}, "several classes"),
         ({"threshold": "best"}, "several classes"),
         ({"threshold": -1}, "threshold=-1.*0 to 1"),

@@ -1,12 +1,14 @@
 """Prediction on TIFF files, by window or whole, into TIFF files with the coordinates of the input."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from segmentation.config import PolygonOptions
 from segmentation.data.raster import (
     Raster,
     import_rasterio,
@@ -23,6 +25,7 @@ from segmentation.inference.outputs import (
     unwritten,
     written_whole,
 )
+from segmentation.inference.polygons import Place, write_polygons
 from segmentation.tiling import Tiling, Whole
 from segmentation.types import IGNORE_COLOUR, IGNORE_INDEX, Classes
 
@@ -30,7 +33,8 @@ if TYPE_CHECKING:
     from segmentation.inference.predictor import Predictor
 
 _NO_DATA_BINARY = 127  # 0 and 255 are background and foreground
-_BLOCK = 256  # pixels: the block size that GIS programs read
+_AS_TRACED = PolygonOptions()
+_BLOCK = 256  # pixels: the block size that GIS programs read; overviews halve the size down to it
 
 Window = tuple[slice, slice]
 Sink = Callable[[Window, np.ndarray, np.ndarray], None]
@@ -38,24 +42,54 @@ Sink = Callable[[Window, np.ndarray, np.ndarray], None]
 
 
 def predict_raster(
-    source: Path, targets: OutputPaths, tiling: Tiling | Whole, predictor: "Predictor", *, alpha: float
+    source: Path,
+    targets: OutputPaths,
+    tiling: Tiling | Whole,
+    predictor: "Predictor",
+    *,
+    alpha: float,
+    polygons: PolygonOptions = _AS_TRACED,
 ) -> None:
-    """Write the predictions that `targets` names as compressed, tiled TIFF files, by window.
+    """Write the predictions that `targets` names as compressed, tiled TIFF files, by window, and polygons of the mask.
 
     Transform, coordinate system and size are those of the input. The mask holds the values of a mask in PNG: class
     indices with a colour table, 255 where the input has no data; for binary data 0 and 255, and 127 where the input
     has no data. Probabilities are 16 bits, 65535 for 1, one band per class (binary: the foreground's).
 
-    Raises `UserError` where rasterio is missing, for a file that it cannot read, and where the disk has no room.
+    Polygons are those of `write_polygons`, of the written mask as a whole: tiles leave no seams.
+
+    Raises `UserError` where rasterio is missing, for a file that it cannot read, for polygons of one without a
+    coordinate system, and where the disk has no room.
     """
     trained = predictor.trained
+    rasters: dict[str, Path] = {kind: path for kind, path in targets.items() if kind != "polygons"}
     earth = trained.dataset.get("name") == "geotiff"
-    with (
-        open_raster(source, trained.channels, trained.pixel_range, trained.bands, blank=earth) as raster,
-        ExitStack() as files,
-    ):
+    with open_raster(source, trained.channels, trained.pixel_range, trained.bands, blank=earth) as raster:
+        if "polygons" not in targets:
+            _predict(raster, rasters, tiling, predictor, alpha)
+            return
+        path, place = targets["polygons"], Place.of(raster.file, source)
+        with _scratch(path) as scratch:
+            own: dict[str, Path] = {kind: scratch / f"{kind}.tif" for kind in ("mask", "confidence")}
+            rasters = own | rasters
+            _predict(raster, rasters, tiling, predictor, alpha)
+            write_polygons(
+                path,
+                rasters["mask"],
+                rasters["confidence"],
+                place,
+                trained.classes,
+                polygons,
+                scratch=scratch,
+            )
+
+
+def _predict(
+    raster: Raster, targets: Mapping[str, Path], tiling: Tiling | Whole, predictor: "Predictor", alpha: float
+) -> None:
+    with ExitStack() as files:
         sinks = [
-            files.enter_context(_SINKS[kind](path, raster, trained.classes, alpha))
+            files.enter_context(_SINKS[kind](path, raster, predictor.trained.classes, alpha))
             for kind, path in targets.items()
         ]
 
@@ -72,7 +106,7 @@ def predict_raster(
 @contextmanager
 def _mask(path: Path, raster: Raster, classes: Classes, alpha: float) -> Iterator[Sink]:
     nodata = _NO_DATA_BINARY if classes.binary else IGNORE_INDEX
-    with _create(path, raster, count=1, dtype="uint8", nodata=nodata) as file:
+    with _create(path, raster, overviews="mode", count=1, dtype="uint8", nodata=nodata) as file:
         if not classes.binary:
             colours = {**dict(enumerate(classes.palette)), IGNORE_INDEX: IGNORE_COLOUR}
             file.write_colormap(1, {label: (*colour, 255) for label, colour in colours.items()})
@@ -86,7 +120,9 @@ def _mask(path: Path, raster: Raster, classes: Classes, alpha: float) -> Iterato
 
 @contextmanager
 def _overlay(path: Path, raster: Raster, classes: Classes, alpha: float) -> Iterator[Sink]:
-    with _create(path, raster, count=3, dtype="uint8", photometric="RGB", predictor=2) as file:
+    with _create(
+        path, raster, overviews="average", count=3, dtype="uint8", photometric="RGB", predictor=2
+    ) as file:
 
         def sink(place: Window, labels_HW: np.ndarray, found_KHW: np.ndarray) -> None:
             tinted_HWC = tint(raster.read(*place), labels_HW, classes, alpha)
@@ -97,21 +133,52 @@ def _overlay(path: Path, raster: Raster, classes: Classes, alpha: float) -> Iter
 
 @contextmanager
 def _probability(path: Path, raster: Raster, classes: Classes, alpha: float) -> Iterator[Sink]:
-    with _create(path, raster, count=classes.outputs, dtype="uint16") as file:
+    # Every value is a probability: what has no data is told by a mask of its own.
+    partial = any(flags[0].name != "all_valid" for flags in raster.file.mask_flag_enums)
+    with (
+        import_rasterio().Env(GDAL_TIFF_INTERNAL_MASK=True),
+        _create(path, raster, overviews="average", count=classes.outputs, dtype="uint16") as file,
+    ):
         file.descriptions = classes.names[-classes.outputs :]
         file.scales = (1 / FULL,) * classes.outputs
 
         def sink(place: Window, labels_HW: np.ndarray, found_KHW: np.ndarray) -> None:
             file.write(sixteen_bits(found_KHW), window=window(*place))
+            if partial:
+                file.write_mask(raster.holds(*place), window=window(*place))
 
         yield sink
 
 
-_SINKS = {"mask": _mask, "overlay": _overlay, "probability": _probability}
+@contextmanager
+def _confidence(path: Path, raster: Raster, classes: Classes, alpha: float) -> Iterator[Sink]:
+    """The probability of the predicted class."""
+    with _create(path, raster, count=1, dtype="uint16") as file:
+
+        def sink(place: Window, labels_HW: np.ndarray, found_KHW: np.ndarray) -> None:
+            file.write(sixteen_bits(found_KHW.max(axis=0)), 1, window=window(*place))
+
+        yield sink
+
+
+_SINKS = {"mask": _mask, "overlay": _overlay, "probability": _probability, "confidence": _confidence}
 
 
 @contextmanager
-def _create(path: Path, raster: Raster, **profile: Any) -> Iterator[Any]:
+def _scratch(path: Path) -> Iterator[Path]:
+    """A temporary folder beside the file: on the same disk, and not in a small /tmp."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = TemporaryDirectory(prefix=".", suffix=".part", dir=path.parent)
+    except OSError as error:
+        raise unwritten(path, error.strerror or str(error)) from error
+    with folder as name:
+        yield Path(name)
+
+
+@contextmanager
+def _create(path: Path, raster: Raster, *, overviews: str | None = None, **profile: Any) -> Iterator[Any]:
+    """A new file of the raster's size and place; `overviews` names how rasterio makes the smaller versions in it."""
     rasterio = import_rasterio()
     height, width = raster.size
     source = raster.file
@@ -137,13 +204,32 @@ def _create(path: Path, raster: Raster, **profile: Any) -> Iterator[Any]:
         try:
             with file:
                 yield file
+            if overviews is not None:
+                _add_overviews(part, rasterio.enums.Resampling[overviews])
             _check(part)
-        except rasterio.errors.RasterioError as error:
+        # Where a file is opened once more, GDAL's own errors come through.
+        except (rasterio.errors.RasterioError, rasterio._err.CPLE_BaseError) as error:
             raise unwritten(path, "the disk may be full") from error
+
+
+def _open(part: Path, mode: str = "r", **how: Any) -> Any:
+    with without_georeference_warning():
+        return import_rasterio().open(part.absolute(), mode, driver="GTiff", **how)
+
+
+def _add_overviews(part: Path, resampling: Any) -> None:
+    """Smaller versions, from which maps are drawn: without them, a program reads a whole scene to show it."""
+    with _open(part, "r+") as file:
+        levels = [2**level for level in range(1, 32) if max(file.shape) > _BLOCK * 2 ** (level - 1)]
+        if levels:
+            file.build_overviews(levels, resampling)
 
 
 def _check(part: Path) -> None:
     # GDAL writes when it closes the file and does not report a full disk.
-    with without_georeference_warning(), import_rasterio().open(part.absolute(), driver="GTiff") as file:
-        for _, block in file.block_windows(1):
-            file.read(window=block)
+    with _open(part) as file:
+        smaller = len(file.overviews(1))
+    for level in (None, *range(smaller)):
+        with _open(part, overview_level=level) as file:
+            for _, block in file.block_windows(1):
+                file.read(window=block)

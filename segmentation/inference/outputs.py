@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from segmentation.components import find_objects
-from segmentation.config import OUTPUT_KINDS, Existing, ObjectOptions, OutputKind
+from segmentation.config import Existing, ObjectOptions, OutputKind, PolygonFormat
 from segmentation.errors import UserError, closest
 from segmentation.inference.inputs import Input
 from segmentation.types import Classes
@@ -26,10 +26,13 @@ from segmentation.writing import replaced
 FULL = 65535
 """The 16-bit value of a probability of 1."""
 
+FOREGROUND = 255
+"""The value of the foreground in the mask file of binary data."""
+
 
 def mask_values(labels_HW: np.ndarray, classes: Classes) -> np.ndarray:
     """uint8 labels -> the values of a mask file: 0 and 255 for binary data, else class indices."""
-    return labels_HW * np.uint8(255) if classes.binary else labels_HW
+    return labels_HW * np.uint8(FOREGROUND) if classes.binary else labels_HW
 
 
 def mask_picture(labels_HW: np.ndarray, classes: Classes) -> Image.Image:
@@ -151,6 +154,13 @@ def _check_ending(path: Path, ending: str) -> None:
         raise UserError(f"{path} should end in {ending}.")
 
 
+_OF_PICTURES: tuple[OutputKind, ...] = (
+    "mask",
+    "overlay",
+    "probability",
+    "objects",
+)  # polygons need a place on Earth
+
 ALPHA = 0.5
 """Default opacity of the class colours in an overlay."""
 
@@ -199,7 +209,7 @@ class Prediction:
         elif what == "objects":
             save_objects(path, self.mask, self.probabilities, self.classes, ObjectOptions())
         else:
-            raise UserError(f"There is no '{what}' to save.{closest(what, OUTPUT_KINDS)}")
+            raise UserError(f"There is no '{what}' to save.{closest(what, _OF_PICTURES)}")
         return path
 
 
@@ -214,14 +224,15 @@ def plan_outputs(
     binary: bool,
     tiled: bool,
     video_kinds: Sequence[OutputKind] = ("overlay",),
+    polygons_format: PolygonFormat = "gpkg",
     existing: Existing,
 ) -> dict[Input, OutputPaths]:
     """The output files in `output` of each input, with the same sub-folders.
 
     TIFFs that are read by window or have a place on Earth are answered by GeoTIFFs (`Input.is_raster`), other images
-    by PNGs. A mask has the name of its image, the others are `NAME_overlay`, `NAME_probability` and `NAME_objects.csv`;
-    images whose names differ only in the ending keep it (`a.jpg.png`, `a.png.png`). Inputs whose files all exist are
-    left out for "skip".
+    by PNGs. A mask has the name of its image, the others are `NAME_overlay`, `NAME_probability`, `NAME_objects.csv` and
+    `NAME_polygons`, which end in `polygons_format`; images whose names differ only in the ending keep it (`a.jpg.png`,
+    `a.png.png`). Inputs whose files all exist are left out for "skip".
     The overlay of a video is `NAME.mp4`, its masks and probabilities are in the folders `NAME_mask` and
     `NAME_probability`.
     Raises `UserError` for files that exist for "refuse", and for an input that would be overwritten.
@@ -236,7 +247,7 @@ def plan_outputs(
         targets: dict[OutputKind, Path] = {}
         while not targets or any(str(path).casefold() in taken for path in targets.values()):
             asked = video_kinds if source.is_video else kinds
-            targets = _targets(source, name, asked, output, binary=binary, tiled=tiled)
+            targets = _targets(source, name, asked, output, polygons_format, binary=binary, tiled=tiled)
             name = name.with_name(f"{name.name}_")
         taken |= {str(path).casefold() for path in targets.values()}
         planned[source] = targets
@@ -250,12 +261,19 @@ def plan_outputs(
 
 
 def _targets(
-    source: Input, name: PurePath, kinds: Sequence[OutputKind], output: Path, *, binary: bool, tiled: bool
+    source: Input,
+    name: PurePath,
+    kinds: Sequence[OutputKind],
+    output: Path,
+    polygons_format: PolygonFormat,
+    *,
+    binary: bool,
+    tiled: bool,
 ) -> dict[OutputKind, Path]:
     if source.is_video:
         return {kind: output / (f"{name}.mp4" if kind == "overlay" else f"{name}_{kind}") for kind in kinds}
     if source.is_raster(tiled=tiled):
-        endings = dict.fromkeys(kinds, ".tif")
+        endings = {kind: f".{polygons_format}" if kind == "polygons" else ".tif" for kind in kinds}
     else:
         endings = {kind: ".npz" if kind == "probability" and not binary else ".png" for kind in kinds}
         endings |= {kind: ".csv" for kind in kinds if kind == "objects"}

@@ -121,6 +121,26 @@ def test_where_there_is_no_data_there_is_no_class(tmp_path: Path) -> None:
     assert (labels[:20] == 255).all() and (labels[20:] < 3).all()
 
 
+@pytest.mark.parametrize("empty", [False, True])
+def test_maps_find_smaller_versions_and_where_there_is_data(empty: bool, tmp_path: Path) -> None:
+    bands = noise(3, 600, 900).clip(1)
+    if empty:
+        bands[:, :300] = 0
+    source = write_tiff(tmp_path / "in.tif", bands, nodata=0)
+    found = answers(source, near(), tmp_path, tile=512)
+    for path in found.values():
+        with rasterio.open(path) as file:
+            assert file.overviews(1) == [2, 4]
+    with rasterio.open(found["probability"]) as file:
+        assert (file.dataset_mask()[:300].any(), file.dataset_mask()[300:].all()) == (not empty, True)
+        assert file.read(1, masked=True, out_shape=(300, 450)).mask[:148].all() == empty
+    with rasterio.open(found["mask"], overview_level=0) as file:
+        assert set(np.unique(file.read(1))) == {0, 1, 2} | ({255} if empty else set())  # no class in between
+    whole = write_tiff(tmp_path / "whole.tif", noise(3, 60, 70))
+    with rasterio.open(answers(whole, near(), tmp_path)["probability"]) as file:
+        assert not file.overviews(1) and file.mask_flag_enums[0][0].name == "all_valid"
+
+
 def test_a_place_without_a_projection_is_kept(tmp_path: Path) -> None:
     source = write_tiff(tmp_path / "in.tif", noise(3, 60, 70), crs=None)
     for path in answers(source, near(), tmp_path).values():

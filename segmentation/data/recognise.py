@@ -39,6 +39,9 @@ MARKS = (
     ),
     Mark("yolo", "YOLO's text files", ("data.yaml", "data.yml", "labels/*.txt", "labels/*/*.txt")),
 )
+BRUSHES = "task-*-annotation-*-tag-*.png"
+"""What Label Studio calls the files of its export of brushes, one for each region."""
+
 _SPLITS = ("train", "val", "valid", "test")
 _JSON = ("*.json", "*/*.json")
 _LOOKED_INTO = 8  # files of each pattern, of which some may be anything
@@ -51,6 +54,8 @@ def marks(folder: Path) -> list[Mark]:
     found = [mark for mark in MARKS if any(any(folder.glob(pattern)) for pattern in mark.patterns)]
     known = {mark.dataset for mark in found}
     found += [mark for mark in _json_marks(folder) if mark.dataset not in known]
+    if not found and any(folder.glob(BRUSHES)):
+        found.append(Mark("labelstudio", "Label Studio's PNG files", (BRUSHES,)))
     if _is_regions(folder):
         found.append(Mark("regions", "a mask file for each object", ("*/masks",)))
     return found

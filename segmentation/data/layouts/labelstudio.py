@@ -22,6 +22,7 @@ from segmentation.data.layouts.annotations import (
     turned,
     value_of,
 )
+from segmentation.data.recognise import BRUSHES
 from segmentation.data.run_lengths import bitmap_runs, brush_values
 from segmentation.errors import UserError
 from segmentation.reading import ANNOTATION_BYTES, read_json
@@ -70,6 +71,11 @@ def labelstudio(described: ClassOptions, /, *, root: Path, annotations: Path | N
 def _find(root: Path, annotations: Path | None) -> Path:
     files = sorted(root.glob("*.json")) if annotations is None else [root / annotations, annotations]
     files = [path for path in files if path.is_file()]
+    if not files and any(root.glob(BRUSHES)):
+        raise UserError(
+            f"{root} holds a PNG file for each region, which do not say of which image: export the project as JSON too,"
+            " which has the same regions, and put it beside the images."
+        )
     if not files:
         raise wrong_layout(root, _EXPECTED)
     if annotations is None and len(files) > 1:

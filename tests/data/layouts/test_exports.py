@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_annotations import COUNT, HEIGHT, WIDTH, coco, cvat, labelme, truth, write, yolo
+from made_annotations import COUNT, HEIGHT, WIDTH, coco, cvat, labelme, labelstudio, truth, write, yolo
 from made_data import VOC_LISTS, image, known, make_trainaug, mask, masks_in, save
 from PIL import Image
 from scipy.io import savemat
@@ -242,3 +242,12 @@ def test_the_full_release_of_ade20k_is_named(names: tuple[str, ...], below: str,
     for options in ({"name": "auto"}, {"name": "ade20k"}):
         with pytest.raises(UserError, match=r"full release of ADE20K.*download ADEChallengeData2016"):
             create_dataset(root=str(tmp_path), **options)
+
+
+def test_label_studios_regions_need_its_json(tmp_path: Path) -> None:
+    labelstudio(tmp_path / "with")
+    for folder in ("with", "alone"):
+        save(tmp_path / folder / "task-1-annotation-2-by-3-tag-cat-0.png", mask(0, 255))
+    assert_known(recognised(tmp_path / "with", "labelstudio"))
+    with pytest.raises(UserError, match=r"a PNG file for each region, .*export the project as JSON too"):
+        recognised(tmp_path / "alone", "labelstudio")

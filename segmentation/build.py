@@ -93,6 +93,9 @@ def build_task(settings: TrainingSettings, dataset: SegmentationDataset) -> Segm
     model = build_model(settings, classes, settings.weights, file)
     if settings.resume is None:  # a resumed run gets its weights from the checkpoint
         log.info("%s", load_weights(model, settings.weights, file, classes.names))
+    licence = settings.weights_licence or (file.licence if file else "")
+    if licence:
+        log.info("licence of the weights: %s", licence)
     if settings.compile:
         compile_parts(model, _device(settings.trainer.get("accelerator")))
     loss, loss_options = _named("loss", settings.loss)
@@ -122,7 +125,12 @@ def build_task(settings: TrainingSettings, dataset: SegmentationDataset) -> Segm
             protocol=rules,
             dataset=settings.dataset,
             pixel_range=dataset.pixel_range,
-            training={"loss": loss, "max_epochs": settings.trainer.get("max_epochs")},
+            training={
+                "loss": loss,
+                "max_epochs": settings.trainer.get("max_epochs"),
+                "weights": settings.weights,
+                **({"licence": licence} if licence else {}),
+            },
             **inputs,
         ),
         seed=settings.seed,

@@ -55,7 +55,7 @@ class Trained:
 
     With `tile`, images larger than it are predicted by tiles of that side, as in training's own validation.
     `threshold_source` says where the threshold of binary data in `decision` comes from; `training` has the epoch, the
-    epochs that were planned and the loss, as far as the checkpoint knows them.
+    epochs that were planned, the loss, the weights that it began with and their licence, as far as they are known.
     """
 
     model: Segmenter
@@ -350,7 +350,10 @@ def _training(contents: Mapping[str, Any]) -> dict[str, Any]:
     found = {"epoch": int(contents["epoch"]) + 1} if "epoch" in contents else {}
     if "max_epochs" in about:
         found["max_epochs"] = int(about["max_epochs"])
-    return found | ({"loss": one_line(str(about["loss"]))} if isinstance(about.get("loss"), str) else {})
+    texts = {
+        key: one_line(about[key]) for key in ("loss", "weights", "licence") if isinstance(about.get(key), str)
+    }
+    return found | texts
 
 
 def _size(given: Any) -> tuple[int, int]:

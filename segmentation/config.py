@@ -126,6 +126,7 @@ class TrainingSettings(ModelSettings):
     compile: bool
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     weights: str
+    weights_licence: Annotated[str, Field(max_length=200)] | None = None
     resume: str | None
     plan: Literal["auto", "none"]
     planned: list[str] = field(default_factory=list)

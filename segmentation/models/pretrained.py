@@ -23,7 +23,7 @@ from torchvision.models.segmentation import (
 )
 
 from segmentation.config import checkpoint_file
-from segmentation.errors import UserError, closest
+from segmentation.errors import UserError, closest, one_line
 from segmentation.models.backbones.base import adapt_filters, repeat_channels
 from segmentation.models.backbones.timm import TimmBackbone
 from segmentation.models.segmenter import Segmenter
@@ -34,6 +34,9 @@ State = Mapping[str, Any]
 _KEYWORDS = ("none", "imagenet", "coco")
 _ENUM = re.compile(r"[A-Z][A-Z0-9_]*")  # torchvision's names of weights, such as IMAGENET1K_V2
 _WRAPPERS = ("module.", "_orig_mod.", "model.")  # prefixes of keys, left by DDP, torch.compile and Lightning
+LONGEST_LICENCE = 200
+"""Letters of a note on a licence."""
+
 _HEADS = {"classifier.": "head.", "aux_classifier.": "aux_head."}  # torchvision's names and ours
 
 
@@ -42,10 +45,14 @@ _HEADS = {"classifier.": "head.", "aux_classifier.": "aux_head."}  # torchvision
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """The state dict of a file, and the names of the classes if it is a checkpoint of ours."""
+    """The state dict of a file, and the names of the classes if it is a checkpoint of ours.
+
+    `licence` is the note of that name in the file, or that of the weights which a checkpoint's training began with.
+    """
 
     state: State
     classes: tuple[str, ...] = ()
+    licence: str = ""
 
 
 def read_weights_file(weights: str) -> WeightsFile | None:
@@ -76,7 +83,7 @@ def _read_file(path: Path) -> WeightsFile:
             f"weights={path} is damaged or holds more than weights, which could run code: it was not loaded."
             " Give a state dict of plain tensors."
         ) from error
-    classes = _class_names(contents)
+    classes, licence = _class_names(contents), _licence(contents)
     for wrapping in ("state_dict", "model"):
         if isinstance(contents, dict) and isinstance(contents.get(wrapping), dict):
             contents = contents[wrapping]
@@ -85,7 +92,7 @@ def _read_file(path: Path) -> WeightsFile:
     for key, value in contents.items():
         if isinstance(value, Tensor) and not (is_dense(value) and _is_finite(value)):
             raise UserError(f"weights={path}: {key} holds no plain finite numbers. Give another file.")
-    return WeightsFile(contents, classes)
+    return WeightsFile(contents, classes, licence)
 
 
 def is_dense(value: Tensor) -> bool:
@@ -112,6 +119,16 @@ def _class_names(contents: Any) -> tuple[str, ...]:
         return tuple(names) if all(name.isprintable() for name in names) else ()
     except (AttributeError, KeyError, TypeError, IndexError, ValueError, RuntimeError):
         return ()
+
+
+def _licence(contents: Any) -> str:
+    """What a file says of the licence of its weights, in one line."""
+    try:
+        own = contents["segmentation"]["training"] if "segmentation" in contents else contents
+        found = own.get("licence", own.get("license"))
+    except (AttributeError, KeyError, TypeError):
+        return ""
+    return one_line(found)[:LONGEST_LICENCE] if isinstance(found, str) else ""
 
 
 # From a state dict to the model

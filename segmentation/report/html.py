@@ -123,6 +123,7 @@ def _model_chips(model: Mapping[str, Any]) -> list[str]:
         " + ".join(parts),
         *([f"epoch {training['epoch']}{planned}"] if "epoch" in training else []),
         *([f"loss {training['loss']}"] if training.get("loss") else []),
+        *([f"licence of its weights: {training['licence']}"] if training.get("licence") else []),
     ]
 
 

@@ -24,7 +24,7 @@ from segmentation.config import read_training_settings
 from segmentation.data import open_dataset
 from segmentation.errors import UserError
 from segmentation.models import Segmenter, create_segmenter, load_weights, pretrained_options
-from segmentation.models.pretrained import COCO, CocoWeights
+from segmentation.models.pretrained import COCO, CocoWeights, read_weights_file
 
 FETCHED = get_model_weights("resnet18").DEFAULT
 
@@ -489,3 +489,18 @@ def test_a_file_of_weights_is_read_once(monkeypatch: pytest.MonkeyPatch, tmp_pat
     task = build_task(settings, dataset)
     assert read == [tmp_path / "weights.pth"]
     assert torch.equal(task.model.state_dict()["backbone.0.0.weight"], load(read[0])["backbone.0.0.weight"])
+
+
+@pytest.mark.parametrize("kind", ["file", "checkpoint", "none", "no text"])
+def test_the_licence_of_a_file_of_weights_is_known(kind: str, model: Segmenter, tmp_path: Path) -> None:
+    state, note = model.state_dict(), "CC BY-NC 4.0, no commercial use"
+    contents: dict[str, Any] = {
+        "file": {"state_dict": state, "license": note},
+        "checkpoint": {"state_dict": state, "segmentation": {"training": {"licence": note}}},
+        "none": {"state_dict": state},
+        "no text": {"state_dict": state, "licence": 3},
+    }[kind]
+    torch.save(contents, tmp_path / "weights.pth")
+    file = read_weights_file(str(tmp_path / "weights.pth"))
+    assert file is not None
+    assert file.licence == ("CC BY-NC 4.0, no commercial use" if kind in ("file", "checkpoint") else "")

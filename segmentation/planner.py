@@ -20,6 +20,7 @@ from segmentation.config import read_training_settings
 from segmentation.data import SegmentationDataset, open_dataset
 from segmentation.data.balance import class_weights, count_classes, described_weights
 from segmentation.data.cache import cache_folder
+from segmentation.data.dataset import FileDataset
 from segmentation.data.survey import Survey, survey
 from segmentation.errors import UserError
 from segmentation.machine import free_memory
@@ -283,7 +284,8 @@ def _cache(
     config: Config, seen: Survey, dataset: SegmentationDataset, given: Collection[str]
 ) -> Iterator[Choice]:
     windows = _per_epoch(config, seen) / seen.images
-    if config["data"]["resize"] or windows < _CACHED_FROM:
+    # Only files are decoded as a whole for each window.
+    if config["data"]["resize"] or windows < _CACHED_FROM or not isinstance(dataset.train, FileDataset):
         return
     height, width = seen.usual_size
     needed = (seen.images + len(dataset.val)) * height * width * (dataset.channels + 1)

@@ -53,6 +53,17 @@ class Grid:
         points_N2 = warped(points_N2, crs, self.crs)
         return applied(~self.transform, points_N2)
 
+    def window_transform(self, rows: slice, columns: slice) -> Any:
+        """The transform of the pixels of a window."""
+        return _shifted(self.transform, columns.start, rows.start)
+
+    def corners(self, rows: slice, columns: slice) -> np.ndarray:
+        """The four corners (4, 2) of a window, x and y in the system `crs`."""
+        left, top, right, bottom = columns.start, rows.start, columns.stop, rows.stop
+        return applied(
+            self.transform, np.array([(left, top), (right, top), (right, bottom), (left, bottom)], float)
+        )
+
     def points_of(self, pixels_N2: np.ndarray, crs: Any) -> np.ndarray:
         """The inverse of `pixels_of`."""
         return warped(applied(self.transform, pixels_N2), self.crs, crs)

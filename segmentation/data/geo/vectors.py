@@ -152,8 +152,9 @@ def _warped(shapes: np.ndarray, source: Any, target: Any) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Burnt:
-    """Outlines on the grid of one scene, (column, -row) as maps have it, with the label of each, larger ones first."""
+    """Outlines on a scene, in its coordinate system, with the label of each, larger ones first."""
 
+    grid: Grid
     polygons: np.ndarray
     labels: np.ndarray
     tree: Any
@@ -167,8 +168,8 @@ class Burnt:
 
     def touching(self, rows: slice, columns: slice) -> np.ndarray:
         """The numbers of the outlines in a window, in order."""
-        box = import_geo("shapely").box(columns.start, -rows.stop, columns.stop, -rows.start)
-        found: np.ndarray = np.sort(self.tree.query(box, predicate="intersects"))
+        window = import_geo("shapely").polygons(self.grid.corners(rows, columns))
+        found: np.ndarray = np.sort(self.tree.query(window, predicate="intersects"))
         return found
 
     def mask(self, rows: slice, columns: slice) -> np.ndarray:
@@ -177,12 +178,11 @@ class Burnt:
         found = self.touching(rows, columns)
         if not len(found):
             return np.full(size, self.unlabelled, np.uint8)
-        affine = import_geo("rasterio").Affine
         burnt: np.ndarray = import_geo("rasterio.features").rasterize(
             zip(self.polygons[found], self.labels[found].tolist(), strict=True),
             size,
             fill=self.unlabelled,
-            transform=affine(1, 0, columns.start, 0, -1, -rows.start),
+            transform=self.grid.window_transform(rows, columns),
             all_touched=self.all_touched,
             dtype="uint8",
         )
@@ -202,9 +202,7 @@ def burn(
     around = _around(scene.grid, crs)
     if around is not None:
         near = np.sort(shapely.STRtree(outlines.polygons).query(around))
-    polygons = shapely.transform(
-        outlines.polygons[near], lambda points: scene.grid.pixels_of(points, crs) * [1, -1]
-    )
+    polygons = _warped(outlines.polygons[near], crs, scene.grid.crs)
     known = np.isfinite(shapely.bounds(polygons)).all(axis=1)
     if isinstance(labels, int):
         label_N = np.full(len(near), labels)
@@ -212,14 +210,13 @@ def burn(
         assert outlines.values is not None
         label_N = np.array([labels[name] for name in outlines.values[near]], int)
     height, width = scene.grid.size
+    whole = shapely.polygons(scene.grid.corners(slice(0, height), slice(0, width)))
     kept = known & (label_N >= 0)
-    kept[kept] &= shapely.intersects(polygons[kept], shapely.box(0, -height, width, 0))
-    polygons, label_N = polygons[kept], label_N[kept]
+    kept[kept] &= shapely.intersects(polygons[kept], whole)
+    polygons, label_N = polygons[kept], label_N[kept].astype(np.uint8)
     order = np.argsort(-shapely.area(polygons), kind="stable")
-    polygons = polygons[order]
-    return Burnt(
-        polygons, label_N[order].astype(np.uint8), shapely.STRtree(polygons), unlabelled, all_touched
-    )
+    polygons, label_N = polygons[order], label_N[order]
+    return Burnt(scene.grid, polygons, label_N, shapely.STRtree(polygons), unlabelled, all_touched)
 
 
 def _around(grid: Grid, crs: Any) -> Any:

@@ -16,6 +16,7 @@ from segmentation.data.recognise import marks
 from segmentation.errors import UserError
 
 _SEARCHED = 100  # folders, for the message
+_OUTLINES = {".gpkg", ".geojson", ".shp", ".fgb"}
 _CLASSES = ("names", "labels", "ignore")
 
 
@@ -57,6 +58,13 @@ def recognise(root: Path, described: ClassOptions = ClassOptions()) -> Recognise
         return _with_classes("folder", {}, root, described, read_folders(root), "images and masks in folders")
     if (table := table_in(root)) is not None:
         return Recognised("csv", {}, f"a table of images and masks ({table})")
+    if (
+        outlines := next((path for path in sorted(root.glob("*")) if path.suffix in _OUTLINES), None)
+    ) is not None:
+        raise UserError(
+            f"{root} holds outlines ({outlines.name}), as of images of the earth: give dataset=geotiff dataset.root={root}"
+            f" dataset.images='*.tif' dataset.labels={outlines.name}."
+        )
     guesses = guess_pairs(root)
     if len(guesses) > 1:
         choices = [f"dataset.images='{each.images}' dataset.masks='{each.masks}'" for each in guesses[:4]]

@@ -155,6 +155,15 @@ def test_the_choices_are_listed(case: str, tmp_path: Path) -> None:
         recognised_options({"root": str(tmp_path)})
 
 
+def test_outlines_beside_images_of_the_earth_are_known(tmp_path: Path) -> None:
+    (tmp_path / "city.tif").touch()
+    (tmp_path / "roofs.gpkg").touch()
+    with pytest.raises(
+        UserError, match=r"dataset=geotiff .* dataset\.images='\*\.tif' dataset\.labels=roofs\.gpkg\.$"
+    ):
+        recognised_options({"root": str(tmp_path)})
+
+
 def test_what_is_known_of_the_classes_is_used(tmp_path: Path) -> None:
     masks_in("img/{n}.jpg", "gt/{n}.png")(tmp_path)
     for options in ({"names": made_data.THINGS}, {"labels": {0: "ground", 1: "roof", 2: "ignore"}}):

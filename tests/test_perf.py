@@ -91,6 +91,12 @@ def test_polygons_are_measured(run: Run) -> None:
     assert len(rows) == 4, said
 
 
+def test_the_picture_of_the_polygons_is_made(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("pyogrio", reason="needs pyogrio, the extra geo")
+    run("roofs.py", "--output", str(tmp_path / "polygons.png"))
+    assert (tmp_path / "polygons.png").stat().st_size < 300_000
+
+
 def test_processes_are_compared_with_threads(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def forked(command: list[str], *, cwd: Path, env: dict[str, str], **_: object) -> None:
         done = run_script(*command[1:], folder=cwd, environment=env)

@@ -1,14 +1,14 @@
 """TIFF by window: the same answers at the same place, in memory that the image's size does not change."""
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from made_predictors import REACH, near
+from made_room import room_for
 from PIL import Image
 
 from segmentation.errors import UserError
@@ -146,18 +146,6 @@ def test_a_place_without_a_projection_is_kept(tmp_path: Path) -> None:
     for path in answers(source, near(), tmp_path).values():
         with rasterio.open(path) as file:
             assert (file.crs, file.transform) == (None, PLACE["transform"])
-
-
-@contextmanager
-def room_for(size: int) -> Iterator[None]:
-    """Files cannot grow beyond `size` bytes, as where a disk is full."""
-    resource = pytest.importorskip("resource", reason="limits files as Unix does")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("size", [100, 8192, 100_000])

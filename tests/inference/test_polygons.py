@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from made_predictors import near
+from made_room import room_for
 
 from segmentation.config import PolygonOptions
 from segmentation.errors import UserError
@@ -381,6 +382,21 @@ def test_what_has_no_place_is_refused(crs: object, transform: Any, words: str, t
     path = write_tiff(tmp_path / "scene.tif", np.zeros((4, 4), np.uint8), crs, transform)
     with rasterio.open(path) as file, pytest.raises(UserError, match=rf"scene\.tif .*{words}"):
         Place.of(file, path)
+
+
+@pytest.mark.parametrize("kind", ["gpkg", "geojson"])
+@pytest.mark.parametrize("size", [100, 50_000])
+def test_a_full_disk_leaves_no_polygons(kind: str, size: int, tmp_path: Path) -> None:
+    mask = write_tiff(tmp_path / "mask.tif", np.tile(town(160), (4, 4)))
+    confidence = write_tiff(tmp_path / "confidence.tif", np.zeros((640, 640), np.uint16))
+    (tmp_path / "scratch").mkdir()
+    path = tmp_path / f"out.{kind}"
+    with rasterio.open(mask) as file:
+        place = Place.of(file, mask)
+    with pytest.raises(UserError, match=r"out\.\w+ was not written"), room_for(size):
+        options = PolygonOptions(format=kind)  # type: ignore[arg-type]
+        write_polygons(path, mask, confidence, place, BUILDING, options, scratch=tmp_path / "scratch")
+    assert not path.exists()
 
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,12 +58,11 @@ def recognise(root: Path, described: ClassOptions = ClassOptions()) -> Recognise
         return _with_classes("folder", {}, root, described, read_folders(root), "images and masks in folders")
     if (table := table_in(root)) is not None:
         return Recognised("csv", {}, f"a table of images and masks ({table})")
-    if (
-        outlines := next((path for path in sorted(root.glob("*")) if path.suffix in _OUTLINES), None)
-    ) is not None:
+    outlines = [path.name for path in sorted(root.glob("*")) if path.suffix in _OUTLINES]
+    if outlines:
         raise UserError(
-            f"{root} holds outlines ({outlines.name}), as of images of the earth: give dataset=geotiff dataset.root={root}"
-            f" dataset.images='*.tif' dataset.labels={outlines.name}."
+            f"{root} holds outlines ({first_of(outlines)}), as of images of the earth: give dataset=geotiff"
+            f" dataset.root={root} dataset.images='*.tif' dataset.labels={outlines[0]}."
         )
     guesses = guess_pairs(root)
     if len(guesses) > 1:

@@ -152,8 +152,8 @@ def _refuse_unused(settings: PredictionSettings, inputs: Sequence[Input]) -> Non
         other = next((file.path for file in inputs if file.is_video or file.is_raster(tiled=tiled)), None)
         if other is not None:
             raise UserError(
-                f"{other} is a video, a GeoTIFF or a TIFF read by tiles: objects are saved of other pictures alone. "
-                f"Leave objects out of save."
+                f"{other} is a video, a GeoTIFF or a TIFF read by tiles, and objects are saved of other pictures "
+                f"alone: leave objects out of save; save=polygons has those of GeoTIFFs."
             )
     elif settings.objects != ObjectOptions(min_area=settings.min_area):
         raise UserError("pixel_size and watershed are for objects: give save=objects, or leave them out.")

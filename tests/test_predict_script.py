@@ -371,7 +371,7 @@ def test_objects_have_the_mean_confidence_of_their_pixels(checkpoint: Path, tmp_
 
 def test_objects_are_those_of_pictures(checkpoint: Path, shots: Path, tmp_path: Path) -> None:
     (shots / "clip.mp4").write_bytes(b"none")
-    with pytest.raises(UserError, match=r"clip\.mp4 is a video.*Leave objects out"):
+    with pytest.raises(UserError, match=r"clip\.mp4 is a video.*leave objects out"):
         predict(config(checkpoint, shots, tmp_path / "out", save="objects"))
 
 

@@ -195,10 +195,9 @@ class Place:
         """Corners in pixels -> in the coordinate system of the raster."""
         return _apply(self.transform, pixels_N2)
 
-    def back_to_map(self, metres_N2: np.ndarray) -> np.ndarray:
-        """Corners in metres of `metric` -> in the coordinate system of the raster; corners of pixels are exact."""
-        pixels_N2 = _apply(~self.transform, _project(metres_N2, self.metric, self.crs))
-        return self.to_map(pixels_N2.round(_GRID))
+    def to_pixels(self, metres_N2: np.ndarray) -> np.ndarray:
+        """Corners in metres of `metric` -> in pixels; corners of pixels are exact."""
+        return _apply(~self.transform, _project(metres_N2, self.metric, self.crs)).round(_GRID)
 
     def describe(self) -> str:
         """How areas and lengths are measured, in words."""
@@ -241,7 +240,13 @@ def write_polygons(
         fine = shapely.transform(shapely.segmentize(traced, 1.0), np.round)
         together = adjoining(fine)
         traced = np.where(together, fine, traced)
-    polygons = shapely.transform(shapely.segmentize(traced, _LONGEST_EDGE / place.pixel), place.to_metres)
+    try:
+        polygons = shapely.transform(shapely.segmentize(traced, _LONGEST_EDGE / place.pixel), place.to_metres)
+    except (rasterio.errors.RasterioError, rasterio._err.CPLE_BaseError) as error:
+        raise UserError(
+            f"{path} was not written: polygons of the mask reach where its coordinate system has no place on Earth, "
+            f"or around it. Crop the image."
+        ) from error
     large = shapely.area(polygons) >= options.min_area
     polygons, labels, confidences, together = _some(large, polygons, labels, confidences, together)
     if options.fill_holes:
@@ -253,18 +258,25 @@ def write_polygons(
         polygons = simplify(polygons, options.simplify, together)
     if squared is not None:
         polygons = np.where(squared, forms, polygons)
+    # Exact corners of pixels may meet where those in metres passed each other by a hair.
+    shapes = shapely.transform(polygons, place.to_pixels)
+    shapes = np.where(
+        shapely.is_valid(shapes), shapes, shapely.make_valid(shapes, method="structure", keep_collapsed=False)
+    )
+    shapes, part_of = shapely.get_parts(shapes, return_index=True)
+    polygons = shapely.transform(shapes, place.to_metres)
     areas = shapely.area(polygons)
     # An outline that lost corners may have become smaller than what was asked for.
     large = areas >= options.min_area
-    polygons, labels, confidences, areas = _some(large, polygons, labels, confidences, areas)
+    polygons, shapes, part_of, areas = _some(large, polygons, shapes, part_of, areas)
     attributes = {
-        "class": np.array([classes.names[label] for label in labels], object),
+        "class": np.array([classes.names[label] for label in labels[part_of]], object),
         "area_m2": areas.round(3),
         "perimeter_m": shapely.length(polygons).round(3),
-        "confidence": confidences.round(4),
+        "confidence": confidences[part_of].round(4),
     }
-    _write(path, shapely.transform(polygons, place.back_to_map), attributes, place, options.format, scratch)
-    words = f", {squared[large].sum()} made right-angled" if squared is not None else ""
+    _write(path, shapely.transform(shapes, place.to_map), attributes, place, options.format, scratch)
+    words = f", {squared[part_of].sum()} made right-angled" if squared is not None else ""
     log.info("%s: %d polygons, %.0f m2%s; %s", path.name, len(polygons), areas.sum(), words, place.describe())
 
 

@@ -344,6 +344,26 @@ def test_noise_is_simplified_without_gaps() -> None:
         assert shapely.get_num_coordinates(simple).sum() <= shapely.get_num_coordinates(fine).sum() / 1.4
 
 
+@pytest.mark.parametrize("classes", [BUILDING, COVER])
+@pytest.mark.parametrize("options", [{"simplify": 0.5}, {"simplify": 1, "regularise": 0.5, "fill_holes": 3}])
+def test_polygons_of_noise_are_valid(classes: Classes, options: dict[str, float], tmp_path: Path) -> None:
+    mask = np.random.default_rng(0).integers(0, len(classes), (120, 120), np.uint8)
+    _, shapes, about = written(
+        tmp_path, mask * (255 if classes.binary else 1), classes, min_area=1, **options
+    )
+    assert (
+        shapely.is_valid(shapes).all() and (shapely.get_type_id(shapes) == shapely.GeometryType.POLYGON).all()
+    )
+    assert (about["area_m2"] >= 1).all()
+    np.testing.assert_allclose(about["area_m2"], shapely.area(shapes) / 0.9996**2, rtol=1e-3)
+
+
+def test_what_goes_around_the_earth_is_refused(tmp_path: Path) -> None:
+    world = rasterio.Affine(2, 0, -180, 0, -2, 90)
+    with pytest.raises(UserError, match="no place on Earth, or around it"):
+        written(tmp_path, np.full((90, 180), 255, np.uint8), crs="EPSG:4326", transform=world)
+
+
 def test_only_those_that_touch_are_simplified_together() -> None:
     mask = drawn("11220", "11220", "00003", "11033")
     polygons, values = trace(mask, background=True)

@@ -260,9 +260,8 @@ def write_polygons(
         polygons = np.where(squared, forms, polygons)
     # Exact corners of pixels may meet where those in metres passed each other by a hair.
     shapes = shapely.transform(polygons, place.to_pixels)
-    shapes = np.where(
-        shapely.is_valid(shapes), shapes, shapely.make_valid(shapes, method="structure", keep_collapsed=False)
-    )
+    wrong = ~shapely.is_valid(shapes)
+    shapes[wrong] = shapely.make_valid(shapes[wrong], method="structure", keep_collapsed=False)
     shapes, part_of = shapely.get_parts(shapes, return_index=True)
     polygons = shapely.transform(shapes, place.to_metres)
     areas = shapely.area(polygons)

@@ -26,8 +26,14 @@ def full_precision(given: Any) -> Any:
 
 Precision = Annotated[Literal["auto", "32-true", "bf16-mixed", "16-mixed"], BeforeValidator(full_precision)]
 Accelerator = Literal["auto", "cpu", "gpu"]
-OutputKind = Literal["mask", "overlay", "probability", "objects", "polygons"]
+OutputKind = Literal[
+    "mask", "overlay", "probability", "objects", "polygons", "labelme", "geojson", "coco", "cvat"
+]
 OUTPUT_KINDS: tuple[OutputKind, ...] = get_args(OutputKind)
+ANNOTATION_FILES: Mapping[OutputKind, str] = {"coco": "annotations.json", "cvat": "annotations.xml"}
+"""The outputs that are one file for all pictures, and the names of these."""
+ANNOTATIONS: tuple[OutputKind, ...] = ("labelme", "geojson", *ANNOTATION_FILES)
+"""The outputs that labelling tools open."""
 Existing = Literal["refuse", "skip", "overwrite"]
 PolygonFormat = Literal["gpkg", "geojson"]
 Threshold = float | str
@@ -302,6 +308,11 @@ class PredictionSettings:
             )
         named = _kinds("save", self.save, OUTPUT_KINDS)
         return [kind for kind in OUTPUT_KINDS if kind in named]
+
+    @property
+    def own_kinds(self) -> list[OutputKind]:
+        """Those of which each image has a file of its own."""
+        return [kind for kind in self.kinds if kind not in ANNOTATION_FILES]
 
     @property
     def video_kinds(self) -> list[OutputKind]:

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from segmentation.config import (
+    ANNOTATIONS,
     ObjectOptions,
     OutputKind,
     PolygonOptions,
@@ -23,9 +24,10 @@ from segmentation.config import (
 )
 from segmentation.errors import UserError
 from segmentation.inference import load, outputs
+from segmentation.inference.annotations import Album, Picture, find_regions, save_geojson, save_labelme
 from segmentation.inference.geotiff import predict_raster
 from segmentation.inference.inputs import Input, as_pixels, find_inputs
-from segmentation.inference.outputs import OutputPaths, plan_outputs
+from segmentation.inference.outputs import OutputPaths, plan_annotations, plan_outputs
 from segmentation.inference.polygons import require_packages
 from segmentation.inference.prefetch import Pipeline, terminable
 from segmentation.inference.video import Render, overlays, predict_video
@@ -71,7 +73,7 @@ def predict(config: Mapping[str, Any]) -> float:
     plan = partial(
         plan_outputs,
         inputs,
-        settings.kinds,
+        settings.own_kinds,
         settings.folder,
         tiled=settings.tile is not None,
         video_kinds=settings.video_kinds,
@@ -81,14 +83,17 @@ def predict(config: Mapping[str, Any]) -> float:
     if "probability" not in settings.kinds:
         # Refuses before torch is imported; only the ending of probabilities needs the model.
         plan(binary=False)
+    shared = plan_annotations(settings.kinds, settings.folder, settings.existing)
     predictor = _predictor(settings)
     targets = plan(binary=predictor.trained.classes.binary)
     if len(targets) < len(inputs):
         log.info("%d of %d were done earlier", len(inputs) - len(targets), len(inputs))
-    return _run(settings, predictor, targets, alone)
+    return _run(settings, predictor, targets, shared, alone)
 
 
-def _run(settings: PredictionSettings, predictor: "Predictor", targets: Planned, alone: bool) -> float:
+def _run(
+    settings: PredictionSettings, predictor: "Predictor", targets: Planned, shared: OutputPaths, alone: bool
+) -> float:
     start = time.perf_counter()
     watched = sys.stderr.isatty()
     tiling = predictor.tiling(
@@ -105,6 +110,7 @@ def _run(settings: PredictionSettings, predictor: "Predictor", targets: Planned,
             settings.legend,
             settings.objects,
             settings.polygons,
+            Album(predictor.trained.classes, shared),
             alone,
             bar.update,
         )
@@ -114,6 +120,7 @@ def _run(settings: PredictionSettings, predictor: "Predictor", targets: Planned,
             files.run(images, settings.batch_size)
         else:
             files.run_tiles(images, tiling)
+        files.album.save()
     predicted = len(targets) - len(files.failures)
     log.info("%d done in %.1f s: %s", predicted, time.perf_counter() - start, settings.folder)
     if files.failures:
@@ -148,29 +155,39 @@ def _render(settings: PredictionSettings, predictor: "Predictor") -> Callable[..
 def _refuse_unused(settings: PredictionSettings, inputs: Sequence[Input]) -> None:
     """Raises `UserError` for options and outputs that are not for these inputs."""
     tiled = settings.tile is not None
-    if "objects" in settings.kinds:
+    of_pictures = [kind for kind in settings.kinds if kind in ("objects", *ANNOTATIONS)]
+    if of_pictures:
         other = next((file.path for file in inputs if file.is_video or file.is_raster(tiled=tiled)), None)
         if other is not None:
             raise UserError(
-                f"{other} is a video, a GeoTIFF or a TIFF read by tiles, and objects are saved of other pictures "
-                f"alone: leave objects out of save; save=polygons has those of GeoTIFFs."
+                f"{other} is a video, a GeoTIFF or a TIFF read by tiles, and {of_pictures[0]} is saved of other "
+                f"pictures alone: leave {of_pictures[0]} out of save; save=polygons is for GeoTIFFs."
             )
-    elif settings.objects != ObjectOptions(min_area=settings.min_area):
+    if "objects" not in settings.kinds and settings.objects != ObjectOptions(min_area=settings.min_area):
         raise UserError("pixel_size and watershed are for objects: give save=objects, or leave them out.")
     if "polygons" in settings.kinds:
-        require_packages()
+        require_packages("rasterio", "shapely", "pyogrio")
         unplaced = next((file.path for file in inputs if not file.is_georeferenced), None)
         if unplaced is not None:
             raise UserError(
                 f"{unplaced} does not say where on Earth it lies, which polygons need: "
                 f"give GeoTIFFs, or leave polygons out of save."
             )
-    elif settings.polygons != PolygonOptions(min_area=settings.min_area):
-        raise UserError(
-            "polygons_format, simplify, fill_holes and regularise are for polygons: "
-            "give save=polygons, or leave them out."
-        )
-    if settings.min_area and not {"objects", "polygons"} & set(settings.kinds):
+    annotated = any(kind in ANNOTATIONS for kind in settings.kinds)
+    if annotated:
+        require_packages("rasterio", "shapely")
+    if "polygons" not in settings.kinds:
+        left = replace(settings.polygons, min_area=0.0)
+        if annotated:
+            left = replace(left, simplify=0.0, fill_holes=0.0)
+        if left != PolygonOptions():
+            options = (
+                "polygons_format and regularise"
+                if annotated
+                else "polygons_format, simplify, fill_holes and regularise"
+            )
+            raise UserError(f"{options} are for polygons: give save=polygons, or leave them out.")
+    if settings.min_area and not {"objects", "polygons", *ANNOTATIONS} & set(settings.kinds):
         raise UserError("min_area is for objects and polygons: add one of them to save, or leave it out.")
     if settings.span != Span() and not any(file.is_video for file in inputs):
         raise UserError(
@@ -199,6 +216,7 @@ class Files:
     legend: bool
     objects: ObjectOptions
     polygons: PolygonOptions
+    album: Album
     alone: bool
     done: Callable[[int], object]
     failures: list[str] = field(default_factory=list)
@@ -216,7 +234,7 @@ class Files:
         for source, paths in targets.items():
             with self._failing():
                 pixels_HWC = self._pixels(source)
-                _save(self._saves(paths, self.predictor.predict_tiles(pixels_HWC, tiling)))
+                _save(self._saves(source, paths, self.predictor.predict_tiles(pixels_HWC, tiling)))
             self.done(1)
 
     def run_rasters(self, targets: Planned, tiling: Tiling | None) -> None:
@@ -290,11 +308,11 @@ class Files:
                 raise
             return saves
         for (source, _), prediction in zip(group, predictions, strict=True):
-            saves += self._saves(targets[source], prediction)
+            saves += self._saves(source, targets[source], prediction)
         self.done(len(group))
         return saves
 
-    def _saves(self, paths: OutputPaths, prediction: "Prediction") -> list[Save]:
+    def _saves(self, source: Input, paths: OutputPaths, prediction: "Prediction") -> list[Save]:
         # Each keeps only what it needs: probabilities may be many times larger than the image.
         mask_HW, classes = prediction.mask, prediction.classes
         saves: dict[OutputKind, Callable[[Path], Save]] = {
@@ -309,7 +327,22 @@ class Files:
                 outputs.save_objects, path, mask_HW, prediction.probabilities, classes, self.objects
             ),
         }
-        return [saves[kind](path) for kind, path in paths.items()]
+        asked = [saves[kind](path) for kind, path in paths.items() if kind in saves]
+        annotated = {kind: path for kind, path in paths.items() if kind in ANNOTATIONS}
+        if annotated or self.album.paths:
+            asked.append(partial(self._annotate, source, annotated, mask_HW))
+        return asked
+
+    def _annotate(self, source: Input, paths: OutputPaths, mask_HW: np.ndarray) -> None:
+        classes = self.predictor.trained.classes
+        size = mask_HW.shape[0], mask_HW.shape[1]
+        picture = Picture(source.name.as_posix(), size, find_regions(mask_HW, classes, self.polygons))
+        if "labelme" in paths:
+            save_labelme(paths["labelme"], source.path, picture, classes)
+        if "geojson" in paths:
+            save_geojson(paths["geojson"], picture, classes)
+        if self.album.paths:
+            self.album.pictures.append(picture)
 
     @contextmanager
     def _failing(self, files: int = 0) -> Iterator[None]:

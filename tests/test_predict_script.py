@@ -16,6 +16,7 @@ from scripts import run_script
 
 from segmentation.checkpoint import write_threshold
 from segmentation.config import read_evaluation_settings, read_prediction_settings
+from segmentation.data import create_dataset
 from segmentation.environment import choose_precision
 from segmentation.errors import UserError
 from segmentation.inference import load
@@ -324,6 +325,37 @@ def test_a_legend_stands_below_the_overlay_of_a_picture(checkpoint: Path, tmp_pa
         predict(config(checkpoint, tmp_path / "a.png", tmp_path / name, save="overlay", legend=legend))
     plain, told = (np.asarray(Image.open(tmp_path / name / "a_overlay.png")) for name in ("plain", "told"))
     assert told.shape[0] > plain.shape[0] and (told[: len(plain)] == plain).all()
+
+
+@pytest.mark.parametrize("tile", [None, 64])
+def test_annotations_are_read_back_as_the_masks(tile: int | None, tmp_path: Path) -> None:
+    """In the folder of the pictures, where labelling tools want them."""
+    path, shots = write_checkpoint(tmp_path / "best.ckpt", binary=True), tmp_path / "shots"
+    for name in ("a.png", "deep/b.png", "c.png"):
+        (shots / name).parent.mkdir(parents=True, exist_ok=True)
+        write_picture(shots / name, 96, 128)
+    kinds = {"tile": tile, "overlap": None if tile is None else 8}
+    predict(config(path, shots, shots, save=["labelme", "cvat", "coco", "geojson"], **kinds))
+    found = {
+        "annotations.json",
+        "annotations.xml",
+        "a.json",
+        "a.geojson",
+        "c.json",
+        "c.geojson",
+        "deep/b.json",
+    }
+    assert files(shots) >= found | {"deep/b.geojson"}
+    predict(config(path, shots, tmp_path / "masks", **kinds))
+    options = {"root": shots, "fractions": [0.34, 0.33, 0.33]}
+    for name, own in (("coco", {"annotations": "annotations.json"}), ("cvat", {}), ("labelme", {})):
+        dataset = create_dataset(name=name, **options, **own)
+        for samples in dataset.splits().values():
+            mask = np.array(Image.open(tmp_path / "masks" / f"{samples[0]['name']}.png"))
+            assert np.array_equal(samples[0]["mask"] * 255, mask)
+    with pytest.raises(UserError, match=r"annotations\.json exists already: [^\n]*existing=overwrite\.$"):
+        predict(config(path, shots, shots, save="coco", **kinds))
+    predict(config(path, shots, shots, save="coco", existing="overwrite", **kinds))
 
 
 @pytest.mark.parametrize("binary", [False, True])

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from segmentation.components import find_objects
-from segmentation.config import Existing, ObjectOptions, OutputKind, PolygonFormat
+from segmentation.config import ANNOTATION_FILES, Existing, ObjectOptions, OutputKind, PolygonFormat
 from segmentation.errors import UserError, closest
 from segmentation.inference.inputs import Input
 from segmentation.types import Classes
@@ -215,6 +215,9 @@ class Prediction:
 
 OutputPaths = Mapping[OutputKind, Path]
 
+_ENDINGS: Mapping[OutputKind, str] = {"objects": ".csv", "labelme": ".json", "geojson": ".geojson"}
+_NAMED_AS_INPUT = ("mask", "labelme", "geojson")
+
 
 def plan_outputs(
     sources: Sequence[Input],
@@ -230,10 +233,10 @@ def plan_outputs(
     """The output files in `output` of each input, with the same sub-folders.
 
     TIFFs that are read by window or have a place on Earth are answered by GeoTIFFs (`Input.is_raster`), other images
-    by PNGs. A mask has the name of its image, the others are `NAME_overlay`, `NAME_probability`, `NAME_objects.csv` and
-    `NAME_polygons`, which end in `polygons_format`; images whose names differ only in the ending keep it (`a.jpg.png`,
-    `a.png.png`). Inputs whose files all exist are left out for "skip".
-    The overlay of a video is `NAME.mp4`, its masks and probabilities are in the folders `NAME_mask` and
+    by PNGs. A mask has the name of its image, as have `NAME.json` for labelme and `NAME.geojson`; the others are
+    `NAME_overlay`, `NAME_probability`, `NAME_objects.csv`, and `NAME_polygons`, which end in `polygons_format`. Images
+    whose names differ only in the ending keep it (`a.jpg.png`, `a.png.png`). Inputs whose files all exist are left out
+    for "skip". The overlay of a video is `NAME.mp4`, its masks and probabilities are in the folders `NAME_mask` and
     `NAME_probability`.
     Raises `UserError` for files that exist for "refuse", and for an input that would be overwritten.
     """
@@ -244,20 +247,40 @@ def plan_outputs(
     for source in sources:
         shared = stems[str(source.name.with_suffix("")).casefold()] > 1
         name = source.name if shared else source.name.with_suffix("")
-        targets: dict[OutputKind, Path] = {}
-        while not targets or any(str(path).casefold() in taken for path in targets.values()):
+        targets: dict[OutputKind, Path] | None = None
+        while targets is None or any(str(path).casefold() in taken for path in targets.values()):
             asked = video_kinds if source.is_video else kinds
             targets = _targets(source, name, asked, output, polygons_format, binary=binary, tiled=tiled)
             name = name.with_name(f"{name.name}_")
         taken |= {str(path).casefold() for path in targets.values()}
         planned[source] = targets
     _refuse_inputs(planned)
-    there = {source for source, targets in planned.items() if all(path.exists() for path in targets.values())}
+    there = {
+        source
+        for source, targets in planned.items()
+        if targets and all(path.exists() for path in targets.values())
+    }
     if existing == "refuse":
         _refuse_existing(planned)
     return {
         source: targets for source, targets in planned.items() if existing != "skip" or source not in there
     }
+
+
+def plan_annotations(kinds: Sequence[OutputKind], output: Path, existing: Existing) -> OutputPaths:
+    """The files in `output` that hold the annotations of all pictures.
+
+    Raises `UserError` for files that exist, unless they are overwritten.
+    """
+    paths = {kind: output / ANNOTATION_FILES[kind] for kind in kinds if kind in ANNOTATION_FILES}
+    there = next((path for path in paths.values() if path.exists()), None)
+    if there is not None and existing == "skip":
+        raise UserError(
+            f"{there} exists, and nothing is added to it: give another output, or existing=overwrite."
+        )
+    if there is not None and existing == "refuse":
+        raise UserError(f"{there} exists already: give another output, or existing=overwrite.")
+    return paths
 
 
 def _targets(
@@ -276,9 +299,9 @@ def _targets(
         endings = {kind: f".{polygons_format}" if kind == "polygons" else ".tif" for kind in kinds}
     else:
         endings = {kind: ".npz" if kind == "probability" and not binary else ".png" for kind in kinds}
-        endings |= {kind: ".csv" for kind in kinds if kind == "objects"}
+        endings |= {kind: _ENDINGS[kind] for kind in kinds if kind in _ENDINGS}
     return {
-        kind: output / f"{name}{'' if kind == 'mask' else f'_{kind}'}{ending}"
+        kind: output / f"{name}{'' if kind in _NAMED_AS_INPUT else f'_{kind}'}{ending}"
         for kind, ending in endings.items()
     }
 

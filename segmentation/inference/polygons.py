@@ -34,12 +34,11 @@ Move = Callable[[np.ndarray], np.ndarray]
 """Coordinates float64 (N, 2) -> coordinates elsewhere."""
 
 
-def require_packages() -> None:
-    """Raises `UserError` where one of the packages for polygons is missing (the extra `geo`)."""
-    packages = ("rasterio", "shapely", "pyogrio")
+def require_packages(*packages: str) -> None:
+    """Raises `UserError` where one of the packages is missing (the extra `geo`)."""
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
-        raise UserError(f"save=polygons needs {' and '.join(missing)}: pip install 'segmentation[geo]'.")
+        raise UserError(f"Polygons need {' and '.join(missing)}: pip install 'segmentation[geo]'.")
 
 
 def trace(mask: Any, *, background: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -140,6 +139,25 @@ def simplify(polygons: np.ndarray, tolerance: float, together: np.ndarray) -> np
     if together.any():
         simple[together] = simplify_together(polygons[together], tolerance)
     return simple
+
+
+def in_pixels(
+    labels_HW: np.ndarray, classes: Classes, options: PolygonOptions
+) -> tuple[np.ndarray, np.ndarray]:
+    """The polygons of uint8 labels, but for the background, and their labels; the options count in pixels."""
+    import shapely
+
+    polygons, labels = trace(labels_HW, background=0 not in classes.foreground)
+    kept = np.isin(labels, classes.foreground) & (shapely.area(polygons) >= options.min_area)
+    polygons, labels = _some(kept, polygons, labels)
+    if options.fill_holes:
+        polygons = fill_holes(polygons, options.fill_holes)
+    if options.simplify:
+        fine = shapely.transform(shapely.segmentize(polygons, 1.0), np.round)
+        together = adjoining(fine)
+        polygons = simplify(np.where(together, fine, polygons), options.simplify, together)
+        polygons, labels = _some(shapely.area(polygons) >= options.min_area, polygons, labels)
+    return polygons, labels
 
 
 @dataclass(frozen=True)

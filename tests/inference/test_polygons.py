@@ -422,8 +422,8 @@ def test_a_full_disk_leaves_no_polygons(kind: str, size: int, tmp_path: Path) ->
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None if name == "pyogrio" else name)
     with pytest.raises(UserError) as caught:
-        require_packages()
-    assert str(caught.value) == "save=polygons needs pyogrio: pip install 'segmentation[geo]'."
+        require_packages("rasterio", "shapely", "pyogrio")
+    assert str(caught.value) == "Polygons need pyogrio: pip install 'segmentation[geo]'."
 
 
 def house(angle: float, noise: float) -> np.ndarray:

@@ -31,6 +31,9 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=20_000, help="pixels of the scene's side")
     parser.add_argument("--backbone", default="mobilenetv3_small")
     parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="KEY=VALUE", help="further options of train.py"
+    )
     parser.add_argument("--folder", type=Path, help="keeps the scene and the results")
     args = parse(parser)
     with ExitStack() as stack:
@@ -60,6 +63,7 @@ def _commands(args: Namespace, folder: Path) -> list[tuple[str, float, float, st
         f"backbone={args.backbone}",
         f"trainer.max_epochs={args.epochs}",
         f"hydra.run.dir={run}",
+        *args.set,
     )
     predict = ("min_area=4", "simplify=0.5", "save=[mask,polygons]")
     rows = [("train.py", *_measured("train.py", *train), "")]

@@ -1,5 +1,6 @@
 """Every measurement in perf/ runs with a tiny budget and prints its table."""
 
+import os
 import re
 import runpy
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -89,6 +91,32 @@ def test_polygons_are_measured(run: Run) -> None:
     said = run("polygons.py", "--side", "300", "--buildings", "16")
     rows = [_cells(line) for line in said.splitlines() if "16 of 16" in line]
     assert len(rows) == 4, said
+
+
+def test_a_large_scene_is_measured(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pyogrio", reason="needs pyogrio, the extra geo")
+
+    start = subprocess.Popen
+
+    class Forked:
+        def __init__(self, command: list[str], cwd: Path) -> None:
+            self.pid, self.returncode = os.getpid(), run_script(*command[1:], folder=cwd).returncode
+
+        def poll(self) -> int:
+            return self.returncode
+
+    def started(command: list[str], **how: Any) -> object:
+        return (
+            Forked(command, how["cwd"])
+            if command[1].endswith(("train.py", "evaluate.py", "predict.py"))
+            else start(command, **how)
+        )
+
+    monkeypatch.setattr(subprocess, "Popen", started)  # what that saves is nothing but the imports
+    tiny = ("data.size=[64,64]", "head=lraspp", "dataset.buffer=0", "callbacks.grid.images=0")
+    said = run("earth.py", "--side", "768", "--threads", "1", "--device", "cpu", "--set", *tiny)
+    assert re.search(r"\| make \| +\d+ \| +0 \| \d+ roofs \|", said), said
+    assert re.search(r"\| predict\.py, polygons \| +\d+ \| +\d+ \| \d+ polygons \|", said), said
 
 
 def test_the_picture_of_the_polygons_is_made(run: Run, tmp_path: Path) -> None:

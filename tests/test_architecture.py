@@ -89,6 +89,12 @@ def test_no_files_import_each_other() -> None:
     TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
+def test_no_two_test_files_have_one_name() -> None:
+    """pytest would collect only one of them when all are run."""
+    names = sorted(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert names == sorted(set(names))
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_only_the_command_line_knows_hydra(path: Path) -> None:
     assert room(path) == "cli" or not {name.split(".")[0] for name in imported(path)} & HYDRA

@@ -95,7 +95,8 @@ def open_context(path: Path, settings: EvaluationSettings) -> EvaluationContext:
     if settings.write_threshold and not binary:
         raise UserError(f"{path} has several classes and no threshold: leave write_threshold out.")
     options = _dataset_options(path, settings.dataset, trained.dataset)
-    dataset = _open_dataset(path, trained, options, chosen="name" in settings.dataset)
+    chosen = any(settings.dataset.get(key) is not None for key in ("name", "images"))
+    dataset = _open_dataset(path, trained, options, chosen=chosen)
     _check_classes(path, trained.classes, dataset.classes)
     protocol = evaluation_protocol(
         dataset,

@@ -107,3 +107,12 @@ def test_it_is_predicted_with_the_same_bands_into_polygons(run: Path, tmp_path: 
     info = pyogrio.read_info(tmp_path / "image_polygons.gpkg")
     assert info["crs"] == "EPSG:32633"
     assert {"class", "area_m2", "confidence"} <= set(info["fields"])
+
+
+def test_other_images_with_other_bands_are_not_called_those_of_the_training(run: Path) -> None:
+    write_raster(run / "c" / "two.tif", np.ones((2, 64, 64), np.uint16))
+    done = run_script(
+        "evaluate.py", "checkpoint=run", "dataset.images=c/two.tif", "dataset.labels=a/roofs.gpkg", folder=run
+    )
+    assert done.returncode == 2
+    assert done.stderr == "error: dataset.bands=[3, 1, 2]: c/two.tif has 2 bands: number them from 1.\n"

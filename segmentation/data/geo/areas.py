@@ -17,6 +17,7 @@ from segmentation.data.raster import import_geo
 from segmentation.data.splits import split_units
 from segmentation.errors import UserError
 
+_MOST = 10**6  # blocks: more would take minutes to look at
 _LEAST_SIDE = 64  # pixels: narrower areas show too little to learn from
 _NEIGHBOURS = [(-1, 0), (1, 0), (0, -1), (0, 1), (-1, -1), (-1, 1), (1, -1), (1, 1)]
 
@@ -45,12 +46,22 @@ class Block:
 
 
 def blocks(scenes: Sequence[Scene], side: int) -> list[Block]:
-    """Each scene in blocks of equal size, up to about `side` pixels; they hold all of it."""
+    """Each scene in blocks of equal size, up to about `side` pixels; they hold all of it.
+
+    Raises `UserError` for more than a million.
+    """
+    counts = [[max(1, round(length / side)) for length in scene.grid.size] for scene in scenes]
+    total = sum(down * across for down, across in counts)
+    if total > _MOST:
+        raise UserError(
+            f"The images are {total} blocks of {side} pixels, more than {_MOST}: give fewer images, or a larger"
+            " dataset.resolution or dataset.block."
+        )
     found = []
-    for number, scene in enumerate(scenes):
+    for number, (scene, count) in enumerate(zip(scenes, counts, strict=True)):
         rows, columns = (
-            np.linspace(0, length, max(1, round(length / side)) + 1).round().astype(int).tolist()
-            for length in scene.grid.size
+            np.linspace(0, length, parts + 1).round().astype(int).tolist()
+            for length, parts in zip(scene.grid.size, count, strict=True)
         )
         found += [
             Block(Area(number, top, left, bottom, right), (row, column))
@@ -70,8 +81,8 @@ def divide(
     """
     if len(set(groups)) < len(shares):
         raise UserError(
-            f"There are {len(set(groups))} areas to divide into {', '.join(shares)}: give a smaller dataset.block, more"
-            " images, or dataset.split=area."
+            f"{', '.join(shares)} need an area each, and the number of areas is {len(set(groups))}: give more images,"
+            " or a smaller dataset.block with dataset.split=area."
         )
     part_of = split_units(groups, [""] * len(groups), shares=list(shares.values()), seed=seed)
     places = {(block.area.scene, *block.place): int(part) for block, part in zip(found, part_of, strict=True)}
@@ -187,13 +198,13 @@ def _drawn(scenes: Sequence[Scene], areas: Sequence[Area], crs: str) -> Any:
     )
 
 
-def _touched(areas: Sequence[Area], outlines: Mapping[int, Burnt]) -> set[tuple[int, int]]:
-    """The scene and the number of each outline that is in one of the areas."""
-    return {
-        (area.scene, int(number))
-        for area in areas
-        if area.scene in outlines
-        for number in outlines[area.scene].touching(
-            slice(area.top, area.bottom), slice(area.left, area.right)
-        )
-    }
+def _touched(areas: Sequence[Area], outlines: Mapping[int, Burnt]) -> set[bytes]:
+    """The outlines that are in one of the areas, as they are drawn: those of two scenes may be the same."""
+    to_wkb = import_geo("shapely").to_wkb
+    found: set[bytes] = set()
+    for area in areas:
+        if area.scene in outlines:
+            burnt = outlines[area.scene]
+            inside = burnt.touching(slice(area.top, area.bottom), slice(area.left, area.right))
+            found.update(to_wkb(burnt.polygons[inside]))
+    return found

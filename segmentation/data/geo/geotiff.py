@@ -1,5 +1,6 @@
 """`geotiff`: images of the earth with labels as vectors or rasters, divided by area, by file or by folder."""
 
+import glob
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,13 +15,14 @@ from segmentation.data.files import first_of
 from segmentation.data.geo.areas import Area, Block, blocks, coverage, divide, leakage, square_metres
 from segmentation.data.geo.labels import labelled
 from segmentation.data.geo.samples import AreaDataset
-from segmentation.data.geo.scenes import Header, Scene, find_scenes, named, read_headers
+from segmentation.data.geo.scenes import Header, Scene, find_scenes, is_address, named, read_headers
 from segmentation.data.geo.vectors import Burnt, burn, read_outlines
 from segmentation.data.splits import SPLITS, check_fractions
 from segmentation.errors import UserError
 
 _SERVES = (("train", "all"), ("val", "all"), ("test", "val", "all"))  # what serves as train, val and test
 Paths = str | Annotated[list[str], Field(min_length=1)]
+_PATHS = ("images", "labels", "val_images", "val_labels", "test_images", "test_labels", "extent")
 _STEP = 16  # pixels at which the data and the extent of a block are looked at
 
 
@@ -100,7 +102,11 @@ def geotiff(
 
     held = [each for each in blocks(scenes, block) if covered(each.area) > 0]
     if not held:
-        raise UserError("The images hold no data in dataset.extent: give the extent of their labels.")
+        where = "" if extent is None else " in dataset.extent"
+        raise UserError(
+            f"{first_of(files['train'].images)}: no data{where}: give images with data"
+            + ("." if extent is None else ", or the extent of their labels.")
+        )
     areas = _divided(held, groups, split, fractions=fractions, seed=seed, buffer=buffer)
     whole = AreaDataset(scenes, answers_of, extents, (), channels, None if bands is None else tuple(bands))
     parts = {part: replace(whole, areas=own) for part, own in areas.items()}
@@ -152,13 +158,13 @@ def _found_files(root: Path, given: Paths, option: str) -> list[str]:
     """The files of paths and patterns below `root`, in order; addresses as they are."""
     found: list[str] = []
     for each in [given] if isinstance(given, str) else given:
-        if "://" in each or each.startswith("/vsi"):
+        if is_address(each):
             found.append(each)
             continue
-        path = root / Path(each).expanduser()
-        below = Path(path.anchor or ".")
-        pattern = str(path.relative_to(below))
-        names = [str(path)] if path.is_file() else sorted(map(str, filter(Path.is_file, below.glob(pattern))))
+        path = Path(each).expanduser()
+        matching = glob.glob(str(path), root_dir=root, recursive=True)  # noqa: PTH207 - a root may hold brackets
+        found_here = [root / path] if (root / path).is_file() else [root / name for name in sorted(matching)]
+        names = [str(name) for name in found_here if name.is_file()]
         if not names:
             raise UserError(f"{option}={each} finds no file in {root.absolute()}: correct it.")
         found += names
@@ -168,11 +174,14 @@ def _found_files(root: Path, given: Paths, option: str) -> list[str]:
 def _check_bands(headers: Sequence[Header], channels: int, bands: Sequence[int] | None) -> None:
     for header in headers:
         count = len(header.bands)
-        if bands is not None and max(bands) > max(header.bands):
-            raise UserError(f"dataset.bands={list(bands)}: {header.name} has {count}. Number them from 1.")
+        has = f"{header.name} has {count} bands"
+        if header.alpha is not None:  # GDAL says so of any fourth band of 8 bits
+            has += f" and alpha ('gdal_edit.py -colorinterp_{header.alpha} undefined FILE' if that is a band, too)"
+        if bands is not None and not set(bands) <= set(header.bands):
+            raise UserError(f"dataset.bands={list(bands)}: {has}: number them from 1.")
         if bands is None and count != channels and not (count == 1 and channels == 3):
             raise UserError(
-                f"{header.name} has {count} bands, and the model takes data.channels={channels}: give"
+                f"{has}, and the model takes data.channels={channels}: give"
                 f" data.channels={count}, or choose and order them, as in dataset.bands=[1,2,3]."
             )
 
@@ -191,6 +200,10 @@ def _divided(
     own = {part: [block for block in held if groups[block.area.scene][0] == part] for part in SPLITS}
     areas = {part: tuple(block.area for block in blocks) for part, blocks in own.items() if part in given}
     if split == "whole":
+        if len(given) > 1:
+            raise UserError(
+                "dataset.split=whole takes everything in dataset.images: leave val_images and test_images out."
+            )
         return {"all": areas["train"]}
     check_fractions(fractions)
     wanted = {
@@ -230,10 +243,13 @@ def _said(whole: AreaDataset, areas: Mapping[str, Sequence[Area]]) -> tuple[str,
     for each in leakage(scenes, areas, burnt) if len(areas) > 1 else ():
         apart = f"{each.metres / 1000:.1f} km" if each.metres >= 1000 else f"{each.metres:.0f} m"
         shared = f"{each.pixels} pixels and {each.outlines} outlines in common"
-        other = not {area.scene for area in areas[each.one]} & {area.scene for area in areas[each.other]}
-        where = (
-            f"{each.other} is of another place than {each.one}" if other else f"{each.one} and {each.other}"
-        )
+        scenes_of = ({area.scene for area in areas[part]} for part in (each.one, each.other))
+        if each.pixels:
+            where = f"the scores of {each.other} are too good, it shares places with {each.one}"
+        elif set.isdisjoint(*scenes_of):
+            where = f"{each.other} is of another place than {each.one}"
+        else:
+            where = f"{each.one} and {each.other}"
         notes.append(f"{where}: {apart} apart, {shared}.")
     striped = [source.header.name for scene in scenes for source in scene.sources if not source.header.tiled]
     if striped:
@@ -263,9 +279,20 @@ def _square(metres: float) -> str:
 def evaluation_options(trained: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
     """The options to evaluate with: those of the training, or all of other images where `images` is typed."""
     if "images" not in typed:
+        own = [trained.get(key) for key in _PATHS if key not in typed]
+        far = [
+            name
+            for each in own
+            for name in ([each] if isinstance(each, str) else each or ())
+            if is_address(name)
+        ]
+        if far:  # a stranger's checkpoint could have any address opened
+            raise UserError(
+                f"The checkpoint was trained on {first_of(far)}: no address is opened that is not typed: give"
+                " dataset.images and dataset.labels."
+            )
         return {**trained, **typed}
     if "labels" not in typed:
         raise UserError(f"dataset.images={typed['images']} are other images: give their dataset.labels, too.")
-    own = ("extent", *(f"{part}_{what}" for part in ("val", "test") for what in ("images", "labels")))
-    kept = {key: value for key, value in trained.items() if key not in own}
+    kept = {key: value for key, value in trained.items() if key not in _PATHS}
     return {**kept, "split": "whole", **typed}

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from segmentation.data.opening import unreadable
-from segmentation.data.raster import BOUNDED, import_geo
+from segmentation.data.raster import BOUNDED, import_geo, without_georeference_warning
 from segmentation.errors import UserError
 
 # Others may refer to further files and addresses.
@@ -22,6 +22,7 @@ _JPEG2000 = (".jp2", ".j2k")
 
 _ALIGNED = 0.01  # pixels: files whose pixels are off by less are read as they are
 _EDGE_POINTS = 21  # of each side of a rectangle that another coordinate system bends
+_OTHER_UNIT = 1000  # how many times: resolutions that differ by more are of another unit, such as degrees
 _COARSER = 1.5  # how many times: from here on pixels are means rather than interpolated
 
 
@@ -214,27 +215,40 @@ def opened_raster(name: str) -> Iterator[Any]:
             ) as file:
                 yield file
         except rasterio.errors.RasterioError as error:
-            if "://" not in name and not Path(name).exists():
+            if is_address(name):
+                raise UserError(f"{name} cannot be read: correct the address, or copy the file.") from error
+            if not Path(name).exists():
                 raise UserError(f"There is no file {name}.") from error
             raise unreadable(Path(name), "it is damaged, or no GeoTIFF or JPEG 2000") from error
 
 
-def read_headers(names: Sequence[str]) -> list[Header]:
-    """The headers of files. Raises `UserError` for a file that cannot be used, or says not where on Earth it lies."""
-    with ThreadPoolExecutor() as pool:
-        return list(pool.map(_header, names))
+def is_address(name: str) -> bool:
+    """Whether GDAL is to open it elsewhere than in a local file."""
+    return "://" in name or name.startswith("/vsi")
 
 
-def _header(name: str) -> Header:
+def read_headers(names: Sequence[str], *, categories: bool = False) -> list[Header]:
+    """The headers of files; those of `categories`, labels, may have a palette.
+
+    Raises `UserError` for a file that cannot be used, or says not where on Earth it lies.
+    """
+    # They are refused instead. Threads share the filters of warnings, so these are set outside.
+    with without_georeference_warning(), ThreadPoolExecutor() as pool:
+        return list(pool.map(lambda name: _header(name, categories), names))
+
+
+def _header(name: str, categories: bool) -> Header:
     with opened_raster(name) as file:
         meanings = [meaning.name for meaning in file.colorinterp]
-        if file.crs is None:
+        # A system of a building site, without a place on Earth, is neither.
+        known = file.crs is not None and (file.crs.is_geographic or file.crs.is_projected)
+        if not known or file.transform.is_identity:
             raise UserError(
                 f"{name} does not say where on Earth it lies: dataset=pairs reads plain pictures; gdal_edit.py -a_srs"
                 " and -a_ullr add a place."
             )
-        if meanings[0] == "palette" or file.dtypes[0].startswith("complex"):
-            what = "palette" if meanings[0] == "palette" else "complex"
+        what = "complex" if file.dtypes[0].startswith("complex") else meanings[0]
+        if what == "complex" or (what == "palette" and not categories):
             raise UserError(f"{name} holds {what} values: save it with the bands themselves.")
         plain = all({flag.name for flag in flags} == {"all_valid"} for flags in file.mask_flag_enums)
         return Header(
@@ -254,7 +268,7 @@ def find_scenes(headers: Sequence[Header], *, resolution: float | None, near: in
     """The scenes of files: those that are less than `near` pixels apart are one.
 
     A scene has the coordinate system and the pixels of its first file; `resolution` is the side of its pixels, in units
-    of that system.
+    of that system. Raises `UserError` where it is far from that of the file, as in metres for degrees.
     """
     shapely = import_geo("shapely")
     from scipy.sparse import coo_array
@@ -311,7 +325,13 @@ def _pixels(header: Header, resolution: float | None) -> Any:
     if resolution is None:
         return header.transform
     along, down, left, across, up, top = header.transform[:6]
-    wide, high = resolution / np.hypot(along, across), resolution / np.hypot(down, up)
+    side = np.hypot(along, across)
+    wide, high = resolution / side, resolution / np.hypot(down, up)
+    if not 1 / _OTHER_UNIT < wide < _OTHER_UNIT:
+        raise UserError(
+            f"dataset.resolution={resolution:g}: the pixels of {header.name} have sides of {side:g}: give a number in"
+            " the same unit."
+        )
     affine = import_geo("rasterio").Affine
     return affine(along * wide, down * high, left, across * wide, up * high, top)
 

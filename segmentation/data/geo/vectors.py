@@ -1,5 +1,6 @@
 """Outlines in vector files (GeoPackage, GeoJSON, Shapefile, FlatGeobuf), and how they become pixels of a scene."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from segmentation.errors import UserError, closest
 
 # Only these formats are handed to GDAL: others may refer to further files and addresses.
 _STARTS = (b"SQLite format 3\0", b"{", b"\0\0'\n", b"fgb")
+VECTOR_ENDINGS = (".gpkg", ".geojson", ".json", ".shp", ".fgb")
 _POLYGONS = (3, 6)  # shapely's numbers of polygons and multipolygons
 _COLLECTION = 7
 _WGS84 = "EPSG:4326"
@@ -77,19 +79,43 @@ def _read(path: Path, layer: str | None, attribute: str | None) -> Outlines:
             raise UserError(
                 f"dataset.attribute={attribute}: {path} has no such column.{closest(attribute, columns)}"
             )
-        meta, _, geometry, fields = pyogrio.raw.read(
-            path, layer=layer, columns=[] if attribute is None else [attribute], force_2d=True
-        )
-    except pyogrio.errors.DataSourceError as error:
-        raise UserError(f"{path} cannot be read: it is damaged. Save it anew.") from error
-    polygons = shapely.from_wkb(geometry, on_invalid="ignore")
+        with warnings.catch_warnings(
+            action="ignore", category=RuntimeWarning
+        ):  # GDAL's remarks on the format
+            meta, _, geometry, fields = pyogrio.raw.read(
+                path, layer=layer, columns=[] if attribute is None else [attribute], force_2d=True
+            )
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
+        raise UserError(f"{path} cannot be read: {_fault(path)}.") from error
+    polygons = shapely.from_wkb([] if geometry is None else geometry, on_invalid="ignore")
     values = None if attribute is None else np.array([_text(value) for value in fields[0]], dtype=object)
     polygons, values, notes = _cleaned(polygons, values, path, attribute)
-    return Outlines(polygons, values, meta["crs"] or None, notes)
+    crs = _placed(meta["crs"])
+    if crs is None:
+        notes += (f"{path.name} names no coordinate system: that of the images is taken.",)
+    return Outlines(polygons, values, crs, notes)
+
+
+def _fault(path: Path) -> str:
+    indexed = path.suffix.lower() != ".shp" or any(
+        path.with_suffix(ending).is_file() for ending in (".shx", ".SHX")
+    )
+    return "it is damaged. Save it anew" if indexed else "its .shx is missing. Put it beside, or save it anew"
+
+
+def _placed(crs: str | None) -> str | None:
+    """The system, or None where it has no place on Earth, as GeoPackage's "undefined Cartesian" one."""
+    if not crs:
+        return None
+    known = import_geo("rasterio").crs.CRS.from_user_input(crs)
+    return crs if known.is_geographic or known.is_projected else None
 
 
 def _layer(path: Path, layer: str | None) -> str:
-    layers = [str(name) for name in import_geo("pyogrio").list_layers(path)[:, 0]]
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
+        found = import_geo("pyogrio").list_layers(path)
+    # Tables without shapes are no layers to choose from: QGIS keeps styles in one.
+    layers = [str(name) for name, kind in found if kind is not None]
     if layer is not None and layer not in layers:
         raise UserError(f"dataset.layer={layer}: {path} has no such layer.{closest(layer, layers)}")
     if layer is None and len(layers) != 1:
@@ -103,11 +129,8 @@ def _text(value: Any) -> str:
     """A class's name: 3 and 3.0 are the same; an empty cell is ""."""
     if value is None or value != value:
         return ""
-    return (
-        str(int(value))
-        if isinstance(value, float | np.floating) and value == int(value)
-        else str(value).strip()
-    )
+    whole = isinstance(value, float | np.floating) and float(value).is_integer()
+    return str(int(value) if whole else value).strip()
 
 
 def _cleaned(
@@ -139,7 +162,8 @@ def _cleaned(
         numbers = numbers[part_of]
     areas = shapely.get_type_id(shapes) == _POLYGONS[0]
     if not areas.any():
-        raise UserError(f"{path} holds no outline: give a layer of polygons.")
+        named = "" if values is None else f" with a {attribute}"
+        raise UserError(f"{path} holds no outline{named}: give a layer of polygons.")
     return shapes[areas], None if values is None else values[numbers[areas]], tuple(notes)
 
 

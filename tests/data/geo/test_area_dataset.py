@@ -12,6 +12,7 @@ from made_earth import box, on_ground, photo, place, roofs, write_outlines, writ
 from shapely import affinity
 
 from segmentation.data import SegmentationDataset, open_dataset
+from segmentation.data.geo import evaluation_options
 from segmentation.errors import UserError
 
 SIZE = (512, 512)
@@ -28,6 +29,9 @@ def city(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     mask = rasterio.features.rasterize(polygons, SIZE, transform=place(), dtype="uint8")
     write_raster(folder / "labels.tif", mask[None])
+    write_raster(folder / "blank.tif", np.zeros((4, 64, 64), np.uint16), nodata=0)
+    write_raster(folder / "rgbn.tif", np.ones((4, *SIZE), np.uint8))
+    write_outlines(folder / "far.gpkg", [affinity.translate(box(0, 0, 9, 9), 1e5)])
     return folder
 
 
@@ -85,6 +89,30 @@ def test_values_of_rasters_are_named(city: Path, tmp_path: Path) -> None:
     dataset = opened(city, labels=str(path), names={0: "ground", 7: "roof", 9: "ignore"})
     assert dataset.classes.names == ("ground", "roof")
     assert np.array_equal(np.unique(whole_mask(dataset)), [0, 1, 255])
+
+
+def test_a_palette_only_colours_label_rasters(city: Path, tmp_path: Path) -> None:
+    mask = rasterio.features.rasterize(roofs(*SIZE), SIZE, transform=place(), dtype="uint8")
+    path = write_raster(tmp_path / "coloured.tif", mask[None], photometric="PALETTE")
+    with rasterio.open(path, "r+") as file:
+        file.write_colormap(1, {0: (0, 0, 0, 255), 1: (255, 0, 0, 255)})
+    assert np.array_equal(whole_mask(opened(city, labels=str(path))), whole_mask(opened(city)))
+
+
+def test_a_pattern_begins_in_a_root_with_brackets(city: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "[1] city"
+    folder.mkdir()
+    for name in ("image.tif", "roofs.gpkg"):
+        (folder / name).symlink_to(city / name)
+    assert len(opened(folder, images="im*.tif", labels="**/r*.gpkg").train)
+
+
+def test_a_checkpoint_opens_no_address_that_is_not_typed() -> None:
+    trained = {"name": "geotiff", "images": "a/*.tif", "labels": ["/vsicurl/http://127.0.0.1:9/a.tif"]}
+    with pytest.raises(UserError, match=r"trained on /vsicurl/.*: no address is opened that is not typed"):
+        evaluation_options(trained, {})
+    typed = {"images": "b.tif", "labels": "https://127.0.0.1:9/b.tif"}
+    assert evaluation_options(trained, typed) == {"name": "geotiff", "split": "whole", **typed}
 
 
 @pytest.mark.parametrize("bands", [None, [4, 1, 2]])
@@ -174,7 +202,8 @@ def test_whole_is_everything_for_evaluation(city: Path) -> None:
 def test_shared_places_are_counted(city: Path) -> None:
     dataset = opened(city, test_images="image.tif", block=256)
     assert any(
-        re.match(r"train and test|test is of another place", note) and f"{3 * 256 * 256} pixels" in note
+        re.match(r"the scores of test are too good, it shares places with train: 0 m", note)
+        and re.search(rf"{3 * 256 * 256} pixels and [1-9]\d* outlines", note)
         for note in dataset.notes
     ), dataset.notes
 
@@ -188,7 +217,28 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "band count": ({"bands": [1, 2]}, r"dataset\.bands=\[1, 2\].*data\.channels=4"),
     "attribute of rasters": ({"labels": "labels.tif", "attribute": "kind"}, "are for vectors"),
     "test labels alone": ({"test_labels": "roofs.gpkg"}, "without dataset.test_images"),
-    "too few areas": ({"block": 512}, "There are 1 areas"),
+    "too few areas": ({"block": 512}, "the number of areas is 1"),
+    "infrared as alpha": ({"images": "rgbn.tif"}, r"has 3 bands and alpha.*-colorinterp_4 undefined"),
+    "its number": (
+        {"images": "rgbn.tif", "bands": [1, 2, 3, 4]},
+        r"has 3 bands and alpha.*-colorinterp_4 undefined",
+    ),
+    "resolution": ({"resolution": 5e-6}, r"dataset\.resolution=5e-06: .*image\.tif have sides of 0\.5"),
+    "empty path": ({"images": ""}, r"dataset\.images= finds no file"),
+    "no data": ({"images": "blank.tif"}, r"blank\.tif: no data: give images with data\.$"),
+    "extent elsewhere": ({"extent": "far.gpkg"}, r"no data in dataset\.extent"),
+    "whole and test": (
+        {"split": "whole", "test_images": "image.tif"},
+        r"leave val_images and test_images out",
+    ),
+    "address": (
+        {"images": "https://127.0.0.1:9/a.tif"},
+        r"^https://127.0.0.1:9/a\.tif cannot be read: .*address",
+    ),
+    "outlines elsewhere": (
+        {"labels": "https://127.0.0.1:9/a.gpkg"},
+        r"^https://127.0.0.1:9/a\.gpkg: .*local files",
+    ),
     "names without attribute": ({"names": ["a", "b"]}, r"give dataset\.attribute"),
     "unknown option": ({"blok": 3}, "no option 'dataset.blok'.*block"),
     "split": ({"split": "aera"}, "dataset.split=aera is unknown.*area"),

@@ -1,5 +1,6 @@
 """Areas are divided without a pixel, an outline or a neighbour in common."""
 
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def test_groups_stay_together() -> None:
 @pytest.mark.parametrize(
     ("groups", "buffer", "words"),
     [
-        (["a", "b"] * 8, 0, "There are 2 areas to divide"),
+        (["a", "b"] * 8, 0, "need an area each, and the number of areas is 2"),
         ([str(i) for i in range(16)], 240, "leaves nothing of"),
     ],
 )
@@ -99,6 +100,14 @@ def test_blocks_hold_all_of_a_scene(tmp_path: Path) -> None:
         seen[area.top : area.bottom, area.left : area.right] += 1
     assert (seen == 1).all()
     assert len(areas) == 2 * 4
+
+
+def test_a_header_of_absurd_size_is_refused_before_it_takes_memory(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "a.tif", np.ones((1, 8, 8), np.uint8))
+    (scene,) = find_scenes(read_headers([str(path)]), resolution=None, near=0)
+    absurd = replace(scene, grid=replace(scene.grid, size=(2**31, 2**31)))
+    with pytest.raises(UserError, match=r"are 1099511627776 blocks of 2048 pixels.*dataset\.block\.$"):
+        blocks([absurd], 2048)
 
 
 def test_coverage_counts_data_within_the_extent(tmp_path: Path) -> None:

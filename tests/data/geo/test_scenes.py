@@ -11,6 +11,7 @@ from rasterio.enums import ColorInterp
 from rasterio.warp import Resampling, calculate_default_transform, reproject
 
 from segmentation.data.geo.scenes import Scene, find_scenes, read_headers
+from segmentation.data.raster import without_georeference_warning
 from segmentation.errors import UserError
 
 SIZE = (96, 128)
@@ -138,7 +139,9 @@ def test_what_lies_beside_a_turned_file_is_no_data(tmp_path: Path) -> None:
     assert (values[0][valid] >= 100).mean() > 0.99
 
 
-@pytest.mark.parametrize("what", ["missing", "damaged", "nowhere", "palette"])
+@pytest.mark.parametrize(
+    "what", ["missing", "damaged", "nowhere", "no transform", "building site", "palette"]
+)
 def test_files_that_cannot_be_used_are_told_by_name(what: str, picture: np.ndarray, tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     if what == "damaged":
@@ -149,6 +152,11 @@ def test_files_that_cannot_be_used_are_told_by_name(what: str, picture: np.ndarr
             path, "w", driver="GTiff", count=1, height=4, width=4, dtype="uint8", crs=None, transform=place()
         ) as file:
             file.write(np.ones((1, 4, 4), np.uint8))
+    elif what == "no transform":
+        with without_georeference_warning():
+            write_raster(path, picture, rasterio.Affine.identity())
+    elif what == "building site":
+        write_raster(path, picture, crs='LOCAL_CS["site",UNIT["metre",1]]')
     elif what == "palette":
         write_raster(path, np.ones((1, 8, 8), np.uint8), photometric="PALETTE")
         with rasterio.open(path, "r+") as file:

@@ -1,9 +1,12 @@
 """Outlines of vector files: read, repaired, brought to the scene's system, and burnt into pixels."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyogrio
 import pytest
 import rasterio.features
 import shapely
@@ -123,7 +126,32 @@ def test_wrong_names_are_told(options: dict[str, Any], words: str, tmp_path: Pat
         read_outlines([path], **options)
 
 
-@pytest.mark.parametrize("number", range(6))
+def test_tables_without_shapes_are_no_layers(tmp_path: Path) -> None:
+    path = write_outlines(tmp_path / "a.gpkg", [box(0, 0, 9, 9)])
+    styles: dict[str, Any] = {
+        "field_data": [np.array(["red"], object)],
+        "fields": ["style"],
+        "geometry": None,
+    }
+    pyogrio.raw.write(path, layer="layer_styles", append=True, geometry_type=None, crs=None, **styles)
+    assert len(read_outlines([path]).polygons) == 1
+
+
+def test_numbers_of_a_column_are_names(tmp_path: Path) -> None:
+    path = write_outlines(tmp_path / "a.gpkg", [box(0, 0, 9, 9)] * 4, kind=[3.0, 2.5, np.inf, np.nan])
+    assert read_outlines([path], attribute="kind").names == ["2.5", "3", "inf"]
+
+
+@pytest.mark.parametrize("ending", ["shp", "gpkg"])
+@pytest.mark.filterwarnings("ignore:'crs' was not provided")
+def test_without_a_system_they_are_in_that_of_the_images(ending: str, tmp_path: Path) -> None:
+    path = write_outlines(tmp_path / f"a.{ending}", [box(2, 3, 9, 9)], None)
+    outlines = read_outlines([path])
+    assert outlines.notes == (f"a.{ending} names no coordinate system: that of the images is taken.",)
+    assert burn(outlines, scene(tmp_path), 1, 0, all_touched=False).mask(*WHOLE).sum() == 7 * 6
+
+
+@pytest.mark.parametrize("number", range(9))
 def test_files_that_cannot_be_used_are_told_by_name(number: int, tmp_path: Path) -> None:
     path = tmp_path / "a.gpkg"
     if number == 1:
@@ -137,5 +165,16 @@ def test_files_that_cannot_be_used_are_told_by_name(number: int, tmp_path: Path)
             write_outlines(path, [box(0, 0, 9, 9)], layer=layer)
     elif number == 5:
         path.write_text('{"type": "FeatureCollection", "features": 3}')
+    elif number == 6:
+        with closing(sqlite3.connect(path)) as table:
+            table.execute("create table a (b)")
+    elif number == 7:
+        with closing(sqlite3.connect(write_outlines(path, [box(0, 0, 9, 9)]))) as table, table:
+            table.execute("delete from gpkg_geometry_columns")
+    elif number == 8:
+        path = write_outlines(path, [box(0, 0, 9, 9)], kind=[np.nan])
+        with pytest.raises(UserError, match=r"holds no outline with a kind: "):
+            read_outlines([path], attribute="kind")
+        return
     with pytest.raises(UserError, match=r"a\.gpkg [^\n]*: [^\n]*\.$"):
         read_outlines([path])

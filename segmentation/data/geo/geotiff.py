@@ -1,7 +1,7 @@
 """`geotiff`: images of the earth with labels as vectors or rasters, divided by area, by file or by folder."""
 
 import glob
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -75,10 +75,10 @@ def geotiff(
     scenes: list[Scene] = []
     groups: list[tuple[str, str]] = []
     for part, own in files.items():
+        headers = dict(zip(own.images, read_headers(own.images), strict=True))
+        _check_bands(headers.values(), channels, bands)
         for key, names in own.grouped(split).items():
-            headers = read_headers(names)
-            _check_bands(headers, channels, bands)
-            found = find_scenes(headers, resolution=resolution, near=buffer)
+            found = find_scenes([headers[name] for name in names], resolution=resolution, near=buffer)
             scenes += found
             groups += [(part, key)] * len(found)
     scenes = named(scenes)
@@ -171,7 +171,7 @@ def _found_files(root: Path, given: Paths, option: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _check_bands(headers: Sequence[Header], channels: int, bands: Sequence[int] | None) -> None:
+def _check_bands(headers: Iterable[Header], channels: int, bands: Sequence[int] | None) -> None:
     for header in headers:
         count = len(header.bands)
         has = f"{header.name} has {count} bands"

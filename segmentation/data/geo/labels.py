@@ -75,11 +75,10 @@ def labelled(
         raise UserError(
             "dataset.attribute and dataset.layer are for vectors, and the labels are rasters: leave them out."
         )
-    on_scenes = {
-        number: placed(rasters[part], scene)
-        for number, (scene, part) in enumerate(zip(scenes, part_of, strict=True))
-        if part in rasters
-    }
+    on_scenes: dict[int, Scene] = {}
+    for part, headers in rasters.items():
+        numbers = [number for number, other in enumerate(part_of) if other == part]
+        on_scenes |= zip(numbers, placed(headers, [scenes[number] for number in numbers]), strict=True)
     held = [scene for scene in on_scenes.values() if scene.sources]
     notes = tuple(dict.fromkeys(note for each in outlines.values() for note in each.notes))
     indices: Mapping[str, int] | int = 0

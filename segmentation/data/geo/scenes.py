@@ -294,8 +294,23 @@ def find_scenes(headers: Sequence[Header], *, resolution: float | None, near: in
     return [Scene("", *_on_one_grid(group, _pixels(group[0], resolution))) for group in groups]
 
 
-def placed(headers: Iterable[Header], scene: Scene) -> Scene:
-    """Those of the files that touch the scene, on its grid: rasters of labels."""
+def placed(headers: Sequence[Header], scenes: Sequence[Scene]) -> list[Scene]:
+    """For each scene those of the files that touch it, on its grid: rasters of labels."""
+    shapely = import_geo("shapely")
+    trees = {
+        crs: shapely.STRtree([_bounding_box(header, crs) for header in headers])
+        for crs in dict.fromkeys(scene.grid.crs for scene in scenes)
+    }
+    found = []
+    for scene in scenes:
+        height, width = scene.grid.size
+        whole = shapely.polygons(scene.grid.corners(slice(0, height), slice(0, width)))
+        near = np.sort(trees[scene.grid.crs].query(shapely.envelope(whole)))
+        found.append(_placed([headers[index] for index in near.tolist()], scene))
+    return found
+
+
+def _placed(headers: Iterable[Header], scene: Scene) -> Scene:
     grid = scene.grid
     sources = [_source(header, grid.transform, grid.crs) for header in headers]
     height, width = grid.size

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,11 @@ class Outlines:
     def names(self) -> list[str]:
         """What the polygons are, in alphabetical order."""
         return [] if self.values is None else sorted(set(self.values.tolist()))
+
+    @cached_property
+    def tree(self) -> Any:
+        """The polygons by place."""
+        return import_geo("shapely").STRtree(self.polygons)
 
 
 def is_vector(path: Path) -> bool:
@@ -225,7 +231,7 @@ def burn(
     near = np.arange(len(outlines.polygons))
     around = _around(scene.grid, crs)
     if around is not None:
-        near = np.sort(shapely.STRtree(outlines.polygons).query(around))
+        near = np.sort(outlines.tree.query(around))
     polygons = _warped(outlines.polygons[near], crs, scene.grid.crs)
     known = np.isfinite(shapely.bounds(polygons)).all(axis=1)
     if isinstance(labels, int):

@@ -1,5 +1,6 @@
 """Files as scenes: mosaics, other systems and resolutions, and what has no data."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from made_earth import SIDE, UTM, photo, place, roofs, write_raster
 from rasterio.enums import ColorInterp
 from rasterio.warp import Resampling, calculate_default_transform, reproject
 
-from segmentation.data.geo.scenes import Scene, find_scenes, read_headers
+from segmentation.data.geo import scenes as scenes_module
+from segmentation.data.geo.scenes import Header, Scene, find_scenes, placed, read_headers
 from segmentation.data.raster import without_georeference_warning
 from segmentation.errors import UserError
 
@@ -86,6 +88,22 @@ def test_files_of_other_systems_are_warped_to_the_first(crs: str, tmp_path: Path
     values, valid = scene.read(slice(top + 5, top + 90), slice(left, left + 120))
     assert valid.all()
     assert np.abs(values[0].astype(int) - smooth[0, 5:90, :120]).max() <= 4
+
+
+def test_each_of_many_scenes_looks_at_the_label_rasters_near_it_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (header,) = read_headers([str(write_raster(tmp_path / "a.tif", np.ones((1, *SIZE), np.uint8)))])
+    apart = [replace(header, transform=place(0, 1000 * number)) for number in range(100)]
+    (*found,) = find_scenes(apart, resolution=None, near=0)
+    looked_at: list[Header] = []
+    source_of = scenes_module._source
+    monkeypatch.setattr(
+        scenes_module, "_source", lambda header, *grid: looked_at.append(header) or source_of(header, *grid)
+    )
+    on_scenes = placed(apart, found)
+    assert [scene.sources[0].header for scene in on_scenes] == apart
+    assert len(looked_at) == len(apart)
 
 
 @pytest.mark.parametrize("factor", [2, 0.5])

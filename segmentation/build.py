@@ -26,6 +26,7 @@ from segmentation.models import (
     Segmenter,
     WeightsFile,
     create_segmenter,
+    known_licence,
     load_weights,
     pretrained_options,
     read_weights_file,
@@ -93,7 +94,9 @@ def build_task(settings: TrainingSettings, dataset: SegmentationDataset) -> Segm
     model = build_model(settings, classes, settings.weights, file)
     if settings.resume is None:  # a resumed run gets its weights from the checkpoint
         log.info("%s", load_weights(model, settings.weights, file, classes.names))
-    licence = settings.weights_licence or (file.licence if file else "")
+    licence = settings.weights_licence or known_licence(
+        str(settings.backbone.get("name")), settings.weights, file
+    )
     if licence:
         log.info("licence of the weights: %s", licence)
     if settings.compile:

@@ -4,6 +4,7 @@ from segmentation.models.heads import HEADS, resize
 from segmentation.models.pretrained import (
     WeightsFile,
     WeightsReport,
+    known_licence,
     load_weights,
     pretrained_options,
     read_weights_file,
@@ -17,6 +18,7 @@ __all__ = [
     "WeightsFile",
     "WeightsReport",
     "create_segmenter",
+    "known_licence",
     "load_weights",
     "pretrained_options",
     "read_weights_file",

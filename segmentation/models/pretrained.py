@@ -26,6 +26,7 @@ from segmentation.config import checkpoint_file
 from segmentation.errors import UserError, closest, one_line
 from segmentation.models.backbones.base import adapt_filters, repeat_channels
 from segmentation.models.backbones.timm import TimmBackbone
+from segmentation.models.packaged import LICENCE, MEAN, STD, packaged_file, read_packaged
 from segmentation.models.segmenter import Segmenter
 
 Options = dict[str, Any]
@@ -129,6 +130,14 @@ def _licence(contents: Any) -> str:
     except (AttributeError, KeyError, TypeError):
         return ""
     return one_line(found)[:LONGEST_LICENCE] if isinstance(found, str) else ""
+
+
+def known_licence(backbone: str, weights: str, file: WeightsFile | None) -> str:
+    """What is known of the licence of the initial weights: of a file what it says, of a package its own."""
+    if file is not None:
+        return file.licence
+    packaged = weights == "imagenet" and packaged_file(backbone) is not None
+    return LICENCE if packaged else ""
 
 
 # From a state dict to the model
@@ -375,6 +384,10 @@ def _load_timm(model: Segmenter, backbone: TimmBackbone, weights: str) -> Weight
             f"weights={weights} is a name of torchvision's; timm has the weights in the name of the backbone, such as"
             " backbone.name=resnet50.a1_in1k."
         )
+    if (path := packaged_file(backbone.name)) is not None:
+        report = load_state(model, read_packaged(backbone.name, path), path.name)
+        model.normalise_by(MEAN, STD)
+        return report
     mean, std = backbone.load_pretrained()
     model.normalise_by(mean, std)
     count = len(backbone.state_dict())

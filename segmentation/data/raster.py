@@ -49,21 +49,37 @@ class Raster:
 
         Raises `UserError` for a damaged file and for one with other bands than the model takes.
         """
-        meanings = [meaning.name for meaning in self.file.colorinterp]
-        colours = self.channels in (1, 3)
-        wanted = [band for band, name in enumerate(meanings, 1) if not colours or name != "alpha"]
-        with _damage(self.path):
-            bands_CHW = self.file.read(self.bands or wanted, window=window(rows, columns))
+        bands_CHW = self._values(rows, columns)
         pixels_HWC = to_bytes(bands_CHW.transpose(1, 2, 0), self.pixel_range, str(self.path))
         if self.blank:
             pixels_HWC = np.where(self.holds(rows, columns)[..., None], pixels_HWC, np.uint8(0))
         return fit_bands(pixels_HWC, self.channels, str(self.path))
 
     def holds(self, rows: slice, columns: slice) -> np.ndarray:
-        """bool (H, W): where the file has valid data."""
+        """bool (H, W): where the file has valid data, and finite numbers."""
         with _damage(self.path):
             valid_HW: np.ndarray = self.file.dataset_mask(window=window(rows, columns)) > 0
+            if (
+                self.blank and "alpha" in self._meanings
+            ):  # GDAL only takes that of one or three bands for a mask
+                valid_HW &= (
+                    self.file.read(self._meanings.index("alpha") + 1, window=window(rows, columns)) > 0
+                )
+        if self.file.dtypes[0].startswith("float"):
+            valid_HW &= np.isfinite(self._values(rows, columns)).all(axis=0)
         return valid_HW
+
+    @property
+    def _meanings(self) -> list[str]:
+        return [meaning.name for meaning in self.file.colorinterp]
+
+    def _values(self, rows: slice, columns: slice) -> np.ndarray:
+        """The values (C, H, W) of the bands that the model takes, in the file's own type."""
+        colours = self.channels in (1, 3) or self.blank
+        wanted = [band for band, name in enumerate(self._meanings, 1) if not colours or name != "alpha"]
+        with _damage(self.path):
+            values_CHW: np.ndarray = self.file.read(self.bands or wanted, window=window(rows, columns))
+        return values_CHW
 
 
 @contextmanager

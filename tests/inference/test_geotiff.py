@@ -11,6 +11,7 @@ from made_predictors import REACH, near
 from made_room import room_for
 from PIL import Image
 
+from segmentation.data.raster import open_raster
 from segmentation.errors import UserError
 from segmentation.inference import Predictor
 from segmentation.inference.geotiff import predict_raster
@@ -119,6 +120,26 @@ def test_where_there_is_no_data_there_is_no_class(tmp_path: Path) -> None:
     with rasterio.open(answers(source, near(), tmp_path)["mask"]) as mask:
         labels = mask.read(1)
     assert (labels[:20] == 255).all() and (labels[20:] < 3).all()
+
+
+def test_pixels_that_are_no_numbers_hold_no_data(tmp_path: Path) -> None:
+    bands = noise(4, 40, 50).astype(np.float32)
+    bands[1, :20], bands[2, 20:30], bands[3] = np.nan, np.inf, np.nan
+    source = write_tiff(tmp_path / "in.tif", bands)
+    with open_raster(source, 3, None, [1, 2, 3]) as raster:
+        assert np.array_equal(raster.holds(slice(10, 40), slice(0, 50)).all(axis=1), np.arange(10, 40) >= 30)
+
+
+def test_alpha_beside_four_bands_says_where_there_is_data_as_in_training(tmp_path: Path) -> None:
+    bands = noise(5, 40, 50).clip(1)
+    bands[4, :20] = 0
+    source = write_tiff(tmp_path / "in.tif", bands)
+    with rasterio.open(source, "r+") as file:
+        file.colorinterp = [*[rasterio.enums.ColorInterp.undefined] * 4, rasterio.enums.ColorInterp.alpha]
+    with open_raster(source, 4, None, blank=True) as raster:
+        whole = slice(0, 40), slice(0, 50)
+        assert np.array_equal(raster.holds(*whole).all(axis=1), np.arange(40) >= 20)
+        assert raster.read(*whole).shape == (40, 50, 4)
 
 
 @pytest.mark.parametrize("empty", [False, True])

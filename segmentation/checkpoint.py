@@ -4,7 +4,7 @@ The threshold of a binary model is chosen here too: the checkpoint's own, a numb
 """
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from segmentation.config import Threshold, check_threshold
 from segmentation.data.pixel_range import PixelRange
 from segmentation.environment import versions
 from segmentation.errors import UserError, one_line
-from segmentation.models import Decision, Segmenter, create_segmenter
+from segmentation.models import Decision, Segmenter, create_segmenter, onnx_network
+from segmentation.models.onnx_network import OnnxNetwork, is_exported
 from segmentation.models.pretrained import is_dense
 from segmentation.options import call
 from segmentation.reading import file_hash, read_json
@@ -58,7 +59,7 @@ class Trained:
     epochs that were planned, the loss, the weights that it began with and their licence, as far as they are known.
     """
 
-    model: Segmenter
+    model: Segmenter | OnnxNetwork
     classes: Classes
     decision: Decision
     size: tuple[int, int]
@@ -78,7 +79,7 @@ class Trained:
     @property
     def channels(self) -> int:
         """Bands of the images that the model takes."""
-        return self.model.mean.shape[1]
+        return self.model.channels
 
     @property
     def bands(self) -> list[int] | None:
@@ -124,6 +125,8 @@ def read(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise UserError(f"There is no checkpoint {path}. Give a file such as RUN/checkpoints/best.ckpt.")
+    if is_exported(path):
+        raise UserError(f"{path} is an exported model: this needs the checkpoint that it was made of.")
     try:
         with warnings.catch_warnings(action="ignore"):  # about unusual tensors; they are refused below
             contents = torch.load(path, map_location="cpu", weights_only=True)
@@ -167,20 +170,28 @@ def _check_plain(path: Path, content: Any, *, tensors: bool) -> None:
 
 
 def load(path: Path) -> Trained:
-    """The trained model of a checkpoint in evaluation mode on the CPU.
+    """The trained model of a checkpoint in evaluation mode on the CPU, or of a file that `export.py` made of one.
 
-    Raises `UserError` where `read` does, where the description and the weights do not fit our models or each
-    other, and for weights that are not finite.
+    Raises `UserError` where `read` and `onnx_network.read` do, where the description and the weights do not fit our
+    models or each other, and for weights that are not finite.
     """
-    contents = read(path)
+    if is_exported(path):
+        about, network = onnx_network.read(path)
+        _check_plain(path, about, tensors=False)
+        return _trained(path, {**about, "segmentation": about}, lambda contents: network)
+    return _trained(path, read(path), _built)
+
+
+def _trained(
+    path: Path,
+    contents: Mapping[str, Any],
+    network: Callable[[Mapping[str, Any]], Segmenter | OnnxNetwork],
+) -> Trained:
     try:
         about = contents["segmentation"]
         classes = Classes.from_dict(about["classes"])
-        _check_size_of_model(about["model"], contents)
-        model = call("checkpoint", create_segmenter, **about["model"])
+        model = network(contents)
         _check_outputs(model, classes)
-        model.load_state_dict(model_weights(contents))
-        _check_finite(model)
         protocol = dict(about["protocol"])
         dict(protocol.get("split_sha256", {}))  # read later for the hash of each split
         return Trained(
@@ -205,6 +216,15 @@ def load(path: Path) -> Trained:
     except UNFIT as error:
         cause = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(f"{path} does not fit this version of the project ({cause}).") from error
+
+
+def _built(contents: Mapping[str, Any]) -> Segmenter:
+    description = contents["segmentation"]["model"]
+    _check_size_of_model(description, contents)
+    model = call("checkpoint", create_segmenter, **description)
+    model.load_state_dict(model_weights(contents))
+    _check_finite(model)
+    return model
 
 
 def read_pixel_range(path: Path) -> PixelRange | None:
@@ -309,7 +329,7 @@ def _check_size_of_model(description: Mapping[str, Any], contents: Mapping[str, 
         )
 
 
-def _check_outputs(model: Segmenter, classes: Classes) -> None:
+def _check_outputs(model: Segmenter | OnnxNetwork, classes: Classes) -> None:
     outputs = model.description["outputs"]
     if outputs != classes.outputs:
         kind = "binary" if classes.binary else "several"

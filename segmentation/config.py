@@ -36,6 +36,8 @@ ANNOTATIONS: tuple[OutputKind, ...] = ("labelme", "geojson", *ANNOTATION_FILES)
 """The outputs that labelling tools open."""
 Existing = Literal["refuse", "skip", "overwrite"]
 PolygonFormat = Literal["gpkg", "geojson"]
+Layout = Literal["nhwc", "nchw"]
+GraphOutput = Literal["labels", "probabilities"]
 Threshold = float | str
 """A number from 0 to 1, "auto" (the checkpoint's own) or "best" (the best one on the validation split)."""
 
@@ -201,6 +203,12 @@ class EvaluationSettings:
         return [checkpoint_file(path) for path in given]
 
     @property
+    def device(self) -> Accelerator:
+        """Where it is computed: "auto" is the processor for exported models, and for checkpoints beside them."""
+        exported = any(path.suffix == ".onnx" for path in self.checkpoints)
+        return "cpu" if exported and self.accelerator == "auto" else self.accelerator
+
+    @property
     def saves_masks(self) -> bool:
         """Whether the predicted masks are saved, too. Raises `UserError` for another kind of file."""
         return bool(_kinds("save", self.save, ["mask"]))
@@ -355,6 +363,56 @@ def read_prediction_settings(config: Mapping[str, Any]) -> PredictionSettings:
     check_threshold(settings.threshold)
     if settings.end is not None and settings.end <= settings.start:
         raise UserError(f"end={settings.end} is not after start={settings.start}: give a later second.")
+    return settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportSettings:
+    """`conf/export.yaml` says what each is for."""
+
+    checkpoint: str
+    format: Literal["onnx"]
+    output: str | None
+    layout: Layout
+    outputs: str | Annotated[list[str], Field(min_length=1)]
+    verify: str | None
+    split: Literal["train", "val", "test"]
+    existing: Literal["refuse", "overwrite"]
+
+    @property
+    def file(self) -> Path:
+        """The checkpoint."""
+        return checkpoint_file(self.checkpoint)
+
+    @property
+    def target(self) -> Path:
+        """The file to write. Raises `UserError` for another ending."""
+        if self.output is None:
+            return self.file.with_suffix(".onnx")
+        path = Path(self.output).expanduser()
+        if path.suffix != ".onnx":
+            raise UserError(f"output={self.output} is no ONNX file: give a name that ends in .onnx.")
+        return path
+
+    @property
+    def kinds(self) -> list[GraphOutput]:
+        """What the graph gives, in its order. Raises `UserError` for another name."""
+        named = _kinds("outputs", self.outputs, get_args(GraphOutput))
+        return [kind for kind in get_args(GraphOutput) if kind in named]
+
+
+def read_export_settings(config: Mapping[str, Any]) -> ExportSettings:
+    """The config with its types checked.
+
+    Raises `UserError` for an option that does not exist, is missing, or has a value that it cannot have, and for a
+    checkpoint that is missing.
+    """
+    settings = call("", ExportSettings, **config)
+    _ = settings.target, settings.kinds  # a wrong name is an error here
+    if not settings.file.is_file():
+        raise UserError(
+            f"There is no checkpoint {settings.file}. Give a file such as RUN/checkpoints/best.ckpt."
+        )
     return settings
 
 

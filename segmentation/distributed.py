@@ -157,7 +157,7 @@ def open_trainer(settings: EvaluationSettings) -> Trainer:
 
     Raises `UserError` for a device that does not exist, and for an impossible number of processes.
     """
-    device = choose_device(settings.accelerator)
+    device = choose_device(settings.device)
     options = strategy_options({"strategy": "auto", **settings.trainer}, {}, device)
     try:
         return Trainer(

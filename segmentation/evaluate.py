@@ -414,7 +414,7 @@ def _evaluate_one(
         "protocol": context.protocol,
         "model": {
             **model.description,
-            "parameters": sum(weights.numel() for weights in model.parameters()),
+            "parameters": model.weight_count,
             "training": predictor.trained.training,
         },
         "data": {**context.protocol["dataset"], "images": len(images), "notes": list(context.notes)},

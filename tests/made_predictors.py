@@ -19,12 +19,11 @@ REACH = 3
 class Near(nn.Module):
     """Logits of a pixel from those at most `REACH` pixels away: smoothed channels, a class each."""
 
-    mean: Tensor
+    channels = 3
 
     def __init__(self, outputs: int) -> None:
         super().__init__()
         self.outputs = outputs
-        self.register_buffer("mean", torch.zeros(1, 3, 1, 1))
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
         smooth_BCHW = avg_pool2d(image_BCHW.float() - 128, 2 * REACH + 1, stride=1, padding=REACH)

@@ -18,6 +18,7 @@ from segmentation.inference.inputs import Picture, as_pixels
 from segmentation.inference.outputs import Prediction
 from segmentation.inference.tta import Augmentation, describe_tta, tta_views
 from segmentation.models.compile import compile_whole
+from segmentation.models.onnx_network import OnnxNetwork
 from segmentation.options import checked
 from segmentation.tiling import Tiling, Write, block
 
@@ -28,7 +29,8 @@ class Predictor:
     `device` is "auto" (the GPU where there is one), "cpu", "gpu" or torch's own name; `precision` is "auto"
     (as in training), "32-true", "bf16-mixed" or "16-mixed"; `tta` is "none", "flip", "vertical_flip",
     "scales", a scale as a number, or a list of these; `compile` spends a minute on the first prediction of each image
-    size to make the others faster; on a processor it freezes the weights as they are then.
+    size to make the others faster; on a processor it freezes the weights as they are then. An exported model
+    (`OnnxNetwork`) is computed by ONNX Runtime, on the processor and in its own precision.
 
     Raises `UserError` for values that are not possible here.
     """
@@ -42,6 +44,9 @@ class Predictor:
         tta: Augmentation = "none",
         compile: bool = False,
     ) -> None:
+        if isinstance(trained.model, OnnxNetwork):
+            trained.model.check_use(device=device, precision=precision, compile=compile)
+            device, precision = "cpu", "32-true"
         self.trained = trained
         self.device = choose_device(device)
         self._views = tta_views(tta)

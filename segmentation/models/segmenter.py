@@ -86,6 +86,16 @@ class Segmenter(nn.Module):
         return resize(head(features).float(), padded)[..., :height, :width]
 
     @property
+    def channels(self) -> int:
+        """Bands of the images that it takes."""
+        return self.mean.shape[1]
+
+    @property
+    def weight_count(self) -> int:
+        """The number of trained weights."""
+        return sum(weights.numel() for weights in self.parameters())
+
+    @property
     def output_stride(self) -> int:
         """Pixels of the image per cell of the last feature map."""
         return self.backbone.strides[max(STRIDES)]

@@ -33,6 +33,7 @@ FLOORS = (
     {"distributed"},
     {"build", "planner"},
     {"train", "evaluate", "predict", "benchmark", "leaderboard", "doctor", "cli"},
+    {"export"},
 )
 HYDRA = {"hydra", "omegaconf"}
 

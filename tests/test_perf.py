@@ -119,6 +119,14 @@ def test_a_large_scene_is_measured(run: Run, monkeypatch: pytest.MonkeyPatch) ->
     assert re.search(r"\| predict\.py, polygons \| +\d+ \| +\d+ \| \d+ polygons \|", said), said
 
 
+def test_exported_models_are_compared_with_torch(run: Run) -> None:
+    said = run("export.py", "--heads", "fcn", "--backbones", "timm:resnet10t")
+    name, _, largest, same, _ = next(
+        cells for line in said.splitlines() if len(cells := _cells(line)) == 5 and cells[1] == "fcn"
+    )
+    assert name == "timm:resnet10t" and float(largest) < 1e-4 and float(same.rstrip("%")) > 99.99
+
+
 def test_the_picture_of_the_polygons_is_made(run: Run, tmp_path: Path) -> None:
     pytest.importorskip("pyogrio", reason="needs pyogrio, the extra geo")
     run("roofs.py", "--output", str(tmp_path / "polygons.png"))

@@ -24,7 +24,7 @@ from segmentation.errors import UserError, one_line
 from segmentation.export.preprocessing import Resize
 from segmentation.models import Decision
 from segmentation.models.compile import free_sizes
-from segmentation.models.onnx_network import LOGITS, PIXELS, import_onnx
+from segmentation.models.onnx_network import LOGITS, PIXELS, graphs, import_onnx
 from segmentation.reading import file_hash
 
 if TYPE_CHECKING:
@@ -128,11 +128,11 @@ def export_graph(path: Path, trained: Trained, settings: ExportSettings) -> "Mod
     )
     outputs = {
         LABELS: tensor(LABELS, uint8, ["batch", "height", "width"]),
-        PROBABILITIES: tensor(
-            PROBABILITIES, float32, ["batch", trained.classes.outputs, "height", "width"]
-        ),
+        PROBABILITIES: tensor(PROBABILITIES, float32, ["batch", trained.classes.outputs, "height", "width"]),
     }
-    free = ["batch", "height", "width", channels] if layout == "nhwc" else ["batch", channels, "height", "width"]
+    free = (
+        ["batch", "height", "width", channels] if layout == "nhwc" else ["batch", channels, "height", "width"]
+    )
     inner = ["batch", None, "rows", "columns"]
     joined = _joined(
         {"input": first, "network": network, "output": last},
@@ -188,11 +188,15 @@ def _joined(
     onnx, _ = import_onnx()
     nodes, weights, first = [], [], next(iter(parts.values()))
     for name, part in parts.items():
-        if part is not first:  # `add_prefix` leaves names as they are inside conditions, which the first part has
+        if (
+            part is not first
+        ):  # `add_prefix` leaves names as they are inside conditions, which the first part has
             part = onnx.compose.add_prefix(part, f"{name}/", rename_inputs=False, rename_outputs=False)
         nodes += part.graph.node
         weights += part.graph.initializer
-    graph = onnx.helper.make_graph(nodes, "segmentation", [image], outputs, weights, value_info=seams)
+    graph = onnx.helper.make_graph(nodes, "segmentation", [image], outputs, value_info=seams)
+    used = {name for inner in graphs(graph) for node in inner.node for name in node.input}
+    graph.initializer.extend(weight for weight in weights if weight.name in used)
     return onnx.helper.make_model(
         graph, opset_imports=first.opset_import, ir_version=first.ir_version, producer_name="segmentation"
     )

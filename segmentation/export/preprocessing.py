@@ -24,9 +24,7 @@ class Resize(nn.Module):
         height, width = (torch.scalar_tensor(side, dtype=torch.int64) for side in pixels_BCHW.shape[-2:])
         skips = (height > 2 * self._size[0]) | (width > 2 * self._size[1])
         shrinks = (height >= self._size[0]) & (width >= self._size[1])
-        resized: Tensor = torch.cond(
-            skips & shrinks, self._area, self._bilinear, (pixels_BCHW, skips)
-        )
+        resized: Tensor = torch.cond(skips & shrinks, self._area, self._bilinear, (pixels_BCHW, skips))
         return resized
 
     def _area(self, pixels_BCHW: Tensor, skips: Tensor) -> Tensor:
@@ -68,7 +66,9 @@ def _taps(length: int, size: int, skips: Tensor, *, clamped: bool) -> tuple[Tens
     have all their weight on one pixel (`clamped`), rows twice a share of it, which OpenCV rounds twice.
     """
     last, scale = length - 1, size / _length(length)
-    step = torch.reciprocal(scale)  # ONNX Runtime would make a division of `1 / scale`, which rounds otherwise
+    step = torch.reciprocal(
+        scale
+    )  # ONNX Runtime would make a division of `1 / scale`, which rounds otherwise
     cell = torch.arange(size, dtype=torch.float64)
     usual = ((cell + 0.5) * step - 0.5).float()
     whole = (cell * step).floor()

@@ -150,17 +150,19 @@ def read_model(path: Path) -> "ModelProto":
 
 def _refuse_foreign(path: Path, model: "ModelProto") -> None:
     domains = {entry.domain for entry in model.opset_import}
-    for graph in _graphs(path, model.graph):
+    for graph in graphs(model.graph):
         domains |= {node.domain for node in graph.node}
         if any(_is_external(tensor) for tensor in _tensors(graph)):
-            raise UserError(f"{path} refers to data in other files: it was not loaded. Export it in one file.")
+            raise UserError(
+                f"{path} refers to data in other files: it was not loaded. Export it in one file."
+            )
     foreign = sorted(domains - {*_OWN_DOMAINS})
     if foreign or model.functions:
         named = one_line(foreign[0]) if foreign else "functions of its own"
         raise UserError(f"{path} has operators that are not ONNX's own ({named}): it was not loaded.")
 
 
-def _graphs(path: Path, graph: "GraphProto") -> Iterator["GraphProto"]:
+def graphs(graph: "GraphProto") -> Iterator["GraphProto"]:
     """The graph and those inside its nodes."""
     waiting = [graph]
     while waiting:

@@ -35,7 +35,7 @@ def certify(file: Path, trained: Trained, settings: ExportSettings) -> dict[str,
     """
     predictor = Predictor(trained, device="cpu", precision="32-true")
     whole = _Whole(file, settings)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for size in _sizes(trained.size):
         for batch in _BATCHES:
             pictures = [_picture(size, trained.channels, seed) for seed in range(batch)]

@@ -22,12 +22,12 @@ def load(
     threshold: float | str = "auto",
     compile: bool = False,
 ) -> "Predictor":
-    """The `Predictor` of a checkpoint file, or of a run's folder: its best.ckpt.
+    """The `Predictor` of a checkpoint file, of a run's folder (its best.ckpt), or of a file that `export.py` wrote.
 
     `threshold`, for binary models only, is the probability from which a pixel is foreground: a number from 0 to 1,
     "auto" (the checkpoint's own) or "best" (the best one on the validation split: see `with_threshold`).
 
-    Raises `UserError` for a file that is no checkpoint of ours, and where `Predictor` and `with_threshold` do.
+    Raises `UserError` for a file that is neither of ours, and where `Predictor` and `with_threshold` do.
     """
     from segmentation import checkpoint
     from segmentation.inference.predictor import Predictor

@@ -161,6 +161,8 @@ def _found_files(root: Path, given: Paths, option: str) -> list[str]:
         if is_address(each):
             found.append(each)
             continue
+        if each.count("**") > 1:  # a stranger's checkpoint may hold a pattern that takes for ever
+            raise UserError(f"{option}={each} has '**' more than once: leave one of them.")
         path = Path(each).expanduser()
         matching = glob.glob(str(path), root_dir=root, recursive=True)  # noqa: PTH207 - a root may hold brackets
         found_here = [root / path] if (root / path).is_file() else [root / name for name in sorted(matching)]

@@ -224,6 +224,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         r"has 3 bands and alpha.*-colorinterp_4 undefined",
     ),
     "resolution": ({"resolution": 5e-6}, r"dataset\.resolution=5e-06: .*image\.tif have sides of 0\.5"),
+    "endless pattern": ({"images": "**/*/" * 9 + "*.tif"}, r"dataset\.images=.* has '\*\*' more than once"),
     "empty path": ({"images": ""}, r"dataset\.images= finds no file"),
     "no data": ({"images": "blank.tif"}, r"blank\.tif: no data: give images with data\.$"),
     "extent elsewhere": ({"extent": "far.gpkg"}, r"no data in dataset\.extent"),

@@ -25,13 +25,15 @@ LEAST_AGREEMENT = 0.9999
 
 _BATCHES = (1, 2)
 _BUDGET = Budget(warmup=1, seconds=2.0, steps=20)
+_SMALL = (33, 45)
 _CELL = 16  # pixels between the colours of a made picture
 
 
 def certify(file: Path, trained: Trained, settings: ExportSettings) -> dict[str, Any]:
     """Compares the whole file with the checkpoint, both in float32 on the processor, on made pictures.
 
-    The sizes are the model's own, an odd one below it, and an odd one above twice its height, whose resize is another.
+    The sizes are the model's own, an odd one below it, an odd one above twice its height, whose resize is another, and
+    a small one: a network with a condition on the size would answer otherwise there.
     """
     predictor = Predictor(trained, device="cpu", precision="32-true")
     whole = _Whole(file, settings)
@@ -97,7 +99,7 @@ class _Whole:
 
 def _sizes(size: tuple[int, int]) -> list[tuple[int, int]]:
     height, width = size
-    return [size, (3 * height // 4 | 1, 2 * width // 3 | 1), (2 * height + 5, width + 7 | 1)]
+    return [size, (3 * height // 4 | 1, 2 * width // 3 | 1), (2 * height + 5, width + 7 | 1), _SMALL]
 
 
 def _picture(size: tuple[int, int], channels: int, seed: int) -> np.ndarray:

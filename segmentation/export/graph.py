@@ -34,7 +34,6 @@ IMAGE, LABELS, PROBABILITIES = "image", "labels", "probabilities"
 """The names of a file's input and outputs."""
 
 _OPSET = 18  # the oldest that torch writes: older runtimes read the file, too
-_EXAMPLE = (70, 101)  # pixels; odd, so that no side is taken for another
 _MIN_SIDE = 32  # pixels, as in `Segmenter`
 
 
@@ -106,7 +105,9 @@ def export_graph(path: Path, trained: Trained, settings: ExportSettings) -> "Mod
     onnx, _ = import_onnx()
     model = trained.model.eval().requires_grad_(False)
     channels, layout = trained.channels, settings.layout
-    height, width = _EXAMPLE
+    # A network with a condition on the size, as Swin's windows have, keeps the branch of the example: that of the size
+    # it was trained on. The sides differ, so that none is taken for the other.
+    height, width = trained.size[0], trained.size[1] + (5 if trained.size[0] == trained.size[1] else 0)
     shape = (2, height, width, channels) if layout == "nhwc" else (2, channels, height, width)
     image = torch.zeros(shape, dtype=torch.uint8)
     pixels_BCHW = torch.zeros(2, channels, height, width)

@@ -103,6 +103,18 @@ def complete(config: Mapping[str, Any], dataset: SegmentationDataset) -> tuple[C
         for choice in plan(finished, seen, dataset, given):
             log.info("plan: %s=%s: %s", choice.key, choice.value, choice.reason)
     settings = read_training_settings(finished)
+    given_data, window = settings.dataset, max(settings.data.size)
+    if (
+        given_data.get("name") == "geotiff"
+        and given_data.get("split") == "area"
+        and given_data["buffer"] < window
+    ):
+        log.info(
+            "note: dataset.buffer=%d is narrower than a window of %d pixels, so that places beside each other may be in"
+            " two splits.",
+            given_data["buffer"],
+            window,
+        )
     weighs = settings.loss.get("class_weights") == "auto"
     if weighs or settings.data.sampler == "balanced":
         dataset = replace(dataset, counts=count_classes(dataset.train, len(dataset.classes)))

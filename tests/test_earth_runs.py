@@ -65,6 +65,7 @@ def test_the_report_has_both_cities_and_says_so(run: Path) -> None:
     report = json.loads((run / "run" / "report.json").read_text())
     assert {"val/iou", "test/iou"} <= report["metrics"].keys()
     assert any("test is of another place than train: 7." in note for note in report["data"]["notes"])
+    assert "dataset.buffer=32 is narrower than a window of 64 pixels" in (run / "run" / "run.log").read_text()
 
 
 def test_the_other_city_gets_the_same_scores_from_evaluate(run: Path, tmp_path: Path) -> None:

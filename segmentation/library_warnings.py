@@ -16,6 +16,8 @@ _KNOWN = (
     ".*GPU available but not used.*",  # the user chose accelerator=cpu
     ".*WeightAveraging callback with a model that overrides.*",  # about sharded models; fsdp refuses ema_decay anyway
     ".*callbacks used to create the checkpoint.*",  # we report the missing callbacks of a resumed run ourselves
+    # rasterio hides it from the thread that draws outlines, and shows it where several threads draw.
+    ".*Dataset has no geotransform.*",
     ".*`srun` command is available.*",  # on a machine with Slurm, commands may also run without it
 )
 

@@ -23,6 +23,7 @@ from segmentation.data.cache import cache_folder
 from segmentation.data.dataset import FileDataset
 from segmentation.data.survey import Survey, survey
 from segmentation.errors import UserError
+from segmentation.library_warnings import library_warnings_hidden
 from segmentation.machine import free_memory
 from segmentation.reading import read_yaml
 
@@ -74,6 +75,7 @@ class Choice(NamedTuple):
     reason: str
 
 
+@library_warnings_hidden()
 def prepare(config: Mapping[str, Any], folder: Path) -> tuple[Config, SegmentationDataset]:
     """The data set of the run in `folder`, and the config that `complete` makes.
 

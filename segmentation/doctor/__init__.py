@@ -25,10 +25,12 @@ from segmentation.doctor.report import Inspection, as_json, as_text, chosen
 from segmentation.doctor.rules import find
 from segmentation.doctor.scan import Scan, scan
 from segmentation.errors import UserError, errors_kept
+from segmentation.library_warnings import library_warnings_hidden
 from segmentation.machine import cores
 from segmentation.planner import plan
 
 
+@library_warnings_hidden()
 def inspect(settings: InspectionSettings, training: Mapping[str, Any], folder: Path) -> float:
     """Prints what is found in the data of the options, and writes `data_report.html`; returns the number of findings.
 

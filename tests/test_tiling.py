@@ -63,7 +63,7 @@ class Strided(nn.Module):
 
     def __init__(self, stride: int) -> None:
         super().__init__()
-        self.stride = stride
+        self.stride, self.channels = stride, 3
         self.register_buffer("mean", torch.zeros(1, 3, 1, 1))
         weights = torch.randn(3, 3, 3 * stride, 3 * stride, generator=torch.Generator().manual_seed(0))
         self.register_buffer("weights", weights / stride)

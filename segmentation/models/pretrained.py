@@ -124,6 +124,8 @@ def _class_names(contents: Any) -> tuple[str, ...]:
 
 def _licence(contents: Any) -> str:
     """What a file says of the licence of its weights, in one line."""
+    if not isinstance(contents, dict):
+        return ""
     try:
         own = contents["segmentation"]["training"] if "segmentation" in contents else contents
         found = own.get("licence", own.get("license"))

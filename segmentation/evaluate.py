@@ -9,7 +9,7 @@ import math
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from operator import attrgetter
@@ -34,7 +34,7 @@ from segmentation.distributed import SINGLE_PROCESS, ProcessShare, evaluation_pr
 from segmentation.environment import command_line, device_name, versions
 from segmentation.errors import UserError
 from segmentation.inference import Predictor
-from segmentation.inference.outputs import save_mask
+from segmentation.inference.outputs import SaveMask, mask_writer
 from segmentation.inference.tta import describe_tta, tta_views
 from segmentation.library_warnings import library_warnings_hidden
 from segmentation.metrics import (
@@ -49,9 +49,9 @@ from segmentation.metrics import (
 from segmentation.models import Decision
 from segmentation.report.evaluation import Evaluation, ImageScores, refuse_used_folder, worst_first
 from segmentation.report.gallery import ReadImage
-from segmentation.report.html import refuse_different, write_comparison, write_evaluation
+from segmentation.report.html import write_comparison, write_evaluation
 from segmentation.report.objects import ObjectTable
-from segmentation.report.protocol import evaluation_protocol, split_notes
+from segmentation.report.protocol import evaluation_protocol, refuse_different, split_notes
 from segmentation.report.report import table
 from segmentation.types import Batch, Classes
 
@@ -192,15 +192,11 @@ def _threshold_notes(trained: checkpoint.Trained, settings: EvaluationSettings) 
     return []
 
 
-Save = Callable[[str, np.ndarray], None]
-"""Takes an image's name and its predicted labels, uint8 (H, W)."""
-
-
 def evaluate_split(
     predictor: Predictor,
     context: EvaluationContext,
     settings: EvaluationSettings,
-    save: Save | None,
+    save: SaveMask | None,
     share: ProcessShare = SINGLE_PROCESS,
     table: ObjectTable | None = None,
 ) -> tuple[EvaluationMetrics, list[ImageScores]]:
@@ -297,21 +293,6 @@ def image_with_prediction(predictor: Predictor, context: EvaluationContext) -> R
 def subfolder_name(number: int, title: str) -> str:
     """The folder of one of several checkpoints: its number, and its title in portable characters."""
     return f"{number}_{re.sub(r'[^A-Za-z0-9._-]+', '_', title)[:60]}"
-
-
-def mask_writer(folder: Path, classes: Classes) -> Save:
-    """A function that saves predicted labels in `folder` under the name of their image.
-
-    It raises `UserError` for a name that exists, such as `a` and `A` on a file system that ignores case.
-    """
-
-    def save(name: str, labels_HW: np.ndarray) -> None:
-        path = folder / f"{name}.png"
-        if path.exists():
-            raise UserError(f"{path} is there already: two images of the split share its name. Rename one.")
-        save_mask(path, labels_HW, classes)
-
-    return save
 
 
 @library_warnings_hidden()

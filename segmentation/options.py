@@ -1,9 +1,15 @@
-"""Options checked against the signature of what gets them: names, types and ranges, with messages for users."""
+"""Options checked against the signature of what gets them: names, types and ranges, with messages for users.
+
+Those that are regular expressions are matched with a time limit.
+"""
 
 import inspect
+import json
 import os
 import re
-from collections.abc import Callable, Mapping
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -16,6 +22,17 @@ from segmentation.ranges import RANGES
 Thing = TypeVar("Thing")
 
 _ANY_CLASS = ConfigDict(arbitrary_types_allowed=True)
+
+_MATCH_SECONDS = 60.0
+# A pattern may be that of a stranger's checkpoint, and Python cannot stop a match within its own process.
+# -I and -S: nothing but the standard library is imported.
+_CHILD = """
+import json, re, sys
+pattern, names = json.load(sys.stdin)
+pattern = re.compile(pattern)
+matches = map(pattern.search, names)
+json.dump([match and ((match[1] or "") if pattern.groups else match[0]) for match in matches], sys.stdout)
+"""
 
 
 def create(
@@ -100,3 +117,26 @@ def _convert(where: str, value: Any, hint: Any) -> Any:
         if first["type"] == "missing":
             reason = "has too few values"
         raise UserError(f"{where}={value} is not right: it {reason}.", kind="option") from None
+
+
+def find_in_names(pattern: str, names: Sequence[str], option: str) -> list[str | None]:
+    """What a regular expression finds in each name: its first group, else the whole match; None where there is none.
+
+    Raises `UserError`, which names the `option`, where that takes more than a minute: `(a+)+b` takes exponential time.
+    """
+    try:
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", _CHILD],
+            input=json.dumps([pattern, list(names)]),
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=_MATCH_SECONDS,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise UserError(
+            f"{option}={pattern} takes more than {_MATCH_SECONDS:.0f} seconds for {len(names)} names: write it without"
+            " repeats of what repeats, as in (a+)+."
+        ) from error
+    found: list[str | None] = json.loads(done.stdout)
+    return found

@@ -18,10 +18,9 @@ import numpy as np
 
 from segmentation.config import read_training_settings
 from segmentation.data import SegmentationDataset, open_dataset
-from segmentation.data.balance import class_weights, count_classes, described_weights
 from segmentation.data.cache import cache_folder
 from segmentation.data.dataset import FileDataset
-from segmentation.data.survey import Survey, survey
+from segmentation.data.survey import Survey, class_weights, count_classes, described_weights, survey
 from segmentation.errors import UserError
 from segmentation.library_warnings import library_warnings_hidden
 from segmentation.machine import free_memory

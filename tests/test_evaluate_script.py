@@ -25,7 +25,7 @@ from segmentation.evaluate import evaluate, evaluate_split, open_context, subfol
 from segmentation.inference import Predictor
 from segmentation.metrics import EvaluationMetrics
 from segmentation.report.evaluation import ImageScores
-from segmentation.report.html import refuse_different
+from segmentation.report.protocol import refuse_different
 
 SMALL = [
     "backbone=mobilenetv3_small",

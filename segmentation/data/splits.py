@@ -20,8 +20,8 @@ from pydantic import Field
 from segmentation.data.dataset import WHOLE, FileDataset, FoundFiles, SegmentationDataset
 from segmentation.data.files import Names, composed, encode_names, first_of
 from segmentation.data.image_io import present_values
-from segmentation.data.patterns import find_in_names
 from segmentation.errors import UserError, closest
+from segmentation.options import find_in_names
 from segmentation.types import IGNORE_INDEX
 from segmentation.writing import replacing
 

@@ -29,6 +29,9 @@ FULL = 65535
 FOREGROUND = 255
 """The value of the foreground in the mask file of binary data."""
 
+SaveMask = Callable[[str, np.ndarray], None]
+"""Takes an image's name and its predicted labels, uint8 (H, W)."""
+
 
 def mask_values(labels_HW: np.ndarray, classes: Classes) -> np.ndarray:
     """uint8 labels -> the values of a mask file: 0 and 255 for binary data, else class indices."""
@@ -66,6 +69,21 @@ def save_mask(path: Path, labels_HW: np.ndarray, classes: Classes) -> None:
     _check_ending(path, ".png")
     with written_whole(path) as part:
         mask_picture(labels_HW, classes).save(part, "PNG")
+
+
+def mask_writer(folder: Path, classes: Classes) -> SaveMask:
+    """A function that saves predicted labels in `folder` under the name of their image.
+
+    It raises `UserError` for a name that exists, such as `a` and `A` on a file system that ignores case.
+    """
+
+    def save(name: str, labels_HW: np.ndarray) -> None:
+        path = folder / f"{name}.png"
+        if path.exists():
+            raise UserError(f"{path} is there already: two images of the split share its name. Rename one.")
+        save_mask(path, labels_HW, classes)
+
+    return save
 
 
 def save_overlay(

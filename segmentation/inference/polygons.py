@@ -1,6 +1,6 @@
 """Masks as polygons for maps: traced from the raster, cleaned, measured in metres, and written with their attributes.
 
-`trace`, `mean_values`, `fill_holes`, `simplify` and `regularise` (`right_angles.py`) know nothing of the Earth: they
+`trace`, `mean_values`, `fill_holes`, `simplify` and `regularise` (`outlines.py`) know nothing of the Earth: they
 work on arrays of shapely polygons in pixels or in metres. `write_polygons` does it all for a raster that has a place.
 """
 
@@ -17,9 +17,8 @@ import numpy as np
 from segmentation.config import PolygonOptions
 from segmentation.data.raster import import_rasterio
 from segmentation.errors import UserError
-from segmentation.inference.outlines import simplify_together
+from segmentation.inference.outlines import regularise, simplify_together
 from segmentation.inference.outputs import FOREGROUND, FULL, unwritten
-from segmentation.inference.right_angles import regularise
 from segmentation.types import Classes
 
 log = logging.getLogger(__name__)

@@ -25,8 +25,14 @@ from torchvision.models.segmentation import (
 from segmentation.config import checkpoint_file
 from segmentation.errors import UserError, closest, one_line
 from segmentation.models.backbones.base import adapt_filters, repeat_channels
-from segmentation.models.backbones.timm import TimmBackbone
-from segmentation.models.packaged import LICENCE, MEAN, STD, packaged_file, read_packaged
+from segmentation.models.backbones.timm import (
+    PACKAGED_LICENCE,
+    PACKAGED_MEAN,
+    PACKAGED_STD,
+    TimmBackbone,
+    packaged_file,
+    read_packaged,
+)
 from segmentation.models.segmenter import Segmenter
 
 Options = dict[str, Any]
@@ -139,7 +145,7 @@ def known_licence(backbone: str, weights: str, file: WeightsFile | None) -> str:
     if file is not None:
         return file.licence
     packaged = weights == "imagenet" and packaged_file(backbone) is not None
-    return LICENCE if packaged else ""
+    return PACKAGED_LICENCE if packaged else ""
 
 
 # From a state dict to the model
@@ -388,7 +394,7 @@ def _load_timm(model: Segmenter, backbone: TimmBackbone, weights: str) -> Weight
         )
     if (path := packaged_file(backbone.name)) is not None:
         report = load_state(model, read_packaged(backbone.name, path), path.name)
-        model.normalise_by(MEAN, STD)
+        model.normalise_by(PACKAGED_MEAN, PACKAGED_STD)
         return report
     mean, std = backbone.load_pretrained()
     model.normalise_by(mean, std)

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from segmentation import __version__
-from segmentation.errors import UserError
 from segmentation.report.colours import BINARY_ERRORS, page_colours
 from segmentation.report.evaluation import Evaluation, write_csvs
 from segmentation.report.figures import charts, draw_figures
 from segmentation.report.gallery import Card, Compared, ReadImage, compared, error_colours, gallery
+from segmentation.report.protocol import CHECKPOINT_ENTRIES
 from segmentation.report.report import (
     HEADLINE_METRICS,
     OBJECT_AREAS,
@@ -360,23 +360,6 @@ def render_comparison(
 
 def _constant_notes(evaluations: Mapping[str, Evaluation]) -> list[str]:
     return [f"{name}: {note}" for name, each in evaluations.items() if (note := constant_note(each.report))]
-
-
-CHECKPOINT_ENTRIES = frozenset({"input", "threshold", "threshold_source", "checkpoint", "checkpoint_sha256"})
-"""Entries of a protocol that belong to the checkpoint and may differ in a comparison."""
-
-
-def refuse_different(protocols: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raise `UserError` where checkpoints (keys: paths) are evaluated by different rules or on different images."""
-    first, *others = protocols
-    for other in others:
-        for key in {**protocols[first], **protocols[other]}:
-            one, two = protocols[first].get(key), protocols[other].get(key)
-            if key not in CHECKPOINT_ENTRIES and one != two:
-                raise UserError(
-                    f"{first} and {other} cannot be compared: their {key} differ ({one} and {two}). "
-                    "Evaluate them one by one, or give dataset=NAME dataset.root=PATH for all."
-                )
 
 
 def write_comparison(

@@ -6,12 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from segmentation.data.dataset import SegmentationDataset
+from segmentation.errors import UserError
 from segmentation.reading import file_hash
 from segmentation.types import IGNORE_INDEX
 
 SCORED_AT = "the size of each mask file; logits are resized to it, bilinear, corners not aligned"
 
 RESIZED_BY = "bilinear, or averaged over areas where a side shrinks to less than half"
+
+CHECKPOINT_ENTRIES = frozenset({"input", "threshold", "threshold_source", "checkpoint", "checkpoint_sha256"})
+"""Entries of a protocol that belong to the checkpoint and may differ in a comparison."""
 
 
 def protocol(
@@ -85,6 +89,19 @@ def split_notes(split: str, digest: str, trained: Mapping[str, Any]) -> list[str
         f"The {split} split is not the one of the training (its hash is {digest}, there {there}): "
         "make sure that no image of the training is in it."
     ]
+
+
+def refuse_different(protocols: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise `UserError` where checkpoints (keys: paths) are evaluated by different rules or on different images."""
+    first, *others = protocols
+    for other in others:
+        for key in {**protocols[first], **protocols[other]}:
+            one, two = protocols[first].get(key), protocols[other].get(key)
+            if key not in CHECKPOINT_ENTRIES and one != two:
+                raise UserError(
+                    f"{first} and {other} cannot be compared: their {key} differ ({one} and {two}). "
+                    "Evaluate them one by one, or give dataset=NAME dataset.root=PATH for all."
+                )
 
 
 def split_hash(names: Iterable[str]) -> str:

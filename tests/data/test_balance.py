@@ -7,7 +7,7 @@ import pytest
 from made_data import image, mask, save
 
 from segmentation.data import create_dataset
-from segmentation.data.balance import class_weights, count_classes
+from segmentation.data.survey import class_weights, count_classes
 from segmentation.errors import UserError
 
 

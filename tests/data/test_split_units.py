@@ -130,7 +130,7 @@ def test_split_folders_are_settled(option: dict[str, Any], tmp_path: Path) -> No
 def test_a_pattern_that_takes_for_ever_ends_in_one_line(
     option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("segmentation.data.patterns._SECONDS", 0.5)
+    monkeypatch.setattr("segmentation.options._MATCH_SECONDS", 0.5)
     for number in range(4):
         save(tmp_path / f"images/{'a' * 40}{number}.png", image())
         save(tmp_path / f"masks/{'a' * 40}{number}.png", mask(0, 255))

@@ -15,7 +15,7 @@ from segmentation.config import PolygonOptions
 from segmentation.errors import UserError
 from segmentation.inference import polygons as module
 from segmentation.inference.geotiff import predict_raster
-from segmentation.inference.outlines import simplify_together
+from segmentation.inference.outlines import regularise, simplify_together
 from segmentation.inference.polygons import (
     Place,
     adjoining,
@@ -26,7 +26,6 @@ from segmentation.inference.polygons import (
     trace,
     write_polygons,
 )
-from segmentation.inference.right_angles import regularise
 from segmentation.tiling import Tiling
 from segmentation.types import IGNORE_INDEX, Classes
 

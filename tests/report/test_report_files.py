@@ -11,8 +11,9 @@ from PIL import Image
 
 from segmentation.errors import UserError
 from segmentation.metrics import ObjectMetrics, ObjectRules
-from segmentation.report.html import refuse_different, write_comparison, write_evaluation
+from segmentation.report.html import write_comparison, write_evaluation
 from segmentation.report.objects import ObjectTable, object_cards
+from segmentation.report.protocol import refuse_different
 from segmentation.report.report import best, cell, markdown, table
 from segmentation.types import Classes, Sample
 

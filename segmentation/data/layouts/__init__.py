@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from segmentation.data.dataset import FoundFiles
-from segmentation.data.layouts.benchmarks import ade20k, cityscapes, pets
+from segmentation.data.layouts.benchmarks import ade20k, cityscapes, pets, regions
 from segmentation.data.layouts.class_tables import class_dict, roboflow
 from segmentation.data.layouts.coco import coco
 from segmentation.data.layouts.cvat import cvat
@@ -11,7 +11,6 @@ from segmentation.data.layouts.folders import binary, folder
 from segmentation.data.layouts.labelme import labelme
 from segmentation.data.layouts.labelstudio import labelstudio
 from segmentation.data.layouts.pairs import pairs
-from segmentation.data.layouts.regions import regions
 from segmentation.data.layouts.table import csv
 from segmentation.data.layouts.voc import voc
 from segmentation.data.layouts.yolo import yolo

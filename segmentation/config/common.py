@@ -1,0 +1,52 @@
+"""Types and checks of options that several commands have."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from segmentation.errors import UserError, closest
+
+Side = Annotated[int, Field(ge=1)]
+Section = dict[str, Any]
+Accelerator = Literal["auto", "cpu", "gpu"]
+Threshold = float | str
+"""A number from 0 to 1, "auto" (the checkpoint's own) or "best" (the best one on the validation split)."""
+
+_SHORT_PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+
+
+def full_precision(given: Any) -> Any:
+    """Lightning's name of a precision: 32, bf16 and 16 are short for 32-true, bf16-mixed and 16-mixed."""
+    return _SHORT_PRECISIONS.get(str(given), given)
+
+
+Precision = Annotated[Literal["auto", "32-true", "bf16-mixed", "16-mixed"], BeforeValidator(full_precision)]
+
+
+def checkpoint_file(given: str | Path) -> Path:
+    """The file of a checkpoint that is given by its path, or by its run's folder, of which it is best.ckpt."""
+    path = Path(given).expanduser()
+    best = path / "checkpoints" / "best.ckpt"
+    return best if best.is_file() else path
+
+
+def check_threshold(threshold: Threshold) -> None:
+    """Raises `UserError` for anything but a number from 0 to 1, "auto" or "best"."""
+    if isinstance(threshold, str):
+        valid = threshold in ("auto", "best")
+    else:
+        valid = isinstance(threshold, int | float) and not isinstance(threshold, bool) and 0 <= threshold <= 1
+    if not valid:
+        raise UserError(f"threshold={threshold} is not possible: give a number from 0 to 1, auto or best.")
+
+
+def kinds_of_files(option: str, given: str | list[str], known: Sequence[str]) -> list[str]:
+    """The kinds of files that an option names, one or a list, in any number: mask, masks and [mask] are the same."""
+    named = [given] if isinstance(given, str) else given
+    kinds = {kind.removesuffix("s"): kind for kind in known}
+    for name in named:
+        if name.removesuffix("s") not in kinds:
+            raise UserError(f"{option}={name} is unknown.{closest(name, known)}")
+    return [kinds[name.removesuffix("s")] for name in named]

@@ -1,6 +1,7 @@
 """Checkpoints: self-contained and inert. They hold weights and plain data, and loading one runs none of its code.
 
 The threshold of a binary model is chosen here too: the checkpoint's own, a number, or the best one on the val split.
+So is the temperature kept that makes its probabilities fit.
 """
 
 import warnings
@@ -201,6 +202,7 @@ def _trained(
                 classes.binary,
                 _threshold(about["threshold"]),
                 one_vs_rest=about.get("one_vs_rest", False) is True,  # earlier versions: always a softmax
+                temperature=_temperature(about.get("temperature", 1.0)),
             ),
             _size(about["input"]["size"]),
             bool(about["input"]["resize"]),
@@ -254,7 +256,11 @@ def with_threshold(trained: Trained, path: Path, threshold: Threshold) -> Traine
         )
     if threshold == "best":
         return trained if trained.threshold_is_best else _with_best_threshold(trained, path)
-    return replace(trained, decision=Decision(True, float(threshold)), threshold_source="given as an option")
+    return _with_decision(trained, float(threshold), "given as an option")
+
+
+def _with_decision(trained: Trained, threshold: float, source: str) -> Trained:
+    return replace(trained, decision=replace(trained.decision, threshold=threshold), threshold_source=source)
 
 
 def _with_best_threshold(trained: Trained, path: Path) -> Trained:
@@ -263,8 +269,7 @@ def _with_best_threshold(trained: Trained, path: Path) -> Trained:
     for report in reports:
         value = _validation_threshold(report, sha256)
         if value is not None:
-            source = f"best F1 and IoU on the val split, from {report}"
-            return replace(trained, decision=Decision(True, value), threshold_source=source)
+            return _with_decision(trained, value, f"best F1 and IoU on the val split, from {report}")
     raise UserError(
         f"threshold=best: no evaluation of {path} on the validation split was found in its run's folder or in "
         f"{EVALUATIONS}. Run evaluate.py with split=val write_threshold=true, or give a number."
@@ -305,12 +310,28 @@ def write_threshold(path: Path, threshold: float, *, split_sha256: str, tta: str
         raise UserError(f"{path} has several classes and no threshold: leave write_threshold out.")
     about["threshold"] = _threshold(threshold)
     about["threshold_source"] = f"{_BEST} {split_sha256}" + ("" if tta == "none" else f" (tta: {tta})")
+    _rewrite(path, contents, "threshold")
+
+
+def write_temperature(path: Path, decision: Decision) -> None:
+    """Make the temperature of `decision`, and the threshold that moved with it, the checkpoint's own.
+
+    Otherwise as `write_threshold`.
+    """
+    contents = read(path)
+    about = contents["segmentation"]
+    about["temperature"] = _temperature(decision.temperature)
+    about["threshold"] = decision.threshold
+    _rewrite(path, contents, "temperature")
+
+
+def _rewrite(path: Path, contents: Mapping[str, Any], changed: str) -> None:
     try:
         with replacing(path.resolve(), "wb") as file:
             torch.save(contents, file)
     except OSError as error:
         raise UserError(
-            f"The threshold was not written to {path} ({error.strerror}): make it writable."
+            f"The {changed} was not written to {path} ({error.strerror}): make it writable."
         ) from error
 
 
@@ -351,6 +372,13 @@ def _threshold(given: Any) -> float:
     value = float(given)
     if not 0 <= value <= 1:
         raise UserError(f"Its threshold is {value:g}, not within 0 to 1: ask its maker for another.")
+    return value
+
+
+def _temperature(given: Any) -> float:
+    value = float(given)
+    if not 0.01 <= value <= 100:
+        raise UserError(f"Its temperature is {value:g}, not within 0.01 to 100: ask its maker for another.")
     return value
 
 

@@ -41,6 +41,7 @@ from segmentation.metrics import (
     EvaluationMetrics,
     ObjectMetrics,
     ObjectRules,
+    Temperature,
     constant_baseline,
     image_means,
     image_scores,
@@ -90,7 +91,7 @@ def open_context(path: Path, settings: EvaluationSettings) -> EvaluationContext:
 
     Raises `UserError` for a checkpoint or data that cannot be used and for data of other classes.
     """
-    if settings.write_threshold:
+    if settings.write_threshold or settings.calibrate:
         checkpoint.read(path)  # refuses an exported model before its evaluation
     trained = checkpoint.with_threshold(checkpoint.load(path), path, settings.threshold)
     binary = trained.classes.binary
@@ -111,6 +112,7 @@ def open_context(path: Path, settings: EvaluationSettings) -> EvaluationContext:
         tta=describe_tta(tta_views(settings.tta)),
         checkpoint=path,
     ) | {"threshold_source": trained.threshold_source if binary else None}
+    protocol |= _temperature_entry(trained.decision)
     notes = (
         *dataset.notes,
         *split_notes(settings.split, protocol["split_sha256"], trained.protocol),
@@ -181,6 +183,10 @@ def _check_classes(path: Path, own: Classes, others: Classes) -> None:
     )
 
 
+def _temperature_entry(decision: Decision) -> dict[str, float]:
+    return {} if decision.temperature == 1 else {"temperature": decision.temperature}
+
+
 def _threshold_notes(trained: checkpoint.Trained, settings: EvaluationSettings) -> list[str]:
     if settings.split == "val" and "val split" in trained.threshold_source:
         return ["The threshold was chosen on a val split: only scores on the test split say how good it is."]
@@ -207,7 +213,11 @@ def evaluate_split(
     With several processes, each takes whole batches in turn. Scores computed from the counts cover all processes;
     the scores of single images are gathered on the first process, and the others get none.
     """
-    metrics = EvaluationMetrics(len(context.classes), binary=context.classes.binary).to(predictor.device)
+    metrics = EvaluationMetrics(
+        len(context.classes),
+        binary=context.classes.binary,
+        uncalibrated=None if context.decision.temperature == 1 else context.decision.uncalibrated,
+    ).to(predictor.device)
     images: list[ImageScores] = []
     batches = loader(predictor, context, settings, share)
     assert isinstance(batches.batch_sampler, RoundRobinBatchSampler)
@@ -231,6 +241,26 @@ def evaluate_split(
                 for name, labels_HW in zip(names, labels_BHW.cpu().numpy(), strict=True):
                     save(name, labels_HW)
     return metrics, sorted(share.gathered(images), key=attrgetter("index"))
+
+
+def fitted_decision(
+    predictor: Predictor,
+    context: EvaluationContext,
+    settings: EvaluationSettings,
+    share: ProcessShare = SINGLE_PROCESS,
+) -> Decision:
+    """The checkpoint's decision at the temperature that suits the split, with the same labels.
+
+    Raises `UserError` where no pixel of the split is labelled.
+    """
+    decision = context.decision
+    fit = Temperature(independent=decision.independent).to(predictor.device)
+    batches = loader(predictor, context, settings, share)
+    shown = share.is_first and sys.stderr.isatty()
+    for batch in tqdm(batches, desc="temperature", leave=False, disable=not shown):
+        for _, probabilities_BKHW, mask_BHW in _predicted(predictor, batch):
+            fit.update(decision.logits(probabilities_BKHW), mask_BHW)
+    return decision.at_temperature(fit.compute())
 
 
 def loader(
@@ -344,10 +374,23 @@ def _evaluate_and_write(
     folder.mkdir(parents=True, exist_ok=True)
     predictor = _predictor(context, settings, device)
     _announce(context, predictor)
+    if settings.calibrate:
+        decision = fitted_decision(predictor, context, settings, share)
+        protocol = context.protocol | {"threshold": decision.threshold if decision.binary else None}
+        protocol |= _temperature_entry(decision)
+        context = replace(context, decision=decision, protocol=protocol)
+        predictor = _predictor(context, settings, device)
     evaluation = _evaluate_one(context, settings, predictor, folder, share)
     if share.is_first:
         page = write_evaluation(folder, evaluation, image_with_prediction(predictor, context))
         log.info("\n%s\n\nThe report: %s", table(evaluation.report, splits=(context.split,)), page)
+        if settings.calibrate:
+            checkpoint.write_temperature(context.path, context.decision)
+            log.info(
+                "The temperature %.4g, fitted on the val split, was written to %s",
+                context.decision.temperature,
+                context.path,
+            )
         if settings.write_threshold:
             _write_threshold(context, evaluation.report["metrics"])
     return evaluation

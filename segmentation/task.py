@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from pytorch_lightning import LightningModule
+from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor, nn
 
-from segmentation.metrics import TrainingMetrics, ratios
+from segmentation.metrics import Temperature, TrainingMetrics, ratios
 from segmentation.models import Decision, Segmenter, resize, shard
 from segmentation.optim import Curve, Plateau, match_memory_format
 from segmentation.tiling import Tiling, Write, block
@@ -68,6 +68,7 @@ class SegmentationTask(LightningModule):
         self._describe = describe
         self._seed = seed
         self._validated = False
+        self._fit: Temperature | None = None
         self._images = torch.zeros(())  # whose gradients have been added, as far as they are valid
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
@@ -133,6 +134,16 @@ class SegmentationTask(LightningModule):
         """Count one batch of the test split."""
         self._evaluate(self.test_metrics, batch)
 
+    def calibrate(self, trainer: Trainer, batches: Any) -> None:
+        """Give the decision the temperature that suits these batches; the labels stay as they are.
+
+        Raises `UserError` where none of their pixels is labelled.
+        """
+        self._fit = Temperature(independent=self.decision.independent)
+        trainer.test(self, dataloaders=batches, verbose=False)
+        fit, self._fit = self._fit, None
+        self.decision = self.decision.at_temperature(fit.compute())
+
     def _evaluate(self, metrics: TrainingMetrics, batch: Batch) -> None:
         if self._goes_by_tiles(batch["image"][0]):
             for image_CHW, mask_HW in zip(batch["image"], batch["mask"], strict=True):
@@ -154,6 +165,8 @@ class SegmentationTask(LightningModule):
             mask_BHW = mask_HW[block(top, left, found_KHW)][None]
             loss = self.loss(self.decision.logits(probabilities_BKHW), mask_BHW)
             metrics.update(loss, self.decision.most_probable(probabilities_BKHW), mask_BHW)
+            if self._fit is not None:
+                self._fit.update(self.decision.logits(probabilities_BKHW), mask_BHW, top, left)
 
         self._predict_by_tiles(image_CHW, count)
 
@@ -189,6 +202,8 @@ class SegmentationTask(LightningModule):
     @torch.no_grad()
     def _count(self, metrics: TrainingMetrics, loss: Tensor, logits_BKHW: Tensor, mask_BHW: Tensor) -> None:
         metrics.update(loss.detach(), self.decision.labels(logits_BKHW), mask_BHW)
+        if self._fit is not None:
+            self._fit.update(logits_BKHW, mask_BHW)
 
     def on_train_epoch_start(self) -> None:
         """Reset the counts."""
@@ -231,7 +246,8 @@ class SegmentationTask(LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Log the scores of the test split."""
-        self._log_scores("test", self.test_metrics)
+        if self._fit is None:
+            self._log_scores("test", self.test_metrics)
 
     def _log_scores(self, split: str, metrics: TrainingMetrics) -> None:
         # `History` receives what is logged and the report reads it there, as float32 like all that Lightning logs.

@@ -75,7 +75,7 @@ def train(config: Config, dataset: SegmentationDataset, folder: Path) -> float:
                 trainer.fit(task, datamodule=data, ckpt_path=last, weights_only=True)
                 first_step.begin(trainer)  # of a run that had been trained to its end, and had none
                 _log_limit(trainer)
-                best = _test_best(trainer, task, data, folder)
+                best = _test_best(trainer, task, data, folder, calibrate=settings.calibrate)
         except (KeyboardInterrupt, SystemExit):
             sys.exit(preemption.status)
         except Exception as error:
@@ -183,9 +183,9 @@ def _log_limit(trainer: Trainer) -> None:
 
 
 def _test_best(
-    trainer: Trainer, task: SegmentationTask, data: SegmentationData, folder: Path
+    trainer: Trainer, task: SegmentationTask, data: SegmentationData, folder: Path, *, calibrate: bool
 ) -> dict[str, Any]:
-    """Draws the curves, tests the run's best checkpoint and returns its contents.
+    """Draws the curves, calibrates and tests the run's best checkpoint and returns its contents.
 
     Raises `UserError` if there is none that can be used.
     """
@@ -209,6 +209,11 @@ def _test_best(
     # This also loads into a model that is sharded between processes.
     set_model_state_dict(task.model, weights, options=StateDictOptions(full_state_dict=True))
     trainer.profiler = PassThroughProfiler()  # type: ignore[attr-defined]  # profiles are of the training
+    if calibrate:
+        task.calibrate(trainer, data.val_dataloader())
+        if trainer.is_global_zero:
+            checkpoint.write_temperature(best, task.decision)
+            log.info("temperature %.4g, fitted on the val split", task.decision.temperature)
     trainer.test(task, datamodule=data, verbose=False)
     return contents
 
@@ -237,7 +242,11 @@ def _report(
         "metrics": seen | tested,
         "per_class": per_class(counts_KK, dataset.classes.names),
         "baseline": constant_baseline(counts_KK, dataset.classes.names, binary=dataset.classes.binary),
-        "protocol": {**best["segmentation"]["protocol"], "checkpoint": f"best.ckpt, epoch {epoch}"},
+        "protocol": {
+            **best["segmentation"]["protocol"],
+            **({"temperature": task.decision.temperature} if settings.calibrate else {}),
+            "checkpoint": f"best.ckpt, epoch {epoch}",
+        },
         "model": {**task.model.description, "parameters": _parameters(task)},
         "data": {**settings.dataset, "images": _lengths(dataset), "notes": list(dataset.notes)},
         "environment": {

@@ -384,6 +384,27 @@ def test_best_threshold_is_written_into_the_checkpoint(binary: Path, tmp_path: P
     assert source.startswith("the checkpoint's, best F1 and IoU on the val split")
 
 
+@pytest.mark.parametrize("kind", ["binary", "trained"])
+def test_a_temperature_is_fitted_and_kept(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    given: Path = request.getfixturevalue(kind)
+    source = given if given.is_file() else given / "checkpoints" / "best.ckpt"
+    path = tmp_path / "model.ckpt"
+    path.write_bytes(source.read_bytes())
+    plain = evaluate_binary(path, tmp_path / "plain", split="val")
+    fitted = evaluate_binary(path, tmp_path / "fitted", split="val", calibrate=True)
+    temperature = fitted["protocol"]["temperature"]
+    assert segmentation.load(path).trained.decision.temperature == temperature != 1
+    assert fitted["metrics"]["val/miou"] == plain["metrics"]["val/miou"]
+    assert fitted["metrics"]["val/brier_before"] == pytest.approx(plain["metrics"]["val/brier"], abs=1e-6)
+    test = evaluate_binary(path, tmp_path / "test")
+    assert test["protocol"]["temperature"] == temperature
+    assert test["metrics"]["test/brier"] != test["metrics"]["test/brier_before"]
+    header = (tmp_path / "test" / "reliability.csv").read_text().partition("\n")[0]
+    assert header.endswith("pixels,confidence_before,accuracy_before,pixels_before")
+    again = evaluate_binary(path, tmp_path / "again", split="val", calibrate=True)  # from the logits
+    assert again["protocol"]["temperature"] == pytest.approx(temperature, rel=1e-3)
+
+
 def test_best_threshold_comes_from_the_report_of_the_validation(
     binary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -435,6 +456,12 @@ REFUSED: list[tuple[str, Change, str]] = [
         "threshold of train",
         lambda binary, _: {"write_threshold": True, "split": "train"},
         "split=val.*train split",
+    ),
+    ("temperature of test", lambda binary, _: {"calibrate": True}, "calibrate=true.*split=val"),
+    (
+        "temperature of views",
+        lambda binary, _: {"calibrate": True, "split": "val", "tta": "flip"},
+        "calibrate=true.*tta=none",
     ),
     ("objects alone", lambda binary, _: {"min_area": 3}, "objects=true"),
     ("least area", lambda binary, _: {"objects": True, "min_area": -1}, "min_area=-1"),

@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import composed
+from conftest import compose, composed
 
 from segmentation.callbacks.checkpoint import AtomicCheckpointIO
 from segmentation.checkpoint import load, read
+from segmentation.config import read_evaluation_settings
 from segmentation.data import open_dataset
 from segmentation.data.shapes import Shapes
 from segmentation.errors import UserError
+from segmentation.evaluate import evaluate
 from segmentation.metrics import ConfusionMatrix, image_counts, scores
 from segmentation.task import SegmentationTask
 from segmentation.train import train
@@ -65,6 +67,23 @@ def test_the_report_describes_the_validation_that_chose_the_checkpoint(tmp_path:
     expected = scores(counts.compute(), binary=False)["miou"]
     assert report["metrics"]["val/miou"] == pytest.approx(expected, abs=1e-6)
     assert {"train/loss", "val/loss", "test/miou"} <= report["metrics"].keys()
+
+
+@pytest.mark.parametrize("data", ["dataset=shapes", "dataset=shapes_binary"])
+@pytest.mark.parametrize("tiles", [(), ("data.resize=false", "data.size=[32,32]")])
+def test_the_best_checkpoint_gets_the_temperature_of_val(
+    tiles: tuple[str, ...], data: str, tmp_path: Path
+) -> None:
+    report = run(tmp_path, data, *tiles, "calibrate=true", "trainer.max_epochs=1")
+    best = tmp_path / "checkpoints" / "best.ckpt"
+    kept = load(best).decision.temperature
+    assert kept == report["protocol"]["temperature"] != 1
+    assert "temperature" not in read(tmp_path / "checkpoints" / "last.ckpt")["segmentation"]
+    options = ("workers=0", f"checkpoint={best}", "split=val", "calibrate=true", "precision=32-true")
+    evaluate(read_evaluation_settings(compose("evaluate", *options)), tmp_path / "evaluation")
+    found = json.loads((tmp_path / "evaluation" / "report.json").read_text())
+    assert found["protocol"]["temperature"] == pytest.approx(kept, rel=1e-3)
+    assert found["metrics"]["val/miou"] == pytest.approx(report["metrics"]["val/miou"], abs=1e-6)
 
 
 @pytest.mark.parametrize(

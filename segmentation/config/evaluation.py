@@ -29,6 +29,7 @@ class EvaluationSettings:
     tta: str | float | list[str | float]
     threshold: Threshold
     write_threshold: bool
+    calibrate: bool = False
     save: str | list[str]
     objects: bool = False
     watershed: bool = False
@@ -74,6 +75,11 @@ def read_evaluation_settings(config: Mapping[str, Any]) -> EvaluationSettings:
         raise UserError(
             f"write_threshold=true needs split=val: a threshold chosen on the {settings.split} split "
             f"makes its scores there too good."
+        )
+    if settings.calibrate and (settings.split != "val" or settings.tta not in ("none", [])):
+        raise UserError(
+            "calibrate=true needs split=val and tta=none: the temperature is the model's own, and one fitted on "
+            "the test split makes its probabilities there look too good."
         )
     if not settings.objects and (settings.watershed or settings.min_area):
         raise UserError("watershed and min_area are for objects: give objects=true, or leave them out.")

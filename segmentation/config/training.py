@@ -78,6 +78,7 @@ class TrainingSettings(ModelSettings):
     name: Annotated[str, AfterValidator(_inside_outputs)]
     compile: bool
     seed: Annotated[int, Field(ge=0, lt=2**32)]
+    calibrate: bool = False
     weights: str
     weights_licence: Annotated[str, Field(max_length=200)] | None = None
     resume: str | None

@@ -1,7 +1,7 @@
 """Metrics: counts are summed over a split, scores are derived from them once."""
 
 from segmentation.metrics.boundary import BoundaryCounts, boundary_iou
-from segmentation.metrics.calibration import Calibration
+from segmentation.metrics.calibration import Calibration, Temperature
 from segmentation.metrics.collections import EvaluationMetrics, TrainingMetrics
 from segmentation.metrics.confusion import (
     ConfusionMatrix,
@@ -33,6 +33,7 @@ __all__ = [
     "ObjectMetrics",
     "ObjectRules",
     "ScoreHistogram",
+    "Temperature",
     "TrainingMetrics",
     "average_precision",
     "best_threshold",

@@ -1,9 +1,11 @@
-"""Calibration: whether predictions with probability 0.8 are right in 80 % of the cases."""
+"""Calibration: are predictions with probability 0.8 right in 80 % of the cases? And the temperature that mends it."""
 
 import torch
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
 from torchmetrics import Metric
 
+from segmentation.errors import UserError
 from segmentation.metrics.curves import chunks
 from segmentation.types import is_ignored
 
@@ -12,7 +14,8 @@ BINS = 15
 
 _ERROR_UNIT = 2.0**-28
 _CONFIDENCE_UNIT = 2.0**-24
-"""Fixed-point units of errors and confidences: integer sums are the same in any order."""
+_LOSS_UNIT = 2.0**-20
+"""Fixed-point units of errors, confidences and losses: integer sums are the same in any order."""
 
 _COPIES = 8
 """Copies of the histogram that neighbouring pixels are counted in; a power of two."""
@@ -87,6 +90,70 @@ class Calibration(Metric):
         self.confidence += _sum_of_copies(confidence).sum(0).long()
         error_BP = error_BP.nan_to_num_(0).mul_(1 - ignored_BP)
         self.squared_error += _to_units(error_BP, _ERROR_UNIT).sum().long()
+
+
+_STEPS = 8
+"""Temperatures that are tried, per doubling."""
+
+_DOUBLINGS = 3
+"""From 1/8 to 8."""
+
+_EVERY = 4
+"""Rows and columns of which one is counted: neighbours say nearly the same."""
+
+
+class Temperature(Metric):
+    """The temperature by which logits are divided, so that the likelihood of the truth is greatest.
+
+    It is found on a grid (eight steps to a doubling, from 1/8 to 8) and between its best three by a parabola; the
+    negative log likelihood has one minimum (Guo et al. 2017, arXiv:1706.04599). Every fourth row and column counts.
+    `independent`: each probability is a sigmoid of its own.
+    """
+
+    is_differentiable = False
+    full_state_update = False
+    loss: Tensor
+    pixels: Tensor
+
+    def __init__(self, *, independent: bool) -> None:
+        super().__init__()
+        self.independent = independent
+        grid = torch.arange(-_DOUBLINGS * _STEPS, _DOUBLINGS * _STEPS + 1) / _STEPS
+        self.tried = grid.double().exp2().tolist()
+        for name, shape in {"loss": (len(self.tried),), "pixels": ()}.items():
+            self.add_state(name, default=torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, logits_BKHW: Tensor, mask_BHW: Tensor, top: int = 0, left: int = 0) -> None:
+        """Adds logits and the truth, of images or of a block that begins at row `top`, column `left` of one."""
+        rows, columns = slice(-top % _EVERY, None, _EVERY), slice(-left % _EVERY, None, _EVERY)
+        truth_BHW = mask_BHW[:, rows, columns]
+        valid_BHW = ~is_ignored(truth_BHW)
+        truth_P = truth_BHW[valid_BHW].long()
+        logits_PK = logits_BKHW[:, :, rows, columns].permute(0, 2, 3, 1)[valid_BHW].float()
+        for index, temperature in enumerate(self.tried):
+            self.loss[index] += (
+                _to_units(self._losses(logits_PK / temperature, truth_P), _LOSS_UNIT).sum().long()
+            )
+        self.pixels += len(truth_P)
+
+    def compute(self) -> float:
+        """The temperature, 1/8..8. Raises `UserError` without valid pixels."""
+        if not self.pixels:
+            raise UserError("No pixel of the val split is labelled: a temperature cannot be fitted.")
+        loss = self.loss.double().cpu()
+        best = int(loss.argmin())
+        step = 0.0
+        if 0 < best < len(loss) - 1:
+            before, least, after = loss[best - 1 : best + 2].tolist()
+            step = (before - after) / (2 * (before - 2 * least + after) or 1)
+        return self.tried[best] * 2 ** (step / _STEPS)
+
+    def _losses(self, logits_PK: Tensor, truth_P: Tensor) -> Tensor:
+        if not self.independent:
+            return cross_entropy(logits_PK, truth_P, reduction="none")
+        classes = logits_PK.shape[1]
+        truth_PK = truth_P[:, None].float() if classes == 1 else one_hot(truth_P, classes).float()
+        return binary_cross_entropy_with_logits(logits_PK, truth_PK, reduction="none").sum(1)
 
 
 def _spread_over_copies(cells_P: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """What is counted of a split in training and in evaluation, and the scores derived from it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -64,14 +64,19 @@ class TrainingMetrics(nn.Module):
 class EvaluationMetrics(nn.Module):
     """All counts of a split; every score is derived from them once, at the end.
 
-    `num_classes` is 2 for binary data, whose single probability is the foreground's.
+    `num_classes` is 2 for binary data, whose single probability is the foreground's. `uncalibrated` turns the
+    probabilities of a model with a temperature into those without it, whose calibration is counted, too.
     """
 
-    def __init__(self, num_classes: int, *, binary: bool) -> None:
+    def __init__(
+        self, num_classes: int, *, binary: bool, uncalibrated: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
         super().__init__()
         self.confusion = ConfusionMatrix(num_classes)
         self.histogram = ScoreHistogram(1 if binary else num_classes)
         self.calibration = Calibration(binary=binary)
+        self.before = Calibration(binary=binary) if uncalibrated else None
+        self._uncalibrated = uncalibrated
         self.boundary = BoundaryCounts(num_classes)
         self._num_classes = num_classes
         self._binary = binary
@@ -86,6 +91,8 @@ class EvaluationMetrics(nn.Module):
         self.confusion.update(counts_BKK)
         self.histogram.update(probabilities_BKHW, mask_BHW)
         self.calibration.update(probabilities_BKHW, labels_BHW, mask_BHW)
+        if self.before is not None and self._uncalibrated is not None:
+            self.before.update(self._uncalibrated(probabilities_BKHW), labels_BHW, mask_BHW)
         self.boundary.update(labels_BHW, mask_BHW)
         return counts_BKK
 
@@ -93,13 +100,17 @@ class EvaluationMetrics(nn.Module):
         """`metrics.scores`, and `roc_auc`, `pr_auc`, `boundary_iou`, `brier`, `calibration_error`.
 
         Areas and boundary IoU are means over the classes where they are defined; for binary data they are the
-        foreground's, with `best_threshold_f1`, `best_f1`, `best_threshold_iou`, `best_iou`.
+        foreground's, with `best_threshold_f1`, `best_f1`, `best_threshold_iou`, `best_iou`. With a temperature
+        `brier_before` and `calibration_error_before` are those without it.
         """
         calibration = self.calibration.compute()
         values = scores(self.confusion.compute(), binary=self._binary)
         for name, by_class in self._by_class().items():
             values[name] = float(by_class[1] if self._binary else by_class.nanmean())
         values |= {name: float(calibration[name]) for name in ("brier", "calibration_error")}
+        if self.before is not None:
+            before = self.before.compute()
+            values |= {f"{name}_before": float(before[name]) for name in ("brier", "calibration_error")}
         if self._binary:
             best = best_threshold(self.histogram.compute()[0])
             values |= {"best_threshold_f1": best.threshold, "best_f1": best.f1}
@@ -117,11 +128,18 @@ class EvaluationMetrics(nn.Module):
     def curves(self) -> dict[str, list[dict[str, Any]]]:
         """`roc` and `pr`: the columns of a curve (`metrics.curves`) for the foreground, or for each class.
 
-        `reliability`: rows of `low`, `high`, `confidence`, `accuracy`, `pixels` (`metrics.calibration`).
+        `reliability`: rows of `low`, `high`, `confidence`, `accuracy`, `pixels` (`metrics.calibration`); with a
+        temperature also `confidence_before`, `accuracy_before` and `pixels_before` it.
         """
         counts_K2N = self.histogram.compute()
-        table = self.calibration.compute()
-        columns = {name: table[name].tolist() for name in ("confidence", "accuracy", "pixels")}
+        tables = {"": self.calibration.compute()}
+        if self.before is not None:
+            tables["_before"] = self.before.compute()
+        columns = {
+            f"{name}{when}": table[name].tolist()
+            for when, table in tables.items()
+            for name in ("confidence", "accuracy", "pixels")
+        }
         return {
             "roc": [roc_points(counts_2N) for counts_2N in counts_K2N],
             "pr": [pr_points(counts_2N) for counts_2N in counts_K2N],
@@ -134,8 +152,9 @@ class EvaluationMetrics(nn.Module):
 
     def reset(self) -> None:
         """Sets all counts to zero."""
-        for metric in (self.confusion, self.histogram, self.calibration, self.boundary):
-            metric.reset()
+        for metric in (self.confusion, self.histogram, self.calibration, self.before, self.boundary):
+            if metric is not None:
+                metric.reset()
 
     def _by_class(self) -> dict[str, Tensor]:
         counts_K2N = self.histogram.compute()

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Annotated, Any
 
 import torch
@@ -183,29 +184,47 @@ def shard(model: Segmenter, mesh: DeviceMesh) -> None:
     register_fsdp_forward_method(model, "with_auxiliary")
 
 
+@dataclass(frozen=True)
 class Decision:
     """From logits to probabilities and labels.
 
     Binary is one logit: sigmoid, foreground where the probability is at least `threshold` (0..1).
     Multiclass is one logit per class: softmax, or with `one_vs_rest` a sigmoid each, as the loss has trained them;
-    the most probable class.
+    the most probable class. The logits are divided by `temperature` first, which makes the probabilities of an
+    overconfident model fit how often it is right (Guo et al. 2017, arXiv:1706.04599).
     """
 
-    def __init__(self, binary: bool, threshold: float = 0.5, *, one_vs_rest: bool = False) -> None:
-        self.binary = binary
-        self.threshold = threshold
-        self.one_vs_rest = one_vs_rest
+    binary: bool
+    threshold: float = 0.5
+    _: KW_ONLY
+    one_vs_rest: bool = False
+    temperature: float = 1.0
 
     def probabilities(self, logits_BKHW: Tensor) -> Tensor:
         """(B, K, H, W) in 0..1: of the foreground (K = 1), or of each class; those of a softmax sum to one."""
-        sigmoid = self.binary or self.one_vs_rest
-        return logits_BKHW.sigmoid() if sigmoid else logits_BKHW.softmax(dim=1)
+        scaled_BKHW = logits_BKHW if self.temperature == 1 else logits_BKHW / self.temperature
+        return scaled_BKHW.sigmoid() if self.independent else scaled_BKHW.softmax(dim=1)
 
     def logits(self, probabilities_BKHW: Tensor) -> Tensor:
         """Logits of which these are the probabilities, for the losses of blended tiles."""
-        if self.binary or self.one_vs_rest:
-            return probabilities_BKHW.logit(eps=1e-7)
-        return probabilities_BKHW.clamp_min(1e-12).log()
+        if self.independent:
+            return probabilities_BKHW.logit(eps=1e-7) * self.temperature
+        return probabilities_BKHW.clamp_min(1e-12).log() * self.temperature
+
+    def uncalibrated(self, probabilities_BKHW: Tensor) -> Tensor:
+        """The probabilities that the same logits have without the temperature."""
+        return replace(self, temperature=1.0).probabilities(self.logits(probabilities_BKHW))
+
+    @property
+    def independent(self) -> bool:
+        """Whether each probability is a sigmoid of its own."""
+        return self.binary or self.one_vs_rest
+
+    def at_temperature(self, temperature: float) -> "Decision":
+        """The same labels with other probabilities: the threshold moves along."""
+        logit = self._threshold_logit() / temperature
+        threshold = self.threshold if math.isinf(logit) else 1 / (1 + math.exp(-logit))
+        return replace(self, temperature=temperature, threshold=threshold)
 
     def most_probable(self, probabilities_BKHW: Tensor) -> Tensor:
         """(B, H, W) uint8 class indices from probabilities."""
@@ -224,4 +243,4 @@ class Decision:
     def _threshold_logit(self) -> float:
         if not 0 < self.threshold < 1:
             return math.copysign(math.inf, self.threshold - 0.5)
-        return math.log(self.threshold / (1 - self.threshold))
+        return self.temperature * math.log(self.threshold / (1 - self.threshold))

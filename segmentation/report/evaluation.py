@@ -95,7 +95,6 @@ _CURVES = {
     "roc": ("threshold", "false_positive_rate", "true_positive_rate"),
     "pr": ("threshold", "recall", "precision"),
 }
-_RELIABILITY = ("low", "high", "confidence", "accuracy", "pixels")
 
 
 def write_csvs(folder: Path, evaluation: Evaluation) -> None:
@@ -107,8 +106,8 @@ def write_csvs(folder: Path, evaluation: Evaluation) -> None:
     _write_confusion(folder / "confusion.csv", evaluation)
     for kind, columns in _CURVES.items():
         _write_curve(folder / f"{kind}.csv", evaluation, kind, columns)
-    rows = ([_cell(row[column]) for column in _RELIABILITY] for row in evaluation.curves["reliability"])
-    _write(folder / "reliability.csv", _RELIABILITY, rows)
+    bins = evaluation.curves["reliability"]
+    _write(folder / "reliability.csv", list(bins[0]), ([*map(_cell, row.values())] for row in bins))
 
 
 def _write_images(path: Path, evaluation: Evaluation) -> None:

@@ -98,17 +98,23 @@ def _thinned(x: Sequence[float], y: Sequence[float]) -> list[Point]:
 
 
 def _reliability(evaluation: Evaluation) -> Chart:
-    filled = [row for row in evaluation.curves["reliability"] if row["pixels"]]
+    bins, binary = evaluation.curves["reliability"], evaluation.classes.binary
+    filled = [row for row in bins if row["pixels"]]
     points = [(row["confidence"], row["accuracy"]) for row in filled]
+    before = [(row["confidence_before"], row["accuracy_before"]) for row in bins if row.get("pixels_before")]
     total = sum(row["pixels"] for row in filled)
-    binary = evaluation.classes.binary
+    temperature = evaluation.report["protocol"].get("temperature")
+    measured = f"temperature {temperature:.3g}" if temperature else "measured"
     return Chart(
         "reliability",
         "Reliability",
         "Line: share of right pixels at each confidence; on the diagonal both agree. Bars: share of the pixels.",
         Axis("probability of foreground" if binary else "confidence"),
         Axis("share of foreground" if binary else "share right"),
-        lines=[Line(points, RELIABILITY_LINE, "measured")] if points else [],
+        lines=[
+            *([Line(before, GREY, "without it", dashed=True)] if before else []),
+            *([Line(points, RELIABILITY_LINE, measured)] if points else []),
+        ],
         dots=[Dot(*point) for point in points],
         bars=[(row["low"], row["high"], row["pixels"] / total) for row in filled],
         diagonal=True,

@@ -14,7 +14,9 @@ SCORED_AT = "the size of each mask file; logits are resized to it, bilinear, cor
 
 RESIZED_BY = "bilinear, or averaged over areas where a side shrinks to less than half"
 
-CHECKPOINT_ENTRIES = frozenset({"input", "threshold", "threshold_source", "checkpoint", "checkpoint_sha256"})
+CHECKPOINT_ENTRIES = frozenset(
+    {"input", "threshold", "threshold_source", "temperature", "checkpoint", "checkpoint_sha256"}
+)
 """Entries of a protocol that belong to the checkpoint and may differ in a comparison."""
 
 

@@ -41,6 +41,8 @@ SCORES = {
         "Calibration error",
         "mean distance of confidence from accuracy, 15 bins; 0 is best",
     ),
+    "calibration_error_before": ("Calibration error before", "without the model's temperature"),
+    "brier_before": ("Brier score before", "without the model's temperature"),
     "brier": ("Brier score", "mean squared error of the probabilities; 0 is best"),
     "best_f1": ("Best F1", "F1 at the threshold that suits these images best"),
     "best_threshold_f1": (
@@ -66,7 +68,9 @@ SCORES = {
 }
 """Title and meaning of each score."""
 
-_LOWER_IS_BETTER = frozenset({"loss", "brier", "calibration_error"})
+_LOWER_IS_BETTER = frozenset(
+    {"loss", "brier", "calibration_error", "brier_before", "calibration_error_before"}
+)
 
 
 def lower_is_better(metric: str) -> bool:

@@ -15,6 +15,7 @@ def main(config: Mapping[str, Any], folder: Path) -> float:
     Examples:
       python export.py checkpoint=RUN/checkpoints/best.ckpt                    best.onnx and best.json beside it
       python export.py checkpoint=BEST.ckpt output=model.onnx layout=nchw outputs=[labels,probabilities]
+      python export.py checkpoint=BEST.ckpt push=user/name licence=apache-2.0  to the Hugging Face hub, with a card
       python export.py checkpoint=BEST.ckpt verify=DATA split=test             its scores before and after, too
     """
     from segmentation.config import read_export_settings

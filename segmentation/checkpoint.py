@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from segmentation import hub
 from segmentation.config import Threshold, check_threshold
 from segmentation.data.pixel_range import PixelRange
 from segmentation.environment import versions
@@ -128,6 +129,15 @@ def read(path: Path) -> dict[str, Any]:
         raise UserError(f"There is no checkpoint {path}. Give a file such as RUN/checkpoints/best.ckpt.")
     if is_exported(path):
         raise UserError(f"{path} is an exported model: this needs the checkpoint that it was made of.")
+    contents = hub.read_weights(path) if path.suffix == ".safetensors" else _unpickled(path)
+    if not {"segmentation", "state_dict"} <= contents.keys():
+        raise UserError(f"{path} was not written by this project: give a checkpoint that train.py made.")
+    _check_plain(path, contents["segmentation"], tensors=False)
+    _check_plain(path, contents, tensors=True)
+    return contents
+
+
+def _unpickled(path: Path) -> dict[str, Any]:
     try:
         with warnings.catch_warnings(action="ignore"):  # about unusual tensors; they are refused below
             contents = torch.load(path, map_location="cpu", weights_only=True)
@@ -137,11 +147,7 @@ def read(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path} {cause}: it was not loaded. Train it again or ask its maker for another."
         ) from error
-    if not isinstance(contents, dict) or not {"segmentation", "state_dict"} <= contents.keys():
-        raise UserError(f"{path} was not written by this project: give a checkpoint that train.py made.")
-    _check_plain(path, contents["segmentation"], tensors=False)
-    _check_plain(path, contents, tensors=True)
-    return contents
+    return contents if isinstance(contents, dict) else {}
 
 
 def _check_plain(path: Path, content: Any, *, tensors: bool) -> None:
@@ -304,7 +310,7 @@ def write_threshold(path: Path, threshold: float, *, split_sha256: str, tta: str
     Raises `UserError` where `read` does, for another value, for a model of several classes, and if the file cannot
     be written.
     """
-    contents = read(path)
+    contents = read_own(path)
     about = contents["segmentation"]
     if not Classes.from_dict(about["classes"]).binary:
         raise UserError(f"{path} has several classes and no threshold: leave write_threshold out.")
@@ -318,11 +324,20 @@ def write_temperature(path: Path, decision: Decision) -> None:
 
     Otherwise as `write_threshold`.
     """
-    contents = read(path)
+    contents = read_own(path)
     about = contents["segmentation"]
     about["temperature"] = _temperature(decision.temperature)
     about["threshold"] = decision.threshold
     _rewrite(path, contents, "temperature")
+
+
+def read_own(path: Path) -> dict[str, Any]:
+    """As `read`, of a file to be changed. Raises `UserError` also for one that is as on the hub."""
+    if path.suffix == ".safetensors":
+        raise UserError(
+            f"{path} is as on the hub and stays so: this needs the checkpoint that it was made of."
+        )
+    return read(path)
 
 
 def _rewrite(path: Path, contents: Mapping[str, Any], changed: str) -> None:

@@ -92,7 +92,7 @@ def open_context(path: Path, settings: EvaluationSettings) -> EvaluationContext:
     Raises `UserError` for a checkpoint or data that cannot be used and for data of other classes.
     """
     if settings.write_threshold or settings.calibrate:
-        checkpoint.read(path)  # refuses an exported model before its evaluation
+        checkpoint.read_own(path)  # refuses an exported model before its evaluation
     trained = checkpoint.with_threshold(checkpoint.load(path), path, settings.threshold)
     binary = trained.classes.binary
     if settings.write_threshold and not binary:

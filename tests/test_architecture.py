@@ -25,6 +25,7 @@ FLOORS = (
         "reading",
         "writing",
         "library_warnings",
+        "hub",
         "timing",
     },
     {"data", "models", "losses", "metrics", "optim", "visualization"},

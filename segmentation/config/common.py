@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from segmentation import hub
 from segmentation.errors import UserError, closest
 
 Side = Annotated[int, Field(ge=1)]
@@ -26,10 +27,15 @@ Precision = Annotated[Literal["auto", "32-true", "bf16-mixed", "16-mixed"], Befo
 
 
 def checkpoint_file(given: str | Path) -> Path:
-    """The file of a checkpoint that is given by its path, or by its run's folder, of which it is best.ckpt."""
+    """The file of a checkpoint that is given by its path, by `hub:user/name`, or by its folder.
+
+    Of a run's folder it is best.ckpt, of a folder as on the hub the file of its weights.
+    """
+    if isinstance(given, str) and hub.is_named(given):
+        return hub.fetch(given)
     path = Path(given).expanduser()
-    best = path / "checkpoints" / "best.ckpt"
-    return best if best.is_file() else path
+    inside = (path / "checkpoints" / "best.ckpt", path / hub.WEIGHTS)
+    return next((file for file in inside if file.is_file()), path)
 
 
 def check_threshold(threshold: Threshold) -> None:

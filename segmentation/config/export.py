@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
+from segmentation import hub
 from segmentation.config.common import checkpoint_file, kinds_of_files
 from segmentation.errors import UserError
 from segmentation.options import call
@@ -27,6 +28,9 @@ class ExportSettings:
     verify: str | None
     split: Literal["train", "val", "test"]
     existing: Literal["refuse", "overwrite"]
+    push: str | None = None
+    private: bool = True
+    licence: Annotated[str, Field(max_length=200)] | None = None
 
     @property
     def file(self) -> Path:
@@ -44,6 +48,12 @@ class ExportSettings:
         return path
 
     @property
+    def hub_folder(self) -> Path:
+        """The folder to write for the hub."""
+        file = self.file
+        return file.with_name(f"{file.stem}-hub") if self.output is None else Path(self.output).expanduser()
+
+    @property
     def kinds(self) -> list[GraphOutput]:
         """What the graph gives, in its order. Raises `UserError` for another name."""
         named = kinds_of_files("outputs", self.outputs, get_args(GraphOutput))
@@ -57,7 +67,11 @@ def read_export_settings(config: Mapping[str, Any]) -> ExportSettings:
     checkpoint that is missing.
     """
     settings = call("", ExportSettings, **config)
-    _ = settings.target, settings.kinds  # a wrong name is an error here
+    if settings.push is None:
+        _ = settings.target  # a wrong name is an error here
+    else:
+        hub.check_name(settings.push)
+    _ = settings.kinds
     if not settings.file.is_file():
         raise UserError(
             f"There is no checkpoint {settings.file}. Give a file such as RUN/checkpoints/best.ckpt."

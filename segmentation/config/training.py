@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from segmentation import hub
 from segmentation.config.common import Precision, Section, Side
 from segmentation.errors import UserError, closest
 from segmentation.options import call, check_ranges
@@ -109,6 +110,7 @@ def read_training_settings(config: Mapping[str, Any]) -> TrainingSettings:
     if (
         settings.resume is None
         and "/" in settings.weights
+        and not hub.is_named(settings.weights)
         and not Path(settings.weights).expanduser().exists()
     ):
         raise UserError(

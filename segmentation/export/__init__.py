@@ -5,11 +5,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from segmentation import checkpoint
+from segmentation import checkpoint, hub
 from segmentation.checkpoint import Trained
 from segmentation.config import EvaluationSettings, ExportSettings
 from segmentation.errors import UserError
 from segmentation.evaluate import EvaluationContext, evaluate_split, open_context
+from segmentation.export.card import write_hub_folder
 from segmentation.export.certificate import as_text, certify
 from segmentation.export.graph import export_graph
 from segmentation.inference import Predictor
@@ -29,6 +30,8 @@ def export(settings: ExportSettings) -> float:
     A file outside its bounds is named `NAME.failed.onnx`, and the process exits with status 1. Raises `UserError` for
     wrong options, a checkpoint that cannot be used or exported, and files that exist.
     """
+    if settings.push is not None:
+        return _push(settings, settings.push)
     source, target = settings.file, settings.target
     failed = target.with_suffix(f".failed{target.suffix}")
     proof = target.with_suffix(".json")
@@ -55,6 +58,23 @@ def export(settings: ExportSettings) -> float:
     if not certificate["passed"]:
         sys.exit(_FAILED)
     return max(row["largest_difference"] for row in certificate["agreement"])
+
+
+def _push(settings: ExportSettings, name: str) -> float:
+    source, folder = settings.file, settings.hub_folder
+    weights = folder / hub.WEIGHTS
+    if settings.existing == "refuse" and weights.exists():
+        raise UserError(f"{weights} exists already: give another output, or existing=overwrite.")
+    trained = checkpoint.load(source)
+    write_hub_folder(folder, source, trained, name=name, licence=settings.licence)
+    written = checkpoint.load(weights).model.state_dict()
+    difference = max(
+        float((written[key].double() - value.double()).abs().max())
+        for key, value in trained.model.state_dict().items()
+    )
+    log.info("%s: weights, description and card", folder)
+    log.info("%s", hub.upload(folder, name, private=settings.private))
+    return difference
 
 
 def _evaluation(settings: ExportSettings) -> EvaluationSettings:

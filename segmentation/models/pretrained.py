@@ -22,6 +22,7 @@ from torchvision.models.segmentation import (
     LRASPP_MobileNet_V3_Large_Weights,
 )
 
+from segmentation import hub
 from segmentation.config import checkpoint_file
 from segmentation.errors import UserError, closest, one_line
 from segmentation.models.backbones.base import adapt_filters, repeat_channels
@@ -84,7 +85,12 @@ def _read_file(path: Path) -> WeightsFile:
         raise UserError(f"weights={path} is no file. Give imagenet, coco, none or the path of a state dict.")
     try:
         with warnings.catch_warnings(action="ignore"):  # about unusual pickles; the error below says more
-            contents = torch.load(path, map_location="cpu", weights_only=True)
+            if path.suffix == ".safetensors":
+                contents = hub.read_weights(path)
+            else:
+                contents = torch.load(path, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
     except Exception as error:  # torch raises many types; all mean that the file cannot be trusted
         raise UserError(
             f"weights={path} is damaged or holds more than weights, which could run code: it was not loaded."

@@ -41,12 +41,17 @@ def find_objects(region_HW: np.ndarray, *, watershed: bool = False) -> Objects:
     if watershed and count > 1:
         labels_HW = _parted(region_HW)
         boxes, areas, centroids = _measures(labels_HW)
-    left, top, width, height = boxes.T
-    # OpenCV's own order may depend on its number of threads.
-    order = np.lexsort((*centroids.T, areas, width, height, left, top))
+    order = in_order(areas, boxes, centroids)  # OpenCV's own may depend on its number of threads
     numbers = np.zeros(len(areas) + 1, np.int32)
     numbers[order + 1] = np.arange(1, len(areas) + 1)
     return Objects(numbers[labels_HW], areas[order], boxes[order], centroids[order])
+
+
+def in_order(areas: np.ndarray, boxes: np.ndarray, centroids: np.ndarray) -> np.ndarray:
+    """The indices of objects in the order of `Objects`, from their measures as there."""
+    left, top, width, height = boxes.T
+    order: np.ndarray = np.lexsort((*centroids.T, areas, width, height, left, top))
+    return order
 
 
 def _measures(labels_HW: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

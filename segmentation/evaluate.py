@@ -26,7 +26,7 @@ from segmentation.config import DataSettings, EvaluationSettings
 from segmentation.data import open_dataset
 from segmentation.data.augmentation import evaluation_transform
 from segmentation.data.datamodule import Loader, SegmentationData
-from segmentation.data.dataset import Samples, SegmentationDataset
+from segmentation.data.dataset import Samples, SegmentationDataset, areas_of
 from segmentation.data.files import first_of
 from segmentation.data.geo import evaluation_options
 from segmentation.data.samplers import RoundRobinBatchSampler
@@ -421,15 +421,19 @@ def _evaluate_one(
     save = mask_writer(folder / "masks", context.classes) if settings.saves_masks else None
     rules = ObjectRules(watershed=settings.watershed, min_area=settings.min_area)
     counts = ObjectMetrics(context.classes, rules)
-    table = ObjectTable(folder, share.process, counts) if settings.objects else None
+    areas = areas_of(context.samples)
+    table = ObjectTable(folder, share.process, counts, areas) if settings.objects else None
     with table or nullcontext():
         metrics, images = evaluate_split(predictor, context, settings, save, share, table)
-    objects = table.join(share.gathered([counts])) if table else None
+    objects = None
+    if table:
+        objects, images = table.join(share.gathered([table.part]), images)
     seconds = time.perf_counter() - start
     binary = context.classes.binary
     scores = metrics.scores() | image_means([dict(image.scores) for image in images], binary=binary)
     if objects:
         scores |= objects.scores()
+    notes = [*context.notes, *(table.notes if table else ())]
     counts_KK = metrics.confusion.compute()
     model = predictor.trained.model
     report = {
@@ -443,7 +447,7 @@ def _evaluate_one(
             "parameters": model.weight_count,
             "training": predictor.trained.training,
         },
-        "data": {**context.protocol["dataset"], "images": len(images), "notes": list(context.notes)},
+        "data": {**context.protocol["dataset"], "images": len(images), "notes": notes},
         "environment": {
             "device": device_name(predictor.device),
             "accelerator": predictor.device.type,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 from unicodedata import category
 
 from segmentation.errors import UserError
@@ -37,6 +37,21 @@ class Sample(TypedDict):
     image: "np.ndarray"  # uint8 (H, W, C), raw pixels 0..255
     mask: "np.ndarray"  # uint8 (H, W), class indices, 255 is ignore
     name: str  # the file's stem, unique within its split
+
+
+class Area(NamedTuple):
+    """A rectangle of a scene, which is known by its number, in the scene's pixels."""
+
+    scene: int
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) in pixels."""
+        return self.bottom - self.top, self.right - self.left
 
 
 class Batch(TypedDict):

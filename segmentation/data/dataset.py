@@ -22,7 +22,7 @@ from segmentation.data.masks import MaskDecoder
 from segmentation.data.pixel_range import PERCENTILES, PixelRange
 from segmentation.data.raster import read_window
 from segmentation.errors import UserError
-from segmentation.types import Classes, Sample
+from segmentation.types import Area, Classes, Sample
 
 _MEASURED = 32  # training images whose pixel values are measured
 
@@ -66,6 +66,19 @@ def fingerprint_of(samples: Samples) -> Fingerprint:
             " changed samples: use data.cache=none, or add the method, which returns a Fingerprint."
         )
     return samples.fingerprint()
+
+
+@runtime_checkable
+class InScenes(Protocol):
+    """Samples that are areas of scenes, side by side; None: an image of its own."""
+
+    @property
+    def areas(self) -> Sequence[Area | None]: ...
+
+
+def areas_of(samples: Samples) -> Sequence[Area | None]:
+    """Where each sample lies in a scene; None: it is an image of its own."""
+    return samples.areas if isinstance(samples, InScenes) else [None] * len(samples)
 
 
 @runtime_checkable

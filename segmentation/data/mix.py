@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from segmentation.data.dataset import Fingerprint, Samples, SegmentationDataset, fingerprint_of
+from segmentation.data.dataset import Fingerprint, Samples, SegmentationDataset, areas_of, fingerprint_of
 from segmentation.data.windows import Windowed
 from segmentation.errors import UserError
-from segmentation.types import Sample
+from segmentation.types import Area, Sample
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,15 @@ class Joined:
             for label, part in zip(self.labels, self.parts, strict=True)
             for name in part.names
         ]
+
+    @property
+    def areas(self) -> Sequence[Area | None]:
+        """Where each sample lies in a scene, whose numbers go on from one data set to the next."""
+        found: list[Area | None] = []
+        for part in self.parts:
+            first = 1 + max((area.scene for area in found if area is not None), default=-1)
+            found += [area and area._replace(scene=area.scene + first) for area in areas_of(part)]
+        return found
 
     def __len__(self) -> int:
         return sum(map(len, self.parts))

@@ -140,41 +140,96 @@ class Matched:
         return Row(self.label, kind, true, predicted, float(iou), tuple(box), tuple(centroid))
 
 
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The objects of one class in one image, true (N) and predicted (M), before they are matched.
+
+    `shared` (P, 3) are the pairs that share pixels: indices of truth and prediction, and how many. `regions` (R) are
+    what was predicted, also where the truth ignores it, and `ignored` (R,) how many pixels of each that are;
+    `came_from` (M,) is the region of each predicted object.
+    """
+
+    label: int
+    truth: Objects
+    prediction: Objects
+    shared: np.ndarray
+    regions: Objects
+    ignored: np.ndarray
+    came_from: np.ndarray
+
+    def matched(self, rules: ObjectRules) -> Matched:
+        """The objects with their matches."""
+        areas = self.regions.areas
+        unsure = (2 * self.ignored > areas)[self.came_from]
+        counts = self.prediction.areas >= rules.min_area
+        return match(
+            self.label,
+            self.truth,
+            self.prediction,
+            self.shared,
+            self.truth.areas >= rules.min_area,
+            counts & ~unsure,
+        )
+
+
+def find(
+    label: int, truth_HW: np.ndarray, predicted_HW: np.ndarray, ignored_HW: np.ndarray, rules: ObjectRules
+) -> Found:
+    """The objects of a class, from three bool arrays: where it is, where it was predicted, what the truth ignores."""
+    truth = find_objects(truth_HW, watershed=rules.watershed)
+    prediction = find_objects(predicted_HW & ~ignored_HW, watershed=rules.watershed)
+    shared = shared_pixels(truth, prediction)
+    if not (predicted_HW & ignored_HW).any() and not rules.watershed:
+        none, each = np.zeros(len(prediction), int), np.arange(len(prediction))
+        return Found(label, truth, prediction, shared, prediction, none, each)
+    regions = find_objects(predicted_HW)
+    ignored = np.bincount(regions.labels[ignored_HW], minlength=len(regions) + 1)[1:]
+    came_from = np.zeros(len(prediction) + 1, int)
+    came_from[prediction.labels] = regions.labels - 1  # all pixels of an object come from one region
+    return Found(label, truth, prediction, shared, regions, ignored, came_from[1:])
+
+
+def classes_present(truth_HW: np.ndarray, predicted_HW: np.ndarray, classes: Classes) -> list[int]:
+    """The classes but the background that uint8 labels hold."""
+    present = np.union1d(np.unique(truth_HW), np.unique(predicted_HW))
+    labels: list[int] = np.intersect1d(present, classes.foreground).tolist()
+    return labels
+
+
 def matched(
     truth_HW: np.ndarray, predicted_HW: np.ndarray, classes: Classes, rules: ObjectRules
 ) -> Iterator[Matched]:
     """The objects of each class but the background that has any: truth uint8 (255 is ignore), prediction uint8."""
     ignored_HW = truth_HW == IGNORE_INDEX
-    present = np.union1d(np.unique(truth_HW), np.unique(predicted_HW))
-    for label in np.intersect1d(present, classes.foreground).tolist():
-        truth = find_objects(truth_HW == label, watershed=rules.watershed)
-        prediction = find_objects((predicted_HW == label) & ~ignored_HW, watershed=rules.watershed)
-        unsure = _mostly_ignored(prediction, predicted_HW == label, ignored_HW)
-        counts = truth.areas >= rules.min_area, (prediction.areas >= rules.min_area) & ~unsure
-        yield match(label, truth, prediction, *counts)
+    for label in classes_present(truth_HW, predicted_HW, classes):
+        yield find(label, truth_HW == label, predicted_HW == label, ignored_HW, rules).matched(rules)
 
 
 def match(
-    label: int, truth: Objects, prediction: Objects, true_counts: np.ndarray, predicted_counts: np.ndarray
+    label: int,
+    truth: Objects,
+    prediction: Objects,
+    shared: np.ndarray,
+    true_counts: np.ndarray,
+    predicted_counts: np.ndarray,
 ) -> Matched:
-    """Which objects belong together; `true_counts` and `predicted_counts` as in `Matched`."""
-    overlaps = _overlaps(truth, prediction)
-    true, predicted, both, either = overlaps.T
+    """Which objects belong together; `shared` as in `Found`, `true_counts` and `predicted_counts` as in `Matched`."""
+    true, predicted, both = shared.T
+    either = truth.areas[true].astype(np.int64) + prediction.areas[predicted] - both
     best = np.zeros(len(truth)), np.zeros(len(prediction))
     for ious, index in zip(best, (true, predicted), strict=True):
         np.maximum.at(ious, index, both / either)
+    overlaps = np.column_stack([shared, either])
     pairs = _one_to_one(overlaps[2 * both >= either], predicted_counts)
     return Matched(label, truth, prediction, true_counts, predicted_counts, pairs, *best)
 
 
-def _overlaps(truth: Objects, prediction: Objects) -> np.ndarray:
-    """The pairs that share pixels, int64 (P, 4): indices of truth and prediction, intersection and union in pixels."""
+def shared_pixels(truth: Objects, prediction: Objects) -> np.ndarray:
+    """The pairs that share pixels, int64 (P, 3): indices of truth and prediction, and the number of pixels."""
     shared_HW = (truth.labels > 0) & (prediction.labels > 0)
     true, predicted = truth.labels[shared_HW] - 1, prediction.labels[shared_HW] - 1
     keys, both = np.unique(true.astype(np.int64) * len(prediction) + predicted, return_counts=True)
-    true, predicted = np.divmod(keys, max(1, len(prediction)))
-    either = truth.areas[true].astype(np.int64) + prediction.areas[predicted] - both
-    return np.stack([true, predicted, both, either], axis=1)
+    return np.stack([*np.divmod(keys, max(1, len(prediction))), both], axis=1)
 
 
 def _one_to_one(pairs: np.ndarray, predicted_counts: np.ndarray) -> np.ndarray:
@@ -189,17 +244,6 @@ def _one_to_one(pairs: np.ndarray, predicted_counts: np.ndarray) -> np.ndarray:
     for side in (0, 1):
         pairs = pairs[np.sort(np.unique(pairs[:, side], return_index=True)[1])]
     return pairs[np.argsort(pairs[:, 0])]
-
-
-def _mostly_ignored(prediction: Objects, predicted_HW: np.ndarray, ignored_HW: np.ndarray) -> np.ndarray:
-    """Bool (M,): whether an object came from a region, as predicted, of which the truth ignores more than half."""
-    if not len(prediction) or not (predicted_HW & ignored_HW).any():
-        return np.zeros(len(prediction), bool)
-    whole = find_objects(predicted_HW)
-    ignored = np.bincount(whole.labels[ignored_HW], minlength=len(whole) + 1)[1:]
-    came_from = np.zeros(len(prediction) + 1, int)
-    came_from[prediction.labels] = whole.labels  # all pixels of an object come from one region
-    return 2 * ignored[came_from[1:] - 1] > whole.areas[came_from[1:] - 1]
 
 
 class ObjectMetrics:
@@ -217,13 +261,15 @@ class ObjectMetrics:
 
     def update(self, truth_HW: np.ndarray, predicted_HW: np.ndarray) -> list[Row]:
         """Adds an image, uint8 labels (255 in the truth is ignore), and returns its objects, class by class."""
-        found = []
-        for objects in matched(truth_HW, predicted_HW, self.classes, self.rules):
-            rows = objects.rows()
-            self.found[objects.label] += objects.counts()
-            self.areas[objects.label] += areas(rows)
-            found += rows
-        return found
+        found = matched(truth_HW, predicted_HW, self.classes, self.rules)
+        return [row for objects in found for row in self.count(objects)]
+
+    def count(self, objects: Matched) -> list[Row]:
+        """Adds objects of one class, and returns them."""
+        rows = objects.rows()
+        self.found[objects.label] += objects.counts()
+        self.areas[objects.label] += areas(rows)
+        return rows
 
     def add(self, other: "ObjectMetrics") -> None:
         """Adds the counts of other images."""

@@ -2,9 +2,10 @@
 
 import csv
 import heapq
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +13,50 @@ import cv2
 import numpy as np
 
 from segmentation.components import Objects
+from segmentation.metrics.mosaic import Piece, Region, matched_whole, pieces
 from segmentation.metrics.objects import Kind, ObjectMetrics, Row, matched, tally
 from segmentation.report.evaluation import Evaluation, ImageScores
 from segmentation.report.gallery import ReadImage, page_size, photo_uri
-from segmentation.types import Classes
+from segmentation.types import Area, Classes
 from segmentation.writing import replacing
 
 _COLUMNS = (
     *("image", "class", "kind", "true_area", "predicted_area", "iou"),
     *("left", "top", "width", "height", "x", "y"),
 )
+_NOTE = (
+    "An object across images of one scene is counted once, whole, in the image that holds most of it; the pictures of"
+    " objects show each image alone."
+)
 # File names need not be UTF-8: Python keeps their other bytes as surrogates.
 _CSV: dict[str, Any] = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
 
 
-class ObjectTable:
-    """Counts of objects, and `objects.csv`: each process writes a part as images come, and the first joins them."""
+@dataclass(frozen=True)
+class ObjectPart:
+    """What a process counted, and what it kept of images that lie side by side in a scene."""
 
-    def __init__(self, folder: Path, process: int, metrics: ObjectMetrics) -> None:
+    metrics: ObjectMetrics
+    kept: list[Piece | Region]
+
+
+class ObjectTable:
+    """Counts of objects, and `objects.csv`: each process writes a part as images come, and the first joins them.
+
+    `areas` say of each image where it lies in a scene, if it does: an object across images of one scene is counted
+    once, by the first process in the end.
+    """
+
+    def __init__(
+        self, folder: Path, process: int, metrics: ObjectMetrics, areas: Sequence[Area | None] = ()
+    ) -> None:
         self.metrics = metrics
+        images = Counter(area.scene for area in areas if area is not None)
+        self._areas = {
+            index: area for index, area in enumerate(areas) if area is not None and images[area.scene] > 1
+        }
+        self._kept: list[Piece | Region] = []
+        self.notes = (_NOTE,) if self._areas else ()
         self._folder = folder
         self._process = process
 
@@ -45,23 +71,51 @@ class ObjectTable:
             self._part(self._process).unlink()
 
     def add(self, index: int, name: str, truth_HW: np.ndarray, predicted_HW: np.ndarray) -> dict[str, int]:
-        """Counts and writes the objects of an image, whose index is higher than those before; returns their `tally`."""
+        """Counts and writes the objects of an image, whose index is higher than those before; returns their `tally`.
+
+        That of an image beside others is empty until `join`.
+        """
+        if index in self._areas:
+            rules = self.metrics.classes, self.metrics.rules
+            self._kept += pieces(index, self._areas[index], truth_HW, predicted_HW, *rules)
+            return {}
         rows = self.metrics.update(truth_HW, predicted_HW)
+        self._writer.writerows(self._cells(index, name, rows))
+        return tally(rows)
+
+    def _cells(self, index: int, name: str, rows: Iterable[Row]) -> Iterable[list[Any]]:
         for row in rows:
             areas = ("" if area is None else area for area in (row.true_area, row.predicted_area))
             centroid = (f"{place:.2f}" for place in row.centroid)
             what = (self.metrics.classes.names[row.label], row.kind)
-            self._writer.writerow([index, name, *what, *areas, f"{row.iou:.6g}", *row.box, *centroid])
-        return tally(rows)
+            yield [index, name, *what, *areas, f"{row.iou:.6g}", *row.box, *centroid]
 
-    def join(self, parts: Sequence[ObjectMetrics]) -> ObjectMetrics:
-        """The sum of the counts of all processes, given to the first, which writes the table in the split's order.
+    @property
+    def part(self) -> ObjectPart:
+        """What this process has for `join`."""
+        return ObjectPart(self.metrics, self._kept)
 
-        The parts of the table have ended, and are removed. Elsewhere `parts` is empty, and nothing is written.
+    def join(
+        self, parts: Sequence[ObjectPart], images: list[ImageScores]
+    ) -> tuple[ObjectMetrics, list[ImageScores]]:
+        """The counts of all processes, and their images with every `tally`, given to the first.
+
+        It writes the table in the split's order. The parts of the table have ended, and are removed. Elsewhere `parts`
+        is empty, and nothing is written.
         """
         together = ObjectMetrics(self.metrics.classes, self.metrics.rules)
         for part in parts:
-            together.add(part)
+            together.add(part.metrics)
+        rows: dict[int, list[Row]] = {index: [] for index in self._areas}
+        kept = [each for part in parts for each in part.kept]
+        for objects, found in matched_whole(kept, list(self._areas.values()), together.rules):
+            together.count(objects)
+            for index, row in found:
+                rows[index].append(_seen_from(row, self._areas[index]))
+        names = {image.index: image.name for image in images}
+        across = [
+            cell for index in sorted(rows) for cell in self._cells(index, names.get(index, ""), rows[index])
+        ]
         paths = [self._part(process) for process in range(len(parts))]
         if paths:
             with ExitStack() as stack:
@@ -69,13 +123,25 @@ class ObjectTable:
                 file = stack.enter_context(replacing(self._folder / "objects.csv", **_CSV))
                 writer = csv.writer(file)
                 writer.writerow(_COLUMNS)
-                writer.writerows(row[1:] for row in heapq.merge(*readers, key=lambda row: int(row[0])))
+                lines = heapq.merge(*readers, across, key=lambda row: int(row[0]))
+                writer.writerows(row[1:] for row in lines)
         for path in paths:
             path.unlink()
-        return together
+        return together, [
+            replace(image, objects=tally(rows[image.index])) if image.index in rows else image
+            for image in images
+        ]
 
     def _part(self, process: int) -> Path:
         return self._folder / f"objects.csv.{process}"
+
+
+def _seen_from(row: Row, area: Area) -> Row:
+    """A row of a scene in the pixels of an image; what goes on beyond has a box that does, too."""
+    left, top, width, height = row.box
+    x, y = row.centroid
+    box = left - area.left, top - area.top, width, height
+    return row._replace(box=box, centroid=(x - area.left, y - area.top))
 
 
 SIDE = 640

@@ -12,7 +12,15 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from segmentation.components import Objects, _measures
-from segmentation.metrics.objects import THRESHOLDS, ObjectMetrics, ObjectRules, Row, match, tally
+from segmentation.metrics.objects import (
+    THRESHOLDS,
+    ObjectMetrics,
+    ObjectRules,
+    Row,
+    match,
+    shared_pixels,
+    tally,
+)
 from segmentation.types import Classes
 
 BINARY = Classes(("background", "roof"), binary=True)
@@ -145,7 +153,8 @@ def test_objects_in_any_division_match_exactly() -> None:
         truth, ours = (renumbered(np.repeat(random.permutation(12) % 9, each)[:12]) for each in lengths)
         flags = [of(truth).areas >= 2, random.random(ours.max()) < 0.7]
         cost = Cost(*(each.tolist() for each in flags))
-        found = match(1, of(truth), of(ours), *flags).counts()
+        both = of(truth), of(ours)
+        found = match(1, *both, shared_pixels(*both), *flags).counts()
         sets = [
             [frozenset(np.flatnonzero(each == n).tolist()) for n in range(1, each.max() + 1)]
             for each in (truth, ours)

@@ -11,11 +11,12 @@ from PIL import Image
 
 from segmentation.errors import UserError
 from segmentation.metrics import ObjectMetrics, ObjectRules
+from segmentation.report.evaluation import ImageScores
 from segmentation.report.html import write_comparison, write_evaluation
 from segmentation.report.objects import ObjectTable, object_cards
 from segmentation.report.protocol import refuse_different
 from segmentation.report.report import best, cell, markdown, table
-from segmentation.types import Classes, Sample
+from segmentation.types import Area, Classes, Sample
 
 CLASSES = Classes(("sky", "a|b, c <i>", "$x^", "天空"))
 NAMES = ("plain", "with, comma", "odd\udcff byte", '"quoted"')
@@ -71,8 +72,8 @@ def test_the_table_of_objects_joins_the_parts_of_processes(tmp_path: Path) -> No
                     part.add(
                         index, NAMES[index], samples[index]["mask"], samples[(index + 1) % len(NAMES)]["mask"]
                     )
-        assert tables[-1].join([]).found.sum() == 0  # no process but the first
-        found = tables[0].join(counts).found
+        assert tables[-1].join([], [])[0].found.sum() == 0  # no process but the first
+        found = tables[0].join([table.part for table in tables], [])[0].found
         assert [path.name for path in folder.iterdir()] == ["objects.csv"]
     content = (tmp_path / "one" / "objects.csv").read_bytes()
     assert content == (tmp_path / "three" / "objects.csv").read_bytes()
@@ -83,6 +84,37 @@ def test_the_table_of_objects_joins_the_parts_of_processes(tmp_path: Path) -> No
     with pytest.raises(ZeroDivisionError), ObjectTable(tmp_path, 0, counts[0]):
         _ = 1 / 0
     assert not list(tmp_path.glob("objects.csv*"))
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_an_object_across_images_of_a_scene_is_one_row_of_the_image_with_most_of_it(
+    processes: int, tmp_path: Path
+) -> None:
+    roofs = Classes(("background", "roof"), binary=True)
+    truth = np.zeros((40, 60), np.uint8)
+    truth[10:20, 25:40] = 1
+    areas = [Area(7, 0, 0, 40, 30), None, Area(7, 0, 30, 40, 60), Area(8, 0, 0, 40, 60)]
+    shown = [truth[:, :30], truth, truth[:, 30:], truth]
+    tables = [
+        ObjectTable(tmp_path, process, ObjectMetrics(roofs, ObjectRules()), areas)
+        for process in range(processes)
+    ]
+    images = []
+    for process, part in enumerate(tables):
+        with part:
+            for index in range(process, len(areas), processes):
+                counts = part.add(index, f"i{index}", shown[index], shown[index])
+                images.append(ImageScores(f"i{index}", index, {}, np.zeros(2), counts))
+    found, images = tables[0].join([each.part for each in tables], images)
+    assert found.found[1, 0].tolist() == [3, 0, 0]
+    assert {image.name: image.objects["matches"] for image in images} == {"i0": 0, "i1": 1, "i2": 1, "i3": 1}
+    with (tmp_path / "objects.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["image"] for row in rows] == ["i1", "i2", "i3"]
+    assert [(row["left"], row["top"], row["width"], row["x"]) for row in rows[:2]] == [
+        ("25", "10", "15", "32.00"),
+        ("-5", "10", "15", "2.00"),
+    ]
 
 
 @pytest.mark.parametrize(

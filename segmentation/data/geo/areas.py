@@ -7,7 +7,7 @@ divided instead, and between those of different splits lies a buffer in which no
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -16,25 +16,11 @@ from segmentation.data.geo.vectors import Burnt
 from segmentation.data.raster import import_geo
 from segmentation.data.splits import split_units
 from segmentation.errors import UserError
+from segmentation.types import Area
 
 _MOST = 10**6  # blocks: more would take minutes to look at
 _LEAST_SIDE = 64  # pixels: narrower areas show too little to learn from
 _NEIGHBOURS = [(-1, 0), (1, 0), (0, -1), (0, 1), (-1, -1), (-1, 1), (1, -1), (1, 1)]
-
-
-class Area(NamedTuple):
-    """A rectangle of a scene, which is known by its number."""
-
-    scene: int
-    top: int
-    left: int
-    bottom: int
-    right: int
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(H, W) in pixels."""
-        return self.bottom - self.top, self.right - self.left
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,14 @@ from pydantic import Field
 from segmentation.data.class_map import ClassOptions
 from segmentation.data.dataset import SegmentationDataset
 from segmentation.data.files import first_of
-from segmentation.data.geo.areas import Area, Block, blocks, coverage, divide, leakage, square_metres
+from segmentation.data.geo.areas import Block, blocks, coverage, divide, leakage, square_metres
 from segmentation.data.geo.labels import labelled
 from segmentation.data.geo.samples import AreaDataset
 from segmentation.data.geo.scenes import Header, Scene, find_scenes, is_address, named, read_headers
 from segmentation.data.geo.vectors import Burnt, burn, read_outlines
 from segmentation.data.splits import SPLITS, check_fractions
 from segmentation.errors import UserError
+from segmentation.types import Area
 
 _SERVES = (("train", "all"), ("val", "all"), ("test", "val", "all"))  # what serves as train, val and test
 Paths = str | Annotated[list[str], Field(min_length=1)]

@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from segmentation.data.dataset import Fingerprint
-from segmentation.data.geo.areas import Area
 from segmentation.data.geo.labels import SceneLabels
 from segmentation.data.geo.scenes import Scene
 from segmentation.data.geo.vectors import Burnt
 from segmentation.data.image_io import fit_bands
 from segmentation.data.pixel_range import PixelRange, to_bytes
-from segmentation.types import IGNORE_INDEX, Sample
+from segmentation.types import IGNORE_INDEX, Area, Sample
 
 _MEASURED_SIDE = 512  # pixels of an area whose values are measured
 

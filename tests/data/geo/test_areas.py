@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from made_earth import box, write_outlines, write_raster
 
-from segmentation.data.geo.areas import Area, Block, blocks, coverage, divide, leakage
+from segmentation.data.geo.areas import Block, blocks, coverage, divide, leakage
 from segmentation.data.geo.scenes import find_scenes, read_headers
 from segmentation.data.geo.vectors import burn, read_outlines
 from segmentation.errors import UserError
+from segmentation.types import Area
 
 SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
 

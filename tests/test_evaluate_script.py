@@ -401,6 +401,9 @@ def test_a_temperature_is_fitted_and_kept(kind: str, tmp_path: Path, request: py
     assert test["metrics"]["test/brier"] != test["metrics"]["test/brier_before"]
     header = (tmp_path / "test" / "reliability.csv").read_text().partition("\n")[0]
     assert header.endswith("pixels,confidence_before,accuracy_before,pixels_before")
+    evaluate(read_evaluation({**OPTIONS, "checkpoint": [str(path), str(source)]}), tmp_path / "both")
+    assert list(report(tmp_path / "both")["metrics"]["brier_before"].values())[1] is None
+    assert f"temperature {temperature:.3g}" in (tmp_path / "test" / "report.html").read_text()
     again = evaluate_binary(path, tmp_path / "again", split="val", calibrate=True)  # from the logits
     assert again["protocol"]["temperature"] == pytest.approx(temperature, rel=1e-3)
 

@@ -108,11 +108,12 @@ def _reliability(evaluation: Evaluation) -> Chart:
     return Chart(
         "reliability",
         "Reliability",
-        "Line: share of right pixels at each confidence; on the diagonal both agree. Bars: share of the pixels.",
+        "Line: share of right pixels at each confidence; on the diagonal both agree. Bars: share of the pixels."
+        + (f" Dashed: without the temperature of {temperature:.3g}." if temperature else ""),
         Axis("probability of foreground" if binary else "confidence"),
         Axis("share of foreground" if binary else "share right"),
         lines=[
-            *([Line(before, GREY, "without it", dashed=True)] if before else []),
+            *([Line(before, GREY, "without temperature", dashed=True)] if before else []),
             *([Line(points, RELIABILITY_LINE, measured)] if points else []),
         ],
         dots=[Dot(*point) for point in points],

@@ -110,7 +110,8 @@ def chips(evaluation: Evaluation) -> list[str]:
         *_model_chips(evaluation.report["model"]),
         f"input {protocol['input']}",
         f"test-time augmentation: {protocol['test_time_augmentation']}",
-        *([f"threshold {protocol['threshold']}"] if protocol["threshold"] is not None else []),
+        *([f"threshold {protocol['threshold']:.4g}"] if protocol["threshold"] is not None else []),
+        *([f"temperature {protocol['temperature']:.3g}"] if "temperature" in protocol else []),
         f"checkpoint {protocol['checkpoint_sha256']}",
     ]
 
@@ -395,14 +396,14 @@ def write_comparison(
 
 
 def scores_by_name(evaluations: Mapping[str, Evaluation]) -> dict[str, dict[str, float]]:
-    """Values by metric, then by folder."""
+    """Values by metric, then by folder; nan where one has no such metric, as without a temperature."""
     columns = {
         name: unprefixed(evaluation.report["metrics"], evaluation.split)
         for name, evaluation in evaluations.items()
     }
     return {
-        metric: {name: column[metric] for name, column in columns.items()}
-        for metric in next(iter(columns.values()))
+        metric: {name: column.get(metric, math.nan) for name, column in columns.items()}
+        for metric in dict.fromkeys(metric for column in columns.values() for metric in column)
     }
 
 

@@ -15,7 +15,7 @@ import torch
 from segmentation import __version__
 from segmentation.config import full_precision
 from segmentation.errors import UserError, closest
-from segmentation.machine import free_memory
+from segmentation.machine import free_memory, program
 
 
 @contextmanager
@@ -59,12 +59,13 @@ def command_line() -> str:
     A process that the command started has no other: there the quotes and the options for Hydra are taken out again.
     """
     given = sys.orig_argv
-    if sys.argv[0] in given:
-        arguments = given[given.index(sys.argv[0]) + 1 :]
+    start = sys.argv[0] if program()[0] == "python" else program()[1]
+    if start in given:
+        arguments = given[given.index(start) + 1 :]
     else:
         typed = [argument for argument in sys.argv[1:] if not argument.startswith("hydra.")]
         arguments = [re.sub(r"^([\w.]+=)'(.*)'$", r"\1\2", argument) for argument in typed]
-    return shlex.join(["python", Path(sys.argv[0]).name, *arguments])
+    return shlex.join([*program(), *arguments])
 
 
 _REDUCED: dict[str, torch.dtype | None] = {

@@ -1,8 +1,9 @@
-"""The machine: CPU cores and memory that this process may use. Imports nothing, so that data are read without torch."""
+"""The machine: CPU cores and memory that this process may use, and its command. Imports nothing, so not torch."""
 
 import math
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,3 +49,13 @@ def _text(path: Path) -> str:
         return path.read_text().strip()
     except OSError:
         return ""
+
+
+CONSOLE = "segmentation"
+"""The command that is installed with the package."""
+
+
+def program() -> list[str]:
+    """The words that begin the running command: `python train.py`, or `segmentation train`."""
+    name = Path(sys.argv[0]).name
+    return name.split() if name.startswith(f"{CONSOLE} ") else ["python", name]

@@ -35,6 +35,9 @@ FLOORS = (
     {"build", "planner"},
     {"train", "evaluate", "predict", "benchmark", "leaderboard", "doctor", "cli"},
     {"export"},
+    {"commands"},
+    {"console"},
+    {"__main__"},
 )
 HYDRA = {"hydra", "omegaconf"}
 

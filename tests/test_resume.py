@@ -4,7 +4,6 @@ import csv
 import functools
 import json
 import os
-import runpy
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -15,10 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, composed
+from conftest import composed
 from PIL import Image
 
-from segmentation import build
+from segmentation import build, commands
 from segmentation.callbacks import preemption
 from segmentation.callbacks.checkpoint import AtomicCheckpointIO
 from segmentation.callbacks.monitoring import Throughput
@@ -378,5 +377,5 @@ def test_pixels_are_read_as_before(
     monkeypatch.setattr(
         "segmentation.train.train", lambda config, dataset, folder: ranges.append(str(dataset.pixel_range))
     )
-    runpy.run_path(str(ROOT / "train.py"))["main"].__wrapped__(config, tmp_path / "run")
+    commands.train.__wrapped__(config, tmp_path / "run")
     assert ranges == [expected]

@@ -5,6 +5,7 @@ import inspect
 import logging
 import os
 import re
+import shlex
 import sys
 import textwrap
 from collections.abc import Callable, Collection
@@ -22,10 +23,12 @@ from segmentation.cli.overrides import (
     as_plain_data,
     given_keys,
     own_config,
+    quote_paths,
     refuse_training_options,
     refuse_wrong_choices,
     shared_options,
 )
+from segmentation.machine import CONSOLE, program
 
 # Hydra is imported where it is needed: --help must not wait for it.
 if TYPE_CHECKING:
@@ -37,10 +40,17 @@ _OPTION = re.compile(r"^(?P<indent> *)(?P<key>\w+): *(?P<value>.*?) +# (?P<why>.
 _WIDTH = 110
 
 
-def script(config_name: str, gather: Gather | None = None) -> Callable[[Job], Callable[[], None]]:
+def script(
+    config_name: str,
+    *,
+    paths: Collection[str] = (),
+    lists: Collection[str] = (),
+    gather: Gather | None = None,
+) -> Callable[[Job], Callable[[], None]]:
     """Makes `job(config, folder) -> float` a command over `conf/<config_name>.yaml`.
 
-    The job gets its config as plain data and the folder of its run. `gather(folder) -> text` is called after
+    The job gets its config as plain data and the folder of its run. Of the options `paths` any file name may be typed;
+    those of `lists` may be one, or a list, which is Hydra's to read. `gather(folder) -> text` is called after
     every job with the folder that holds all results, the run's own or the sweep's; its last text is printed.
 
     A user's mistake ends in one message on stderr and exit status 2; `HYDRA_FULL_ERROR=1` shows the traceback
@@ -50,8 +60,9 @@ def script(config_name: str, gather: Gather | None = None) -> Callable[[Job], Ca
     def decorate(job: Job) -> Callable[[], None]:
         @functools.wraps(job)
         def command() -> None:
+            quote_paths(*paths, lists=lists)
             if {"-h", "--help"} & set(sys.argv[1:]):
-                print(help_text(Path(sys.argv[0]).name, job.__doc__ or "", CONF, config_name))  # noqa: T201
+                print(help_text(shlex.join(program()), job.__doc__ or "", CONF, config_name))  # noqa: T201
                 return
             # OpenCV reads it when it is imported: it would print a warning for each georeferenced or damaged TIFF.
             os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
@@ -112,14 +123,19 @@ def script(config_name: str, gather: Gather | None = None) -> Callable[[Job], Ca
     return decorate
 
 
-def help_text(script: str, about: str, conf: Path, config_name: str) -> str:
-    """The text of `--help`: the docstring, the groups and the options, read from the config files."""
+def help_text(program: str, about: str, conf: Path, config_name: str) -> str:
+    """The text of `--help`: the docstring, the groups and the options, read from the config files.
+
+    The examples are those of the scripts; for `program` "segmentation NAME" they are written so, too.
+    """
+    if program.startswith(CONSOLE):
+        about = re.sub(r"python ([a-z]+)(_data)?\.py", rf"{CONSOLE} \1", about)
     lines = (conf / f"{config_name}.yaml").read_text().splitlines()
     groups = [match[1] for line in lines if (match := re.match(r"  - (\w+): ", line))]
     shared = shared_options(conf, config_name)
     return "\n".join(
         [
-            f"Usage: python {script} [GROUP=OPTION ...] [KEY=VALUE ...]",
+            f"Usage: {program} [GROUP=OPTION ...] [KEY=VALUE ...]",
             "",
             inspect.cleandoc(about),
             "",

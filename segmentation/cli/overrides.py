@@ -30,7 +30,9 @@ Job = Callable[[Mapping[str, Any], Path], float]
 Gather = Callable[[Path], str]
 """Gets the folder that holds all results, the run's own or the sweep's; its text is printed at the end."""
 
-CONF = Path(__file__).parents[2] / "conf"
+_PACKAGE = Path(__file__).parents[1]
+CONF = next(filter(Path.is_dir, (_PACKAGE.parent / "conf", _PACKAGE / "conf")), _PACKAGE / "conf")
+"""Of the checkout; installed packages have a copy inside."""
 
 CHOICES: Mapping[str, Collection[str]] = {"trainer": ("ddp",)}
 """Groups of training that a command with a `checkpoint` has too, and the options that it takes of them."""
@@ -63,15 +65,20 @@ def key_of(override: str) -> str:
     return override.partition("=")[0].lstrip("+~")
 
 
-def quote_paths(*keys: str) -> None:
+def quote_paths(*keys: str, lists: Collection[str] = ()) -> None:
     """Quotes the values of these options in `sys.argv`, so that any file name may be typed there, and expands `~`.
 
-    In Hydra's grammar `=`, `,`, `(`, `[` and spaces have meanings of their own. Quoted values are left as they are, and
-    so are those with commas in a sweep, where they are several.
+    So are those of `lists`, unless they begin as a list does. In Hydra's grammar `=`, `,`, `(`, `[` and spaces have
+    meanings of their own. Quoted values are left as they are, and so are those with commas in a sweep, where they are
+    several.
     """
     sweep = bool({"-m", "--multirun"} & set(sys.argv))
+    given_lists = tuple(f"{key}=[" for key in lists)
     sys.argv[1:] = [
-        argument if sweep and "," in argument else _quoted_option(argument, keys) for argument in sys.argv[1:]
+        argument
+        if (sweep and "," in argument) or argument.lstrip("+").startswith(given_lists)
+        else _quoted_option(argument, (*keys, *lists))
+        for argument in sys.argv[1:]
     ]
 
 

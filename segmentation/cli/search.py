@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from segmentation.cli.overrides import as_plain_data, quoted
 from segmentation.cli.sweep_plan import Sweep, job_folder
 from segmentation.errors import UserError
+from segmentation.machine import program
 from segmentation.options import flat
 from segmentation.reading import read_yaml
 
@@ -109,7 +110,7 @@ class Search:
         overrides = [*shared, *_proposed(trial)]
         command = self._sweep.command
         more = more_overrides(self._folder(trial), as_plain_data(command.compose(overrides)))
-        return shlex.join(["python", Path(sys.argv[0]).name, *command.config_flags, *overrides, *more])
+        return shlex.join([*program(), *command.config_flags, *overrides, *more])
 
     @property
     def _trials(self) -> "list[FrozenTrial]":

@@ -99,7 +99,7 @@ def test_the_traceback_comes_back_on_request(tmp_path: Path, monkeypatch: pytest
 
 
 def test_help_names_every_group_option_and_key() -> None:
-    text = help_text("train.py", "What it does.", ROOT / "conf", "train")
+    text = help_text("python train.py", "What it does.", ROOT / "conf", "train")
     assert "What it does." in text
     for path in (ROOT / "conf").glob("*/*.yaml"):
         if path.parent.name != "hydra":

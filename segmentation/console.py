@@ -1,0 +1,83 @@
+"""The command `segmentation`: the commands by name, and `segmentation init`."""
+
+import os
+import sys
+from pathlib import Path
+
+from segmentation import __version__
+from segmentation.cli.messages import short_messages
+from segmentation.commands import COMMANDS
+from segmentation.errors import UserError, closest
+from segmentation.machine import CONSOLE
+from segmentation.writing import write_text
+
+_EXPERIMENT = """\
+# @package _global_
+# An experiment of your own: segmentation train --config-dir conf experiment=mine
+# Everything here can also be typed behind the command; segmentation train --help lists it all.
+defaults:
+  - override /dataset: folder
+  - override /backbone: mobilenetv3_small  # small and fast; resnet18, resnet50 and many others are larger
+name: mine                 # the results go to outputs/mine/DATE_TIME
+dataset:
+  root: data               # with images/ and masks/: a picture and its mask have one name, mask values are 0, 1, 2, ...
+  classes: classes.yaml    # what the values mean
+weights: none              # imagenet: a trained backbone, which is downloaded; better, above all with few images
+"""
+
+_CLASSES = """\
+# The classes of your masks, in the order of their values: 0 is the first. 255 is always ignored.
+names: [background, object]
+"""
+
+_EXAMPLES = {"conf/experiment/mine.yaml": _EXPERIMENT, "classes.yaml": _CLASSES}
+
+
+def main() -> None:
+    """Runs the command that `sys.argv` names."""
+    name, *_ = [*sys.argv[1:], "--help"]
+    with short_messages(quiet=os.environ.get("HYDRA_FULL_ERROR", "0") != "1"):
+        if name in ("-h", "--help"):
+            print(_overview())  # noqa: T201
+        elif name == "--version":
+            print(f"{CONSOLE} {__version__}")  # noqa: T201
+        elif name == "init":
+            print(init(Path()))  # noqa: T201
+        elif name not in COMMANDS:
+            raise UserError(f"There is no command {name}.{closest(name, (*COMMANDS, 'init'))}")
+    if name in COMMANDS:
+        sys.argv = [f"{CONSOLE} {name}", *sys.argv[2:]]
+        COMMANDS[name]()
+
+
+def init(folder: Path) -> str:
+    """Write an experiment of your own and a classes.yaml into this folder, to be filled in.
+
+    Returns what to do next. Raises `UserError` where one of the files exists.
+    """
+    for name in _EXAMPLES:
+        if (folder / name).exists():
+            raise UserError(f"{folder / name} exists already: it was left as it is, and nothing was written.")
+    for name, text in _EXAMPLES.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, text)
+    written = "\n".join(f"wrote {name}" for name in _EXAMPLES)
+    return (
+        f"{written}\nnext: data/images and data/masks, then {CONSOLE} train --config-dir conf experiment=mine"
+    )
+
+
+def _overview() -> str:
+    about = {name: command.__doc__ or "" for name, command in COMMANDS.items()} | {"init": init.__doc__ or ""}
+    lines = [f"  {name:12} {text.strip().splitlines()[0]}" for name, text in about.items()]
+    return "\n".join(
+        [
+            f"Usage: {CONSOLE} COMMAND [GROUP=OPTION ...] [KEY=VALUE ...]",
+            "",
+            *lines,
+            "",
+            f"{CONSOLE} COMMAND --help tells its options. With --config-dir conf your own files in conf/ come beside",
+            "those that are shipped.",
+        ]
+    )

@@ -41,6 +41,7 @@ def evaluate(config: Mapping[str, Any], folder: Path) -> float:
       python evaluate.py checkpoint=RUN/checkpoints/best.ckpt                  on the data of its training
       python evaluate.py checkpoint=RUN/checkpoints/best.ckpt dataset=voc dataset.root=PATH split=val tta=flip
       python evaluate.py checkpoint=[ONE.ckpt,OTHER.ckpt]                      side by side, by one protocol
+      python evaluate.py checkpoint=[ONE.ckpt,OTHER.ckpt] ensemble=mean        as one model
     """
     from segmentation.config import read_evaluation_settings
 
@@ -50,7 +51,7 @@ def evaluate(config: Mapping[str, Any], folder: Path) -> float:
     return evaluate(settings, folder)
 
 
-@script("predict", paths=("checkpoint", "input", "output"))
+@script("predict", paths=("input", "output"), lists=("checkpoint",))
 def predict(config: Mapping[str, Any], folder: Path) -> float:
     """Use a trained checkpoint on pictures, folders, videos, cameras, and images larger than memory.
 
@@ -59,6 +60,7 @@ def predict(config: Mapping[str, Any], folder: Path) -> float:
       python predict.py checkpoint=BEST.ckpt input='shots/**/*.png' output=out save=[mask,overlay,probability]
       python predict.py checkpoint=BEST.ckpt input=orthophoto.tif output=out tile=1024 overlap=128
       python predict.py checkpoint=BEST.ckpt input=video.mp4 output=out
+      python predict.py checkpoint=[A.ckpt,B.ckpt] input=shots output=out save=[mask,disagreement]    as one model
     """
     from segmentation.predict import predict
 

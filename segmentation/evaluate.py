@@ -9,7 +9,7 @@ import math
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from operator import attrgetter
@@ -34,6 +34,7 @@ from segmentation.distributed import SINGLE_PROCESS, ProcessShare, evaluation_pr
 from segmentation.environment import command_line, device_name, versions
 from segmentation.errors import UserError
 from segmentation.inference import Predictor
+from segmentation.inference.ensemble import AVERAGED, open_models, open_predictor
 from segmentation.inference.outputs import SaveMask, mask_writer
 from segmentation.inference.tta import describe_tta, tta_views
 from segmentation.library_warnings import library_warnings_hidden
@@ -61,9 +62,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EvaluationContext:
-    """A checkpoint and the data it is evaluated on; the model itself is loaded when its turn comes."""
+    """A checkpoint, or several as one model, and the data it is evaluated on; it is loaded when its turn comes."""
 
-    path: Path
+    paths: tuple[Path, ...]
     classes: Classes
     options: dict[str, Any]
     dataset: SegmentationDataset
@@ -79,21 +80,33 @@ class EvaluationContext:
         return self.dataset.splits()[self.split]
 
     @property
+    def name(self) -> str:
+        """The file or files."""
+        return ", ".join(map(str, self.paths))
+
+    @property
     def title(self) -> str:
-        """RUN/best for RUN/checkpoints/best.ckpt."""
-        path = self.path.resolve()
-        folder = path.parents[1] if path.parent.name == "checkpoints" else path.parent
-        return f"{folder.name}/{path.stem}"
+        """RUN/best for RUN/checkpoints/best.ckpt; of several all of them."""
+        return " + ".join(map(_title, self.paths))
 
 
-def open_context(path: Path, settings: EvaluationSettings) -> EvaluationContext:
+def _title(path: Path) -> str:
+    path = path.resolve()
+    folder = path.parents[1] if path.parent.name == "checkpoints" else path.parent
+    return f"{folder.name}/{path.stem}"
+
+
+def open_context(given: Path | Sequence[Path], settings: EvaluationSettings) -> EvaluationContext:
     """The data that the options name, else those of the checkpoint's training, checked against the checkpoint.
 
-    Raises `UserError` for a checkpoint or data that cannot be used and for data of other classes.
+    Several checkpoints are one model. Raises `UserError` for a checkpoint or data that cannot be used and for data of
+    other classes.
     """
+    paths = (given,) if isinstance(given, Path) else tuple(given)
+    path = paths[0]
     if settings.write_threshold or settings.calibrate:
         checkpoint.read_own(path)  # refuses an exported model before its evaluation
-    trained = checkpoint.with_threshold(checkpoint.load(path), path, settings.threshold)
+    trained, models = open_models(paths, threshold=settings.threshold, ensemble=settings.ensemble)
     binary = trained.classes.binary
     if settings.write_threshold and not binary:
         raise UserError(f"{path} has several classes and no threshold: leave write_threshold out.")
@@ -110,16 +123,17 @@ def open_context(path: Path, settings: EvaluationSettings) -> EvaluationContext:
         tile=trained.tile,
         threshold=trained.decision.threshold,
         tta=describe_tta(tta_views(settings.tta)),
-        checkpoint=path,
+        checkpoints=paths,
     ) | {"threshold_source": trained.threshold_source if binary else None}
     protocol |= _temperature_entry(trained.decision)
     notes = (
         *dataset.notes,
+        *([AVERAGED.format(count=len(paths))] if len(paths) > len(models) else []),
         *split_notes(settings.split, protocol["split_sha256"], trained.protocol),
         *(_threshold_notes(trained, settings) if binary else []),
     )
     return EvaluationContext(
-        path,
+        paths,
         trained.classes,
         options,
         dataset,
@@ -336,8 +350,11 @@ def evaluate(settings: EvaluationSettings, folder: Path) -> float:
     trainer = open_trainer(settings)
     if trainer.is_global_zero:
         refuse_used_folder(folder)
-    contexts = [open_context(path, settings) for path in settings.checkpoints]
-    refuse_different({str(context.path): context.protocol for context in contexts})
+    asked: Sequence[Path | Sequence[Path]] = (
+        [settings.checkpoints] if settings.ensemble else settings.checkpoints
+    )
+    contexts = [open_context(each, settings) for each in asked]
+    refuse_different({context.name: context.protocol for context in contexts})
     names = [subfolder_name(number, context.title) for number, context in enumerate(contexts, 1)]
     folders = [folder] if len(contexts) == 1 else [folder / name for name in names]
     if trainer.is_global_zero:
@@ -360,12 +377,18 @@ def evaluate(settings: EvaluationSettings, folder: Path) -> float:
 
 
 def _predictor(context: EvaluationContext, settings: EvaluationSettings, device: str) -> Predictor:
-    trained = replace(
-        checkpoint.load(context.path), decision=context.decision, threshold_source=context.threshold_source
+    predictor = open_predictor(
+        context.paths,
+        ensemble=settings.ensemble,
+        device=device,
+        precision=settings.precision,
+        tta=settings.tta,
+        compile=settings.compile,
     )
-    return Predictor(
-        trained, device=device, precision=settings.precision, tta=settings.tta, compile=settings.compile
+    predictor.trained = replace(
+        predictor.trained, decision=context.decision, threshold_source=context.threshold_source
     )
+    return predictor
 
 
 def _evaluate_and_write(
@@ -385,11 +408,11 @@ def _evaluate_and_write(
         page = write_evaluation(folder, evaluation, image_with_prediction(predictor, context))
         log.info("\n%s\n\nThe report: %s", table(evaluation.report, splits=(context.split,)), page)
         if settings.calibrate:
-            checkpoint.write_temperature(context.path, context.decision)
+            checkpoint.write_temperature(context.paths[0], context.decision)
             log.info(
                 "The temperature %.4g, fitted on the val split, was written to %s",
                 context.decision.temperature,
-                context.path,
+                context.name,
             )
         if settings.write_threshold:
             _write_threshold(context, evaluation.report["metrics"])
@@ -402,12 +425,12 @@ def _write_threshold(context: EvaluationContext, metrics: Mapping[str, float]) -
         raise UserError("The val split has no foreground: no threshold is best, and none was written.")
     protocol = context.protocol
     checkpoint.write_threshold(
-        context.path,
+        context.paths[0],
         threshold,
         split_sha256=protocol["split_sha256"],
         tta=protocol["test_time_augmentation"],
     )
-    log.info("The threshold %.6g, best on the val split, was written to %s", threshold, context.path)
+    log.info("The threshold %.6g, best on the val split, was written to %s", threshold, context.name)
 
 
 def _evaluate_one(
@@ -435,18 +458,13 @@ def _evaluate_one(
         scores |= objects.scores()
     notes = [*context.notes, *(table.notes if table else ())]
     counts_KK = metrics.confusion.compute()
-    model = predictor.trained.model
     report = {
         "metrics": {f"{context.split}/{name}": value for name, value in scores.items()},
         "per_class": metrics.per_class(context.classes.names),
         **({"objects": objects.report()} if objects else {}),
         "baseline": constant_baseline(counts_KK, context.classes.names, binary=binary),
         "protocol": context.protocol,
-        "model": {
-            **model.description,
-            "parameters": model.weight_count,
-            "training": predictor.trained.training,
-        },
+        "model": predictor.description,
         "data": {**context.protocol["dataset"], "images": len(images), "notes": notes},
         "environment": {
             "device": device_name(predictor.device),
@@ -474,7 +492,7 @@ def _evaluate_one(
 def _announce(context: EvaluationContext, predictor: Predictor) -> None:
     log.info(
         "%s on the %s split of %s: %d images, on %s",
-        context.path,
+        context.name,
         context.split,
         context.options["name"],
         len(context.samples),

@@ -131,14 +131,21 @@ def _run(
 
 
 def _predictor(settings: PredictionSettings) -> "Predictor":
-    return load(
-        settings.checkpoint,
+    predictor = load(
+        settings.checkpoints,
+        ensemble=settings.ensemble,
+        disagreement="disagreement" in settings.kinds,
         device=settings.accelerator,
         precision=settings.precision,
         tta=settings.tta,
         threshold=settings.threshold,
         compile=settings.compile,
     )
+    if settings.ensemble == "weights":
+        from segmentation.inference.ensemble import AVERAGED
+
+        log.info("note: %s", AVERAGED.format(count=len(settings.checkpoints)))
+    return predictor
 
 
 def _render(settings: PredictionSettings, predictor: "Predictor") -> Callable[..., Render]:
@@ -323,6 +330,7 @@ class Files:
             "probability": lambda path: partial(
                 outputs.save_probabilities, path, prediction.probabilities, classes
             ),
+            "disagreement": lambda path: partial(outputs.save_disagreement, path, prediction.disagreement),
             "objects": lambda path: partial(
                 outputs.save_objects, path, mask_HW, prediction.probabilities, classes, self.objects
             ),

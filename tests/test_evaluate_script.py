@@ -325,8 +325,25 @@ def test_different_protocols_are_not_compared(trained: Path, tmp_path: Path) -> 
     same = {"name": "shapes", "root": None, "size": 48, "train": 10, "val": 3, "test": 2}
     settings = read_evaluation({**OPTIONS, "checkpoint": paths, "dataset": same})
     contexts = [open_context(Path(path), settings) for path in paths]
-    refuse_different({str(context.path): context.protocol for context in contexts})
+    refuse_different({context.name: context.protocol for context in contexts})
     assert any("not the one of the training" in note for note in contexts[0].notes)
+
+
+@pytest.mark.parametrize("ensemble", ["mean", "weights"])
+def test_several_checkpoints_are_evaluated_as_one(ensemble: str, trained: Path, tmp_path: Path) -> None:
+    paths = [str(trained / "checkpoints" / f"{name}.ckpt") for name in ("best", "last")]
+    folder = tmp_path / "out"
+    evaluate(read_evaluation({**OPTIONS, "checkpoint": paths, "ensemble": ensemble}), folder)
+    found, alone = report(folder), tmp_path / "alone"
+    evaluate(read_evaluation({**OPTIONS, "checkpoint": paths[0]}), alone)
+    # After one epoch both are the same.
+    assert found["metrics"] == pytest.approx(report(alone)["metrics"], abs=1e-4, nan_ok=True)
+    assert found["protocol"]["checkpoint"] == ", ".join(paths)
+    assert len(found["model"].get("members", [])) == (2 if ensemble == "mean" else 0)
+    assert any("were averaged" in note for note in found["data"]["notes"]) == (ensemble == "weights")
+    assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in alone.iterdir())
+    with pytest.raises(UserError, match=f"ensemble={ensemble} is for several"):
+        read_evaluation({**OPTIONS, "checkpoint": paths[0], "ensemble": ensemble})
 
 
 def evaluate_binary(checkpoint: Path, folder: Path, **options: Any) -> dict[str, Any]:

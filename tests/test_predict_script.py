@@ -290,6 +290,37 @@ def test_videos_and_pictures_share_a_pattern(checkpoint: Path, shots: Path, tmp_
     assert len([*(output / "b_mask").iterdir()]) == 2
 
 
+def test_several_checkpoints_are_one_model(checkpoint: Path, tmp_path: Path) -> None:
+    rasterio = pytest.importorskip("rasterio", reason="needs rasterio, the extra geo")
+    pytest.importorskip("av", reason="needs PyAV, the extra video")
+    from made_videos import make_video
+
+    folder, output = tmp_path / "in", tmp_path / "out"
+    picture = np.asarray(Image.open(write_picture(folder / "a.png", 90, 70)))
+    place = {"crs": "EPSG:32632", "transform": rasterio.Affine(0.5, 0, 500000, 0, -0.5, 5000000)}
+    profile = {"driver": "GTiff", "height": 90, "width": 70, "count": 3, "dtype": "uint8"}
+    with rasterio.open(folder / "b.tif", "w", **profile, **place) as file:
+        file.write(picture.transpose(2, 0, 1))
+    make_video(folder / "c.mp4", frames=2)
+    members = [str(checkpoint), str(write_checkpoint(tmp_path / "larger.ckpt", size=(96, 96)))]
+    kinds = ["mask", "probability", "disagreement"]
+    assert predict({**config(checkpoint, folder, output, save=kinds), "checkpoint": members}) == 3
+    together = load(members, device="cpu", precision="32-true", disagreement=True)
+    found = together.predict(picture)
+    assert found.disagreement is not None
+    assert (np.asarray(Image.open(output / "a.png")) == found.mask).all()
+    for name in ("a_disagreement.png", "b_disagreement.tif"):
+        stored = np.asarray(Image.open(output / name)) / 65535
+        np.testing.assert_allclose(stored, found.disagreement, atol=1e-4)
+    with rasterio.open(output / "b_probability.tif") as file:
+        assert file.count == 3
+    assert len([*(output / "c_disagreement").glob("*.png")]) == 2
+    with pytest.raises(UserError, match="cannot disagree"):
+        predict(config(checkpoint, folder / "a.png", tmp_path / "no", save=["disagreement"]))
+    with pytest.raises(UserError, match="ensemble=weights is for several"):
+        predict(config(checkpoint, folder / "a.png", tmp_path / "no", ensemble="weights"))
+
+
 def test_a_run_folder_stands_for_its_best_checkpoint(checkpoint: Path, shots: Path, tmp_path: Path) -> None:
     best = tmp_path / "run" / "checkpoints" / "best.ckpt"
     best.parent.mkdir(parents=True)

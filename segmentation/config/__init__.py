@@ -1,10 +1,12 @@
 """The options of every command, with their types: `conf/` says what each is for, `ranges.py` has the ranges."""
 
 from segmentation.config.common import (
+    EnsembleKind,
     Section,
     Threshold,
     check_threshold,
     checkpoint_file,
+    checkpoint_files,
     full_precision,
 )
 from segmentation.config.evaluation import (
@@ -50,6 +52,7 @@ __all__ = [
     "BenchmarkSettings",
     "Budget",
     "DataSettings",
+    "EnsembleKind",
     "EvaluationSettings",
     "Existing",
     "ExportSettings",
@@ -68,6 +71,7 @@ __all__ = [
     "TrainingSettings",
     "check_threshold",
     "checkpoint_file",
+    "checkpoint_files",
     "full_precision",
     "read_benchmark_settings",
     "read_evaluation_settings",

@@ -12,6 +12,8 @@ from segmentation.errors import UserError, closest
 Side = Annotated[int, Field(ge=1)]
 Section = dict[str, Any]
 Accelerator = Literal["auto", "cpu", "gpu"]
+EnsembleKind = Literal["mean", "weights"]
+"""How several checkpoints become one: the mean of their probabilities, or one model of the mean of their weights."""
 Threshold = float | str
 """A number from 0 to 1, "auto" (the checkpoint's own) or "best" (the best one on the validation split)."""
 
@@ -36,6 +38,16 @@ def checkpoint_file(given: str | Path) -> Path:
     path = Path(given).expanduser()
     inside = (path / "checkpoints" / "best.ckpt", path / hub.WEIGHTS)
     return next((file for file in inside if file.is_file()), path)
+
+
+def checkpoint_files(given: str | Path | Sequence[str | Path]) -> list[Path]:
+    """The files of one checkpoint or several. Raises `UserError` for one that is given twice."""
+    paths = [checkpoint_file(path) for path in ([given] if isinstance(given, str | Path) else given)]
+    files = [path.resolve() for path in paths]
+    for path, file in zip(paths, files, strict=True):
+        if files.count(file) > 1:
+            raise UserError(f"checkpoint: {path} is given twice: name each once.")
+    return paths
 
 
 def check_threshold(threshold: Threshold) -> None:

@@ -9,10 +9,11 @@ from pydantic import Field
 
 from segmentation.config.common import (
     Accelerator,
+    EnsembleKind,
     Precision,
     Threshold,
     check_threshold,
-    checkpoint_file,
+    checkpoint_files,
     kinds_of_files,
 )
 from segmentation.errors import UserError
@@ -24,6 +25,7 @@ class EvaluationSettings:
     """`conf/evaluate.yaml` says what each is for."""
 
     checkpoint: str | Annotated[list[str], Field(min_length=1)]
+    ensemble: EnsembleKind | None = None
     dataset: dict[str, Any]
     split: Literal["train", "val", "test"]
     tta: str | float | list[str | float]
@@ -45,8 +47,7 @@ class EvaluationSettings:
     @property
     def checkpoints(self) -> list[Path]:
         """The files to evaluate, in the order given."""
-        given = [self.checkpoint] if isinstance(self.checkpoint, str) else self.checkpoint
-        return [checkpoint_file(path) for path in given]
+        return checkpoint_files(self.checkpoint)
 
     @property
     def device(self) -> Accelerator:
@@ -83,12 +84,15 @@ def read_evaluation_settings(config: Mapping[str, Any]) -> EvaluationSettings:
         )
     if not settings.objects and (settings.watershed or settings.min_area):
         raise UserError("watershed and min_area are for objects: give objects=true, or leave them out.")
-    files = [path.resolve() for path in settings.checkpoints]
-    for path, file in zip(settings.checkpoints, files, strict=True):
-        if not file.is_file():
+    for path in settings.checkpoints:
+        if not path.is_file():
             raise UserError(f"There is no checkpoint {path}. Give a file such as RUN/checkpoints/best.ckpt.")
-        if files.count(file) > 1:
-            raise UserError(f"checkpoint: {path} is given twice: name each once.")
+    if settings.ensemble and len(settings.checkpoints) == 1:
+        raise UserError(f"ensemble={settings.ensemble} is for several checkpoints: give checkpoint=[A,B].")
+    if settings.ensemble and (settings.write_threshold or settings.calibrate):
+        raise UserError(
+            "write_threshold and calibrate write into one checkpoint: leave them out, or ensemble."
+        )
     return settings
 
 

@@ -7,12 +7,29 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
-from segmentation.config.common import Accelerator, Precision, Threshold, check_threshold, kinds_of_files
+from segmentation.config.common import (
+    Accelerator,
+    EnsembleKind,
+    Precision,
+    Threshold,
+    check_threshold,
+    checkpoint_files,
+    kinds_of_files,
+)
 from segmentation.errors import UserError
 from segmentation.options import call
 
 OutputKind = Literal[
-    "mask", "overlay", "probability", "objects", "polygons", "labelme", "geojson", "coco", "cvat"
+    "mask",
+    "overlay",
+    "probability",
+    "disagreement",
+    "objects",
+    "polygons",
+    "labelme",
+    "geojson",
+    "coco",
+    "cvat",
 ]
 OUTPUT_KINDS: tuple[OutputKind, ...] = get_args(OutputKind)
 ANNOTATION_FILES: Mapping[OutputKind, str] = {"coco": "annotations.json", "cvat": "annotations.xml"}
@@ -62,7 +79,8 @@ class PolygonOptions:
 class PredictionSettings:
     """`conf/predict.yaml` says what each is for."""
 
-    checkpoint: str
+    checkpoint: str | Annotated[list[str], Field(min_length=1)]
+    ensemble: EnsembleKind = "mean"
     input: str | int
     output: str
     save: str | Annotated[list[str], Field(min_length=1)]
@@ -87,6 +105,11 @@ class PredictionSettings:
     precision: Precision
     accelerator: Accelerator
     compile: bool
+
+    @property
+    def checkpoints(self) -> list[Path]:
+        """The files of the model or models, in the order given."""
+        return checkpoint_files(self.checkpoint)
 
     @property
     def kinds(self) -> list[OutputKind]:
@@ -144,6 +167,8 @@ def read_prediction_settings(config: Mapping[str, Any]) -> PredictionSettings:
     """
     settings = call("", PredictionSettings, **config)
     check_threshold(settings.threshold)
+    if settings.ensemble != "mean" and len(settings.checkpoints) == 1:
+        raise UserError(f"ensemble={settings.ensemble} is for several checkpoints: give checkpoint=[A,B].")
     if settings.end is not None and settings.end <= settings.start:
         raise UserError(f"end={settings.end} is not after start={settings.start}: give a later second.")
     return settings

@@ -1,10 +1,10 @@
 """Prediction on TIFF files, by window or whole, into TIFF files with the coordinates of the input."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from segmentation.inference.outputs import (
     written_whole,
 )
 from segmentation.inference.polygons import Place, write_polygons
-from segmentation.tiling import Tiling, Whole
+from segmentation.tiling import Tiling, Whole, block
 from segmentation.types import IGNORE_COLOUR, IGNORE_INDEX, Classes
 
 if TYPE_CHECKING:
@@ -37,8 +37,18 @@ _AS_TRACED = PolygonOptions()
 _BLOCK = 256  # pixels: the block size that GIS programs read; overviews halve the size down to it
 
 Window = tuple[slice, slice]
-Sink = Callable[[Window, np.ndarray, np.ndarray], None]
-"""Takes a finished window with its labels uint8 (H, W) and its probabilities (K, H, W)."""
+
+
+class Answer(NamedTuple):
+    """A finished window: labels uint8 (H, W), probabilities (K, H, W), disagreement (H, W) where it is asked for."""
+
+    place: Window
+    labels: np.ndarray
+    probabilities: np.ndarray
+    disagreement: np.ndarray | None
+
+
+Sink = Callable[[Answer], None]
 
 
 def predict_raster(
@@ -54,7 +64,8 @@ def predict_raster(
 
     Transform, coordinate system and size are those of the input. The mask holds the values of a mask in PNG: class
     indices with a colour table, 255 where the input has no data; for binary data 0 and 255, and 127 where the input
-    has no data. Probabilities are 16 bits, 65535 for 1, one band per class (binary: the foreground's).
+    has no data. Probabilities and disagreement are 16 bits, 65535 for 1, one band per class (binary: the foreground's)
+    or a single one.
 
     Polygons are those of `write_polygons`, of the written mask as a whole: tiles leave no seams.
 
@@ -94,11 +105,14 @@ def _predict(
         ]
 
         def write(top: int, left: int, found_KHW: np.ndarray) -> None:
-            labels_HW = predictor.label(found_KHW)
-            height, width = labels_HW.shape
-            place = slice(top, top + height), slice(left, left + width)
+            answer = Answer(
+                block(top, left, found_KHW),
+                predictor.label(found_KHW),
+                found_KHW[: predictor.trained.classes.outputs],
+                predictor.disagreement(found_KHW) if "disagreement" in targets else None,
+            )
             for sink in sinks:
-                sink(place, labels_HW, found_KHW)
+                sink(answer)
 
         tiling.run(raster.read, write, size=raster.size, folder=next(iter(targets.values())).parent)
 
@@ -111,9 +125,10 @@ def _mask(path: Path, raster: Raster, classes: Classes, alpha: float) -> Iterato
             colours = {**dict(enumerate(classes.palette)), IGNORE_INDEX: IGNORE_COLOUR}
             file.write_colormap(1, {label: (*colour, 255) for label, colour in colours.items()})
 
-        def sink(place: Window, labels_HW: np.ndarray, found_KHW: np.ndarray) -> None:
-            values_HW = np.where(raster.holds(*place), mask_values(labels_HW, classes), np.uint8(nodata))
-            file.write(values_HW, 1, window=window(*place))
+        def sink(answer: Answer) -> None:
+            values_HW = mask_values(answer.labels, classes)
+            values_HW = np.where(raster.holds(*answer.place), values_HW, np.uint8(nodata))
+            file.write(values_HW, 1, window=window(*answer.place))
 
         yield sink
 
@@ -124,30 +139,50 @@ def _overlay(path: Path, raster: Raster, classes: Classes, alpha: float) -> Iter
         path, raster, overviews="average", count=3, dtype="uint8", photometric="RGB", predictor=2
     ) as file:
 
-        def sink(place: Window, labels_HW: np.ndarray, found_KHW: np.ndarray) -> None:
-            tinted_HWC = tint(raster.read(*place), labels_HW, classes, alpha)
-            file.write(tinted_HWC.transpose(2, 0, 1), window=window(*place))
+        def sink(answer: Answer) -> None:
+            tinted_HWC = tint(raster.read(*answer.place), answer.labels, classes, alpha)
+            file.write(tinted_HWC.transpose(2, 0, 1), window=window(*answer.place))
 
         yield sink
 
 
 @contextmanager
 def _probability(path: Path, raster: Raster, classes: Classes, alpha: float) -> Iterator[Sink]:
-    # Every value is a probability: what has no data is told by a mask of its own.
+    with _shares(path, raster, classes.names[-classes.outputs :]) as write:
+        yield lambda answer: write(answer.place, answer.probabilities)
+
+
+@contextmanager
+def _disagreement(path: Path, raster: Raster, classes: Classes, alpha: float) -> Iterator[Sink]:
+    with _shares(path, raster, ("disagreement",)) as write:
+
+        def sink(answer: Answer) -> None:
+            assert answer.disagreement is not None
+            write(answer.place, answer.disagreement[None])
+
+        yield sink
+
+
+@contextmanager
+def _shares(
+    path: Path, raster: Raster, names: Sequence[str]
+) -> Iterator[Callable[[Window, np.ndarray], None]]:
+    """A file of values in 0..1, a band a name: takes a window with its values (bands, H, W)."""
+    # Every value has a meaning: what has no data is told by a mask of its own.
     partial = any(flags[0].name != "all_valid" for flags in raster.file.mask_flag_enums)
     with (
         import_rasterio().Env(GDAL_TIFF_INTERNAL_MASK=True),
-        _create(path, raster, overviews="average", count=classes.outputs, dtype="uint16") as file,
+        _create(path, raster, overviews="average", count=len(names), dtype="uint16") as file,
     ):
-        file.descriptions = classes.names[-classes.outputs :]
-        file.scales = (1 / FULL,) * classes.outputs
+        file.descriptions = names
+        file.scales = (1 / FULL,) * len(names)
 
-        def sink(place: Window, labels_HW: np.ndarray, found_KHW: np.ndarray) -> None:
-            file.write(sixteen_bits(found_KHW), window=window(*place))
+        def write(place: Window, values: np.ndarray) -> None:
+            file.write(sixteen_bits(values), window=window(*place))
             if partial:
                 file.write_mask(raster.holds(*place), window=window(*place))
 
-        yield sink
+        yield write
 
 
 @contextmanager
@@ -155,13 +190,20 @@ def _confidence(path: Path, raster: Raster, classes: Classes, alpha: float) -> I
     """The probability of the predicted class."""
     with _create(path, raster, count=1, dtype="uint16") as file:
 
-        def sink(place: Window, labels_HW: np.ndarray, found_KHW: np.ndarray) -> None:
-            file.write(sixteen_bits(found_KHW.max(axis=0)), 1, window=window(*place))
+        def sink(answer: Answer) -> None:
+            confidence_HW = answer.probabilities.max(axis=0)
+            file.write(sixteen_bits(confidence_HW), 1, window=window(*answer.place))
 
         yield sink
 
 
-_SINKS = {"mask": _mask, "overlay": _overlay, "probability": _probability, "confidence": _confidence}
+_SINKS = {
+    "mask": _mask,
+    "overlay": _overlay,
+    "probability": _probability,
+    "disagreement": _disagreement,
+    "confidence": _confidence,
+}
 
 
 @contextmanager

@@ -122,6 +122,15 @@ def save_probabilities(path: Path, probabilities_HWK: np.ndarray, classes: Class
         np.savez_compressed(file, probabilities=values_HWK, names=np.array(classes.names))
 
 
+def save_disagreement(path: Path, disagreement_HW: np.ndarray | None) -> None:
+    """A 16-bit grey PNG, 65535 for 1. Raises `UserError` for another ending, and for none."""
+    if disagreement_HW is None:
+        raise UserError("There is no disagreement: load the checkpoints with disagreement=True.")
+    _check_ending(path, ".png")
+    with written_whole(path) as part:
+        Image.fromarray(sixteen_bits(disagreement_HW)).save(part, "PNG")
+
+
 def save_objects(
     path: Path, labels_HW: np.ndarray, probabilities_HWK: np.ndarray, classes: Classes, options: ObjectOptions
 ) -> None:
@@ -176,6 +185,7 @@ _OF_PICTURES: tuple[OutputKind, ...] = (
     "mask",
     "overlay",
     "probability",
+    "disagreement",
     "objects",
 )  # polygons need a place on Earth
 
@@ -188,13 +198,14 @@ class Prediction:
     """The prediction at the image's own size.
 
     `mask` is uint8 (H, W), class indices; `image` uint8 (H, W, C), the pixels that were predicted, upright;
-    `classes` has names and colours.
+    `classes` has names and colours; `disagreement` is float32 (H, W) in 0..1 where it was asked for.
     """
 
     mask: np.ndarray
     classes: Classes
     image: np.ndarray = field(repr=False)
     compute: Callable[[], np.ndarray] = field(repr=False)
+    disagreement: np.ndarray | None = field(repr=False, default=None)
 
     @cached_property
     def probabilities(self) -> np.ndarray:
@@ -214,8 +225,8 @@ class Prediction:
         """Write the file and its folders; an existing file is replaced.
 
         The mask is an 8-bit PNG (0 and 255 for binary, else indices with a palette), the overlay any format
-        that Pillow writes, probabilities a 16-bit PNG (binary) or an .npz, objects a CSV. Raises `UserError` for other
-        endings.
+        that Pillow writes, probabilities a 16-bit PNG (binary) or an .npz, disagreement a 16-bit PNG, objects a CSV.
+        Raises `UserError` for other endings, and for a disagreement that the predictor was not asked for.
         """
         path = Path(path).expanduser()
         if what == "mask":
@@ -224,6 +235,8 @@ class Prediction:
             save_probabilities(path, self.probabilities, self.classes)
         elif what == "overlay":
             save_picture(path, self.overlay())
+        elif what == "disagreement":
+            save_disagreement(path, self.disagreement)
         elif what == "objects":
             save_objects(path, self.mask, self.probabilities, self.classes, ObjectOptions())
         else:
@@ -252,10 +265,10 @@ def plan_outputs(
 
     TIFFs that are read by window or have a place on Earth are answered by GeoTIFFs (`Input.is_raster`), other images
     by PNGs. A mask has the name of its image, as have `NAME.json` for labelme and `NAME.geojson`; the others are
-    `NAME_overlay`, `NAME_probability`, `NAME_objects.csv`, and `NAME_polygons`, which end in `polygons_format`. Images
-    whose names differ only in the ending keep it (`a.jpg.png`, `a.png.png`). Inputs whose files all exist are left out
-    for "skip". The overlay of a video is `NAME.mp4`, its masks and probabilities are in the folders `NAME_mask` and
-    `NAME_probability`.
+    `NAME_overlay`, `NAME_probability`, `NAME_disagreement`, `NAME_objects.csv`, and `NAME_polygons`, which end in
+    `polygons_format`. Images whose names differ only in the ending keep it (`a.jpg.png`, `a.png.png`). Inputs whose
+    files all exist are left out for "skip". The overlay of a video is `NAME.mp4`, what else is saved of it in folders
+    such as `NAME_mask`.
     Raises `UserError` for files that exist for "refuse", and for an input that would be overwritten.
     """
     # Some file systems ignore case: one file would replace the other.

@@ -74,8 +74,9 @@ def overlays(
 ) -> Render:
     """A function that draws predictions over frames; `alpha`, `tile` and `overlap` as for single images.
 
-    With `legend` one of the classes is below each frame. `stills` are folders in which the masks or probabilities of
-    the frames are saved as those of single images, numbered from 1. Raises `UserError` where `Predictor.tiling` does.
+    With `legend` one of the classes is below each frame. `stills` are folders in which masks, probabilities or
+    disagreement of the frames are saved as those of single images, numbered from 1. Raises `UserError` where
+    `Predictor.tiling` does.
     """
     classes = predictor.trained.classes
     numbers = itertools.count(1)
@@ -90,7 +91,7 @@ def overlays(
         for prediction in found:
             number = next(numbers)
             for kind, folder in stills.items():
-                ending = ".png" if kind == "mask" or classes.binary else ".npz"
+                ending = ".npz" if kind == "probability" and not classes.binary else ".png"
                 prediction.save(folder / f"{number:06d}{ending}", kind)
         drawn = np.stack([np.asarray(prediction.overlay(alpha)) for prediction in found])
         return with_legend(drawn, classes) if legend else drawn

@@ -118,6 +118,9 @@ def chips(evaluation: Evaluation) -> list[str]:
 
 def _model_chips(model: Mapping[str, Any]) -> list[str]:
     parts = [str(model[part]["name"]) for part in ("backbone", "head") if "name" in model.get(part, {})]
+    if "members" in model:
+        own = [_model_chips(member)[0] for member in model["members"]]
+        return [f"{len(own)} models, {model['ensemble']}: {'; '.join(dict.fromkeys(own))}"]
     training = model.get("training", {})
     planned = f" of {training['max_epochs']}" if training.get("max_epochs") else ""
     return [

@@ -1,7 +1,7 @@
 """The evaluation protocol: how and on which images scores are measured, as plain data for `report.json`."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +59,10 @@ def evaluation_protocol(
     resize: bool,
     threshold: float,
     tta: str,
-    checkpoint: Path,
+    checkpoints: Sequence[Path],
     tile: int | None = None,
 ) -> dict[str, Any]:
-    """The protocol of evaluating one checkpoint on one split, with the hash of the checkpoint file."""
+    """The protocol of evaluating one model on one split, with the hash of each of its checkpoint files."""
     rules = protocol(dataset, size=size, resize=resize, threshold=threshold, tile=tile)
     del rules["loss"]
     return rules | {
@@ -72,8 +72,8 @@ def evaluation_protocol(
         "classes": list(dataset.classes.names),
         "split": split,
         "split_sha256": rules["split_sha256"][split],
-        "checkpoint": str(checkpoint),
-        "checkpoint_sha256": file_hash(checkpoint),
+        "checkpoint": ", ".join(map(str, checkpoints)),
+        "checkpoint_sha256": ", ".join(map(file_hash, checkpoints)),
     }
 
 

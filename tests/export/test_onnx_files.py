@@ -326,3 +326,14 @@ def test_a_file_that_is_no_model(tmp_path: Path, content: bytes) -> None:
         segmentation.load(path)
     with pytest.raises(UserError, match=r"There is no file .*absent\.onnx"):
         segmentation.load(tmp_path / "absent.onnx")
+
+
+def test_a_file_and_a_checkpoint_are_one_model(classes_file: Path) -> None:
+    members = [classes_file, classes_file.with_suffix(".ckpt")]
+    together = segmentation.load(members, precision="32", disagreement=True)
+    found = together.predict(picture(50, 70))
+    alone = segmentation.load(classes_file).predict(picture(50, 70))
+    np.testing.assert_allclose(found.probabilities, alone.probabilities, atol=1e-3)
+    assert together.device.type == "cpu" and together.voters == 2
+    with pytest.raises(UserError, match="is an exported model"):
+        segmentation.load(members, ensemble="weights")

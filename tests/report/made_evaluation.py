@@ -86,7 +86,7 @@ def make_evaluation(
         resize=True,
         threshold=0.5,
         tta="none",
-        checkpoint=checkpoint,
+        checkpoints=[checkpoint],
     )
     values = metrics.scores() | image_means([dict(image.scores) for image in images], binary=classes.binary)
     if objects:

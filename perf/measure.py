@@ -88,14 +88,22 @@ def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def print_table(table: str, *notes: str) -> None:
-    """Print the table, notes, and what is needed to repeat it: date, machine, versions, command."""
+def provenance() -> dict[str, str]:
+    """What is needed to repeat a measurement: when and where it was made, with what, and its command."""
     from segmentation.environment import choose_device, device_name
 
-    device = device_name(choose_device("auto"))
-    versions = ", ".join(f"{package} {version(package)}" for package in _PACKAGES)
-    load = f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores" if hasattr(os, "getloadavg") else ""
-    when = f"Measured on {datetime.now().astimezone():%Y-%m-%d %H:%M %z} on {device}, {load}; {versions}."
-    command = shlex.join(["python", f"perf/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    return {
+        "date": f"{datetime.now().astimezone():%Y-%m-%d %H:%M %z}",
+        "machine": f"{device_name(choose_device('auto'))}, {os.cpu_count()} cores",
+        "load": f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown",
+        "versions": ", ".join(f"{package} {version(package)}" for package in _PACKAGES),
+        "command": shlex.join(["python", f"perf/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+    }
+
+
+def print_table(table: str, *notes: str) -> None:
+    """Print the table, notes, and its `provenance`."""
+    made = provenance()
+    when = f"Measured on {made['date']} on {made['machine']}, load {made['load']}; {made['versions']}."
     print(f"\n{table}\n")
-    print("  \n".join([*notes, when, f"Command: `{command}`"]), flush=True)
+    print("  \n".join([*notes, when, f"Command: `{made['command']}`"]), flush=True)

@@ -67,6 +67,23 @@ def predict(config: Mapping[str, Any], folder: Path) -> float:
     return predict(config)
 
 
+@script("select", paths=("input", "labelled", "output", "group"), lists=("checkpoint",))
+def select(config: Mapping[str, Any], folder: Path) -> float:
+    """Choose which unlabelled images to label next: those a model is unsure of, and unlike each other.
+
+    Examples:
+      python select_images.py checkpoint=BEST.ckpt input=UNLABELLED count=50
+      python select_images.py checkpoint=[A,B,C] by=disagreement input=UNLABELLED count=50 labelled=DATA/images
+      python select_images.py checkpoint=BEST.ckpt input=FRAMES count=50 group='^(.+)_' save=[labelme]
+    """
+    from segmentation.config import read_selection_settings
+
+    settings = read_selection_settings(config)
+    from segmentation.selection import select
+
+    return select(settings)
+
+
 @script("export", paths=("checkpoint", "output", "verify"))
 def export(config: Mapping[str, Any], folder: Path) -> float:
     """Make one file of a checkpoint that runs without this project, and certify that it answers the same.
@@ -140,6 +157,6 @@ def leaderboard(config: Mapping[str, Any], folder: Path) -> float:
 
 COMMANDS: dict[str, Callable[[], None]] = {
     command.__name__: command
-    for command in (train, evaluate, predict, export, inspect, benchmark, leaderboard)
+    for command in (train, evaluate, predict, select, export, inspect, benchmark, leaderboard)
 }
 """By the names that they have in `segmentation NAME`."""

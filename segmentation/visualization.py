@@ -103,6 +103,42 @@ def image_grid(
     return page
 
 
+def contact_sheet(
+    cells: Sequence[Sequence[np.ndarray]], captions: Sequence[str], *, columns: int = 3, height: int = 180
+) -> Image.Image:
+    """Cells of pictures side by side, uint8 (H, W, C), so many cells in a line, each with its caption below."""
+    strips = [
+        [_scaled(as_rgb(picture), height, Image.Resampling.BILINEAR) for picture in cell] for cell in cells
+    ]
+    width = max(sum(picture.width for picture in strip) for strip in strips)
+    lines = -(-len(strips) // columns)
+    step = height + _LINE + _MARGIN
+    columns = min(columns, len(strips))
+    page = Image.new("RGB", (columns * (width + _MARGIN) + _MARGIN, lines * step + _MARGIN), _BACKGROUND)
+    pen, font = ImageDraw.Draw(page), _font()
+    for number, (strip, caption) in enumerate(zip(strips, captions, strict=True)):
+        left, top = _MARGIN + number % columns * (width + _MARGIN), _MARGIN + number // columns * step
+        pen.text((left, top + height + 2), _shortened(caption, font, width), _TEXT_COLOUR, font)
+        for picture in strip:
+            page.paste(picture, (left, top))
+            left += picture.width
+    return page
+
+
+def heated(image_HWC: np.ndarray, share_HW: np.ndarray) -> np.ndarray:
+    """uint8 (H, W, 3): the image in grey, and over it, from black over red to yellow, a share of 0..1."""
+    grey_HW = as_rgb(image_HWC).mean(axis=2).astype(np.uint8)
+    heat_HW3 = cv2.applyColorMap((share_HW * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[:, :, ::-1]
+    return cv2.addWeighted(np.repeat(grey_HW[:, :, None], 3, axis=2), 0.4, heat_HW3, 0.8, 0)
+
+
+def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    """The text, or as much of its beginning as fits into `width` pixels."""
+    while font.getlength(text) > width:
+        text = f"{text.removesuffix('...')[:-1]}..."
+    return text
+
+
 def legend(classes: Classes, *, width: int, labels: Sequence[int] | None = None) -> Image.Image:
     """A legend `width` pixels wide: a coloured square and a name for each of `labels`, in wrapped lines.
 

@@ -34,7 +34,7 @@ FLOORS = (
     {"distributed"},
     {"build", "planner"},
     {"train", "evaluate", "predict", "benchmark", "leaderboard", "doctor", "cli"},
-    {"export"},
+    {"export", "selection"},
     {"commands"},
     {"console"},
     {"__main__"},

@@ -420,7 +420,16 @@ def test_a_run_and_its_evaluation_report_the_same(name: str, tmp_path: Path) -> 
 
 # The commands themselves.
 
-SCRIPTS = ("train", "inspect_data", "evaluate", "predict", "export", "benchmark", "leaderboard")
+SCRIPTS = (
+    "train",
+    "inspect_data",
+    "evaluate",
+    "predict",
+    "select_images",
+    "export",
+    "benchmark",
+    "leaderboard",
+)
 
 
 def parsed(text: str) -> dict[str, Any]:

@@ -29,8 +29,10 @@ from segmentation.config.prediction import (
     PolygonFormat,
     PolygonOptions,
     PredictionSettings,
+    SelectionSettings,
     Span,
     read_prediction_settings,
+    read_selection_settings,
 )
 from segmentation.config.training import (
     Auxiliary,
@@ -66,6 +68,7 @@ __all__ = [
     "PolygonOptions",
     "PredictionSettings",
     "Section",
+    "SelectionSettings",
     "Span",
     "Threshold",
     "TrainingSettings",
@@ -79,5 +82,6 @@ __all__ = [
     "read_inspection_settings",
     "read_leaderboard_settings",
     "read_prediction_settings",
+    "read_selection_settings",
     "read_training_settings",
 ]

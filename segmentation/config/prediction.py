@@ -172,3 +172,41 @@ def read_prediction_settings(config: Mapping[str, Any]) -> PredictionSettings:
     if settings.end is not None and settings.end <= settings.start:
         raise UserError(f"end={settings.end} is not after start={settings.start}: give a later second.")
     return settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectionSettings:
+    """`conf/select.yaml` says what each is for."""
+
+    checkpoint: str | Annotated[list[str], Field(min_length=1)]
+    input: str | int
+    count: Annotated[int, Field(ge=1)]
+    output: str
+    by: Literal["entropy", "disagreement"]
+    candidates: Annotated[int, Field(ge=1)] | Literal["all"]
+    labelled: str | None
+    group: str | None
+    save: str | list[str]
+    tta: str | float | list[str | float]
+    precision: Precision
+    accelerator: Accelerator
+
+    @property
+    def checkpoints(self) -> list[Path]:
+        """The files of the model or models, in the order given."""
+        return checkpoint_files(self.checkpoint)
+
+    @property
+    def folder(self) -> Path:
+        """Where the selection goes."""
+        return Path(self.output).expanduser()
+
+
+def read_selection_settings(config: Mapping[str, Any]) -> SelectionSettings:
+    """The config with its types checked.
+
+    Raises `UserError` for an option that does not exist, is missing, or has a value that it cannot have.
+    """
+    settings = call("", SelectionSettings, **config)
+    kinds_of_files("save", settings.save, OUTPUT_KINDS)
+    return settings

@@ -314,13 +314,13 @@ def _indices(whole: FileDataset, found: FoundFiles, options: SplitOptions) -> Sp
         )
     groups = found.groups or names
     if options.group is not None:
-        groups = _keys("group", options.group, names)
+        groups = keys_of_names("dataset.group", options.group, names)
     strata = [""] * len(names)
     if options.stratify is not None:
         strata = (
             _rarest_classes(whole, found)
             if options.stratify == _CLASSES
-            else _keys("stratify", options.stratify, names)
+            else keys_of_names("dataset.stratify", options.stratify, names)
         )
     shares = options.fractions if options.folds is None else [1 / options.folds] * options.folds
     part_of = split_units(groups, strata, shares=shares, seed=options.seed)
@@ -331,7 +331,7 @@ def _indices(whole: FileDataset, found: FoundFiles, options: SplitOptions) -> Sp
     return {split: np.flatnonzero(part_of == number) for number, split in enumerate(SPLITS)}
 
 
-def _keys(option: str, pattern: str, names: Sequence[str]) -> list[str]:
+def keys_of_names(option: str, pattern: str, names: Sequence[str]) -> list[str]:
     """The group or stratum of each name. Raises `UserError` for a pattern that does not fit, or tells none apart."""
     if pattern == _PARENT:
         keys = [name.rpartition("/")[0] for name in names]
@@ -340,20 +340,20 @@ def _keys(option: str, pattern: str, names: Sequence[str]) -> list[str]:
             re.compile(pattern)
         except (re.error, OverflowError, RecursionError) as error:
             raise UserError(
-                f"dataset.{option}={pattern} is no regular expression ({error}): write such as '^(.+)_', or"
+                f"{option}={pattern} is no regular expression ({error}): write such as '^(.+)_', or"
                 " {parent} for the folders."
             ) from error
-        matches = find_in_names(pattern, names, f"dataset.{option}")
+        matches = find_in_names(pattern, names, option)
         unmatched = [name for name, match in zip(names, matches, strict=True) if match is None]
         if unmatched:
             raise UserError(
-                f"dataset.{option}={pattern} is not in {len(unmatched)} of {len(names)} names ({first_of(unmatched)}):"
+                f"{option}={pattern} is not in {len(unmatched)} of {len(names)} names ({first_of(unmatched)}):"
                 " correct it, so that each name has one."
             )
         keys = [match for match in matches if match is not None]
     if len(set(keys)) < 2 <= len(names):
         raise UserError(
-            f"dataset.{option}={pattern} is '{keys[0]}' for all {len(names)} names ({first_of(names)}): correct it,"
+            f"{option}={pattern} is '{keys[0]}' for all {len(names)} names ({first_of(names)}): correct it,"
             " so that it tells them apart."
         )
     return keys

@@ -20,6 +20,7 @@ VIDEO_ENDINGS = frozenset(
     {"avi", "gif", "m2ts", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "mts", "webm", "wmv"}
 )
 _ENDINGS = IMAGE_ENDINGS | VIDEO_ENDINGS
+_LIST = ".txt"
 _TIFF_ENDINGS = frozenset({"tif", "tiff"})
 
 
@@ -56,14 +57,16 @@ class Input:
 
 
 def find_inputs(given: str, output: Path) -> tuple[list[Input], bool]:
-    """The files that a path, a folder or a pattern names, sorted, and whether it is one file's own path.
+    """The files that a path, a folder, a pattern or a list names, sorted, and whether it is one file's own path.
 
     A folder gives its pictures and videos, those of its sub-folders too, and so does a pattern (* ? [] and ** for any
-    folders). Hidden files are left out, and so is what lies in an `output` inside the folder, where earlier answers
-    are.
+    folders); a text file is a list of paths, one a line, which may be relative to its folder. Hidden files
+    are left out, and so is what lies in an `output` inside the folder, where earlier answers are.
     Raises `UserError` where nothing is found.
     """
     path = Path(given).expanduser()
+    if path.suffix.lower() == _LIST and path.is_file():
+        return _listed(path), False
     if path.is_file():
         return [Input(path, PurePath(path.name))], True
     if path.is_dir():
@@ -84,6 +87,20 @@ def find_inputs(given: str, output: Path) -> tuple[list[Input], bool]:
     return [
         Input(file, name) for name, file in sorted((file.relative_to(base), file) for file in found)
     ], False
+
+
+def _listed(path: Path) -> list[Input]:
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no text: give a list with a path a line.") from error
+    # A link keeps its own name.
+    files = [Path(os.path.abspath(path.parent / line)) for line in dict.fromkeys(lines) if line]  # noqa: PTH100
+    missing = next((file for file in files if not file.is_file() or _ending(file.name) not in _ENDINGS), None)
+    if missing is not None or not files:
+        raise UserError(f"{path} lists {missing or 'nothing'}, which is no picture and no video: correct it.")
+    base = os.path.commonpath([file.parent for file in files])
+    return [Input(file, file.relative_to(base)) for file in sorted(files)]
 
 
 def _inside(folder: Path) -> Iterator[Path]:

@@ -120,6 +120,6 @@ def test_a_mistake_is_said_in_a_line(
 
 
 def test_scripts_and_commands_have_the_same_names() -> None:
-    scripts = {path.stem.removesuffix("_data") for path in ROOT.glob("*.py")} - {"setup"}
+    scripts = {path.stem.partition("_")[0] for path in ROOT.glob("*.py")} - {"setup"}
     assert scripts == set(COMMANDS)
     assert all((ROOT / "conf" / f"{name}.yaml").is_file() for name in COMMANDS)

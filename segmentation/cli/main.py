@@ -129,7 +129,7 @@ def help_text(program: str, about: str, conf: Path, config_name: str) -> str:
     The examples are those of the scripts; for `program` "segmentation NAME" they are written so, too.
     """
     if program.startswith(CONSOLE):
-        about = re.sub(r"python ([a-z]+)(_data)?\.py", rf"{CONSOLE} \1", about)
+        about = re.sub(r"python ([a-z]+)(_[a-z]+)?\.py", rf"{CONSOLE} \1", about)
     lines = (conf / f"{config_name}.yaml").read_text().splitlines()
     groups = [match[1] for line in lines if (match := re.match(r"  - (\w+): ", line))]
     shared = shared_options(conf, config_name)

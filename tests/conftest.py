@@ -7,9 +7,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # As the commands do before OpenCV is imported.
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 
+import functools
 import gc
 import signal
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +56,12 @@ def _drawn_alike() -> None:
 
 
 def composed(*overrides: str) -> Config:
-    """The config that train.py would get, as plain data."""
+    """The config that train.py would get, as plain data. Composing takes as long as a few training steps."""
+    return deepcopy(_composed(*overrides))
+
+
+@functools.cache
+def _composed(*overrides: str) -> Config:
     return compose("train", *overrides)
 
 
@@ -120,6 +127,13 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for name, make in makers.items():
         make(made[name])
     return {**made, "auto": made["binary"], "camvid": made["folder"]}
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures, which take as long as the rest of a tiny run, have tests of their own."""
+    for name in ("train.draw_curves", "callbacks.history.draw_curves", "report.html.draw_figures"):
+        monkeypatch.setattr(f"segmentation.{name}", lambda *_: None)
 
 
 @pytest.fixture

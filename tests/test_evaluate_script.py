@@ -27,6 +27,8 @@ from segmentation.metrics import EvaluationMetrics
 from segmentation.report.evaluation import ImageScores
 from segmentation.report.protocol import refuse_different
 
+pytestmark = pytest.mark.usefixtures("no_figures")
+
 SMALL = [
     "backbone=mobilenetv3_small",
     "head=lraspp",

@@ -20,6 +20,8 @@ from segmentation.metrics import ConfusionMatrix, image_counts, scores
 from segmentation.planner import complete
 from segmentation.train import train
 
+pytestmark = pytest.mark.usefixtures("no_figures")
+
 SMALL = [
     *(
         "backbone=mobilenetv3_small",

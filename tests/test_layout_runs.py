@@ -58,10 +58,14 @@ def test_every_layout_has_a_folder() -> None:
 
 @pytest.mark.parametrize("name", FOLDERS)
 def test_a_folder_is_trained_on_evaluated_and_predicted(
-    name: str, training: Config, evaluation: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    training: Config,
+    evaluation: Config,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    no_figures: None,
 ) -> None:
-    # Figures and pages, which take half of the time, have tests of their own.
-    monkeypatch.setattr("segmentation.train.draw_curves", lambda *_: None)
+    # The page has tests of its own, too.
     monkeypatch.setattr("segmentation.evaluate.write_evaluation", lambda *_: None)
     root, run = tmp_path / "data", tmp_path / "run"
     root.mkdir(), run.mkdir()

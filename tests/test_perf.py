@@ -35,6 +35,27 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     return call
 
 
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A measurement's new Pythons are forks: what that saves is nothing but the imports."""
+    start = subprocess.run
+
+    def call(command: list[str], **how: Any) -> object:
+        if command[0] != sys.executable:
+            return start(command, **how)
+        _, script, *arguments = command
+        if script == "-c":
+            code, *arguments = arguments
+            (tmp_path / "code.py").write_text(f"import sys; sys.path.append({str(FOLDER)!r})\n{code}")
+            script = str(tmp_path / "code.py")
+        done = run_script(script, *arguments, folder=how["cwd"], environment=how.get("env", {}))
+        assert (done.returncode, done.stderr) == (0, "")
+        return done
+
+    monkeypatch.setattr(subprocess, "run", call)
+
+
+@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize(
     ("script", "arguments", "contenders"),
     [
@@ -66,7 +87,11 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     ],
 )
 def test_a_measurement_prints_its_table(
-    run: Run, script: str, arguments: tuple[str, ...], contenders: tuple[str, ...], compiled: list[object]
+    run: Run,
+    script: str,
+    arguments: tuple[str, ...],
+    contenders: tuple[str, ...],
+    compiled: list[object],
 ) -> None:
     said = run(script, *arguments)
     assert bool(compiled) == ("--compile" in arguments)
@@ -133,12 +158,8 @@ def test_the_picture_of_the_polygons_is_made(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "polygons.png").stat().st_size < 300_000
 
 
-def test_processes_are_compared_with_threads(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def forked(command: list[str], *, cwd: Path, env: dict[str, str], **_: object) -> None:
-        done = run_script(*command[1:], folder=cwd, environment=env)
-        assert (done.returncode, done.stderr) == (0, "")
-
-    monkeypatch.setattr(subprocess, "run", forked)  # what that saves is nothing but the imports
+@pytest.mark.usefixtures("forked")
+def test_processes_are_compared_with_threads(run: Run) -> None:
     budget = ["--rounds", "1", "--threads", "1", "--device", "cpu", "--images", "8", "--jobs", "0"]
     tiny = ("data.size=[48,48]", "dataset.size=48", "data.batch_size=4", "head=lraspp")
     said = run("processes.py", *budget, "--set", *tiny)
@@ -188,7 +209,7 @@ def test_emulated_bf16_convolutions_round_like_real_ones(
 
 
 def test_a_killed_run_ends_like_one_left_alone(run: Run) -> None:
-    said = run("kills.py", "--kills", "1", "--epochs", "3")
+    said = run("kills.py", "--kills", "1", "--epochs", "2")
     assert re.search(r"[01] kills of 1; no checkpoint was unreadable; weights, history and scores", said)
 
 
@@ -212,6 +233,7 @@ def test_ratios_are_medians_over_the_rounds(monkeypatch: pytest.MonkeyPatch) -> 
     assert measure.spread([1.0, 2.0, 4.0]) == 1.5
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_large_data_set_is_measured_in_a_new_process(run: Run) -> None:
     said = run("start.py", "--rounds", "0", "--images", "50")
     row = next(line for line in said.splitlines() if line.startswith("| 50 |"))

@@ -31,6 +31,8 @@ from segmentation.train import train
 from segmentation.types import Sample
 from segmentation.writing import write_json
 
+pytestmark = pytest.mark.usefixtures("no_figures")
+
 SMALL = [
     "backbone=mobilenetv3_small",
     "head=fcn",
@@ -213,20 +215,20 @@ def test_a_second_signal_ends_hanging_loaders_too(tmp_path: Path, monkeypatch: p
     assert time.monotonic() - start < 30
 
 
-# What brings the signal where no step is under way, and whether there is something to resume then.
+# The signal, what brings it where no step is under way, and whether there is something to resume then.
 OUTSIDE = {
-    "before the first step": (Throughput, "setup", 1, False),
-    "after the last one": (AtomicCheckpointIO, "save_checkpoint", 3, True),  # best, best_loss, last
-    "in the test": (SegmentationTask, "test_step", 1, True),
+    "before the first step": (signal.SIGINT, Throughput, "setup", 1, False),
+    # best, best_loss, last
+    "after the last one": (signal.SIGTERM, AtomicCheckpointIO, "save_checkpoint", 3, True),
+    "in the test": (signal.SIGINT, SegmentationTask, "test_step", 1, True),
 }
 
 
 @pytest.mark.parametrize("place", OUTSIDE)
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_where_no_step_is_under_way_is_heeded(
-    place: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    owner, name, call, resumable = OUTSIDE[place]
+    number, owner, name, call, resumable = OUTSIDE[place]
     calls: list[int] = []
     original = getattr(owner, name)
 

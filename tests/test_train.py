@@ -25,6 +25,8 @@ from segmentation.task import SegmentationTask
 from segmentation.train import train
 from segmentation.types import Batch
 
+pytestmark = pytest.mark.usefixtures("no_figures")
+
 SMALL = [
     "backbone=mobilenetv3_small",
     "head=fcn",

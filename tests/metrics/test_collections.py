@@ -11,7 +11,7 @@ import pytest
 import torch
 from sklearn import metrics as judge
 from torch import Tensor, distributed
-from torch.multiprocessing import spawn
+from torch.multiprocessing import start_processes
 
 from segmentation.metrics import EvaluationMetrics
 from segmentation.types import IGNORE_INDEX
@@ -80,7 +80,7 @@ def _judge_a_share(rank: int, folder: str) -> None:
 
 def test_two_processes_are_as_good_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
-    other = spawn(_judge_a_share, (str(tmp_path),), nprocs=1, join=False, daemon=True)
+    other = start_processes(_judge_a_share, (str(tmp_path),), join=False, daemon=True, start_method="fork")
     _judge_a_share(1, str(tmp_path))
     assert other.join()
     for classes in KINDS.values():

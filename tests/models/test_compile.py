@@ -52,9 +52,8 @@ def gradients(model: Any, images_BCHW: Tensor) -> dict[str, Tensor]:
     return {name: weight.grad for name, weight in model.named_parameters()}
 
 
-@pytest.mark.parametrize(("backbone", "head"), [("mobilenet_v3_small", "deeplabv3"), ("resnet18", "fpn")])
-def test_training_has_the_same_gradients(backbone: str, head: str, traced: list[Any]) -> None:
-    model = made(backbone, head=head, aux=True).double()
+def test_training_has_the_same_gradients(traced: list[Any]) -> None:
+    model = made("mobilenet_v3_small", aux=True).double()
     for layer in model.modules():
         if isinstance(layer, nn.Dropout):
             layer.p = 0.0
@@ -72,7 +71,7 @@ def test_training_has_the_same_gradients(backbone: str, head: str, traced: list[
 
 
 def test_inference_gives_the_same_answer_at_any_size(traced: list[Any]) -> None:
-    model = made("resnet18", head="lraspp")
+    model = made("resnet18", head="fpn")
     randomize_norms(model, pictures(4, 3, 64, 64))
     other = compile_whole(deepcopy(model), CPU)
     with torch.inference_mode():

@@ -15,7 +15,6 @@ PEERS = {
     ("deeplabv3", "resnet101"): 8,
     ("deeplabv3", "mobilenet_v3_large"): 16,
     ("fcn", "resnet50"): 8,
-    ("fcn", "resnet101"): 8,
     ("lraspp", "mobilenet_v3_large"): 16,
 }
 

@@ -22,6 +22,9 @@ from segmentation.writing import replacing
 PROTOCOLS = ("http", "https", "s3", "gs", "gcs", "az", "abfs", "memory")
 """Others may reach into the machine, such as file://, or run programs, such as ssh://."""
 
+SECONDS = 30
+"""How long a server may say nothing before it is given up."""
+
 _ADDRESS = re.compile(r"([a-z0-9]+)://")
 _CHUNK = 2**20
 _LARGEST = 2**34  # bytes of a file
@@ -42,7 +45,7 @@ class RemoteListing(Listing):
         """The local copy. Raises `UserError` where it cannot be fetched."""
         path = super().path(index)
         if not path.exists():
-            _fetch(decode_name(self.addresses[index]), path)
+            fetch(decode_name(self.addresses[index]), path)
         return path
 
     def take(self, indices: np.ndarray) -> "RemoteListing":
@@ -78,11 +81,18 @@ def remote_listing(addresses: Sequence[str]) -> RemoteListing:
     )
 
 
-def _fetch(address: str, path: Path) -> None:
+def fetch(address: str, path: Path) -> None:
+    """Copies what lies at an address to a file. Raises `UserError` where that fails, or the server says nothing."""
     fsspec = importlib.import_module("fsspec")
+    options = {}
+    if address.startswith("http"):  # by default it waits 5 minutes, also for a file that still comes
+        patience = importlib.import_module("aiohttp").ClientTimeout(
+            None, sock_connect=SECONDS, sock_read=SECONDS
+        )
+        options = {"client_kwargs": {"timeout": patience}}
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
-        with fsspec.open(address, "rb") as source, replacing(path, "wb") as file:
+        with fsspec.open(address, "rb", **options) as source, replacing(path, "wb") as file:
             size = 0
             while part := source.read(_CHUNK):
                 size += file.write(part)

@@ -95,7 +95,7 @@ def geotiff(
     )
     extents: list[Burnt | None] = [None] * len(scenes)
     if extent is not None:
-        known = read_outlines([Path(name) for name in _found_files(root, extent, "dataset.extent")])
+        known = read_outlines(_found_files(root, extent, "dataset.extent"))
         extents = [burn(known, scene, 1, 0, all_touched=False) for scene in scenes]
 
     def covered(area: Area) -> float:

@@ -10,8 +10,8 @@ from segmentation.data.class_map import BACKGROUND, ClassOptions
 from segmentation.data.class_names import named_classes
 from segmentation.data.files import evenly_spaced, first_of
 from segmentation.data.geo.areas import blocks
-from segmentation.data.geo.scenes import Header, Scene, is_address, place, placed, read_headers
-from segmentation.data.geo.vectors import VECTOR_ENDINGS, Burnt, Outlines, burn, is_vector, read_outlines
+from segmentation.data.geo.scenes import Header, Scene, place, placed, read_headers
+from segmentation.data.geo.vectors import Burnt, Outlines, burn, is_vector, read_outlines
 from segmentation.data.image_io import present_values
 from segmentation.data.masks import IndexMask
 from segmentation.errors import UserError
@@ -61,14 +61,11 @@ def labelled(
     outlines: dict[str, Outlines] = {}
     rasters: dict[str, list[Header]] = {}
     for part, own in files.items():
-        for name in own:
-            if is_address(name) and Path(name).suffix.lower() in VECTOR_ENDINGS:
-                raise UserError(f"{name}: outlines are read from local files only: download it.")
-        vectors = [name for name in own if is_vector(Path(name))]
+        vectors = [name for name in own if is_vector(name)]
         if vectors and len(vectors) < len(own):
             raise UserError(f"The labels are vectors and rasters ({first_of(own)}): give one kind.")
         if vectors:
-            outlines[part] = read_outlines([Path(name) for name in vectors], layer=layer, attribute=attribute)
+            outlines[part] = read_outlines(vectors, layer=layer, attribute=attribute)
         else:
             rasters[part] = read_headers(own, categories=True)
     if not outlines and (attribute or layer):

@@ -4,6 +4,7 @@ Files of one scene may have different coordinate systems, resolutions and rotati
 the scene's grid. Whole scenes are never read. Overviews are left alone: pixels come from the files' full resolution.
 """
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from segmentation.data import remote
 from segmentation.data.opening import unreadable
 from segmentation.data.raster import BOUNDED, import_geo, without_georeference_warning
 from segmentation.errors import UserError
@@ -208,7 +210,7 @@ def _overlap(
 def opened_raster(name: str) -> Iterator[Any]:
     """A file, or an address that GDAL opens, with rasterio. Raises `UserError` where it cannot be read."""
     rasterio = import_geo("rasterio")
-    with rasterio.Env(**BOUNDED):
+    with rasterio.Env(**BOUNDED, **(_patience() if is_address(name) else {})):
         try:
             with rasterio.open(
                 name, driver="JP2OpenJPEG" if name.lower().endswith(_JPEG2000) else "GTiff"
@@ -216,10 +218,26 @@ def opened_raster(name: str) -> Iterator[Any]:
                 yield file
         except rasterio.errors.RasterioError as error:
             if is_address(name):
-                raise UserError(f"{name} cannot be read: correct the address, or copy the file.") from error
+                raise UserError(
+                    f"{name} cannot be read: correct the address, or copy the file. Its server must answer within"
+                    f" {remote.SECONDS} s, and send parts of files (range requests)."
+                ) from error
             if not Path(name).exists():
                 raise UserError(f"There is no file {name}.") from error
             raise unreadable(Path(name), "it is damaged, or no GeoTIFF or JPEG 2000") from error
+
+
+def _patience() -> dict[str, str]:
+    """GDAL's settings that end waiting for a server, unless the environment has its own."""
+    seconds = str(remote.SECONDS)
+    wanted = {
+        "GDAL_HTTP_CONNECTTIMEOUT": seconds,
+        "GDAL_HTTP_LOW_SPEED_TIME": seconds,  # less than the limit, in bytes a second, for so long
+        "GDAL_HTTP_LOW_SPEED_LIMIT": "1",
+        "GDAL_HTTP_MAX_RETRY": "2",  # where the server says that it is busy
+        "GDAL_HTTP_RETRY_DELAY": "1",
+    }
+    return {name: value for name, value in wanted.items() if name not in os.environ}
 
 
 def is_address(name: str) -> bool:

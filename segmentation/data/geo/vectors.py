@@ -1,22 +1,29 @@
 """Outlines in vector files (GeoPackage, GeoJSON, Shapefile, FlatGeobuf), and how they become pixels of a scene."""
 
+import posixpath
+import sqlite3
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
 from segmentation.data.files import first_of
-from segmentation.data.geo.scenes import Grid, Scene, warped
+from segmentation.data.geo.scenes import Grid, Scene, is_address, warped
 from segmentation.data.raster import import_geo
+from segmentation.data.remote import check_address, fetch
 from segmentation.errors import UserError, closest
 
 # Only these formats are handed to GDAL: others may refer to further files and addresses.
 _STARTS = (b"SQLite format 3\0", b"{", b"\0\0'\n", b"fgb")
-VECTOR_ENDINGS = (".gpkg", ".geojson", ".json", ".shp", ".fgb")
+_ENDINGS = (".gpkg", ".geojson", ".json", ".shp", ".fgb")
+_BESIDE = (".shx", ".dbf", ".prj", ".cpg")  # the files of a Shapefile, of which the first is needed
 _POLYGONS = (3, 6)  # shapely's numbers of polygons and multipolygons
 _COLLECTION = 7
 _WGS84 = "EPSG:4326"
@@ -42,8 +49,17 @@ class Outlines:
         return import_geo("shapely").STRtree(self.polygons)
 
 
-def is_vector(path: Path) -> bool:
-    """Whether a file is of one of the vector formats, by its first bytes; False if there is no such file."""
+def is_vector(name: str) -> bool:
+    """Whether a file is of one of the vector formats, by its first bytes; False if there is no such file.
+
+    That of an address is known by its ending.
+    """
+    if is_address(name):
+        return posixpath.splitext(urlsplit(name).path)[1].lower() in _ENDINGS
+    return _is_vector(Path(name))
+
+
+def _is_vector(path: Path) -> bool:
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -51,14 +67,16 @@ def is_vector(path: Path) -> bool:
 
 
 def read_outlines(
-    paths: Sequence[Path], *, layer: str | None = None, attribute: str | None = None
+    names: Sequence[str | Path], *, layer: str | None = None, attribute: str | None = None
 ) -> Outlines:
     """The polygons of files, all in the system of the first; `attribute` is the column that says what each is.
+
+    Those at addresses (`data/remote.py` says which) are copied for as long as they are read.
 
     Invalid polygons are repaired, points and lines left out, both with a note. Raises `UserError` for a file that
     cannot be read, for a layer or an attribute that it does not have, and where there is no polygon.
     """
-    read = [_read(path, layer, attribute) for path in paths]
+    read = [_read(str(name), layer, attribute) for name in names]
     first = read[0]
     moved = [
         first,
@@ -73,13 +91,50 @@ def read_outlines(
     return Outlines(np.concatenate([each.polygons for each in moved]), values, first.crs, notes)
 
 
-def _read(path: Path, layer: str | None, attribute: str | None) -> Outlines:
+@contextmanager
+def _copied(name: str) -> Iterator[Path]:
+    """The file, or a copy of what lies at an address."""
+    if not is_address(name):
+        yield Path(name)
+        return
+    check_address(name, "labels and extent")
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / posixpath.basename(name)
+        fetch(name, path)
+        if path.suffix.lower() == ".shp":
+            for ending in _BESIDE:
+                _fetch_if_there(
+                    name[:-4] + (ending.upper() if path.suffix == ".SHP" else ending), path.parent
+                )
+        yield path
+
+
+def _fetch_if_there(name: str, folder: Path) -> None:
+    try:
+        fetch(name, folder / posixpath.basename(name))
+    except UserError as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
+            raise
+
+
+def _read(name: str, layer: str | None, attribute: str | None) -> Outlines:
+    with _copied(name) as path:
+        try:
+            return _outlines(path, layer, attribute)
+        except UserError as error:
+            raise UserError(str(error).replace(str(path), name)) from error.__cause__
+
+
+def _outlines(path: Path, layer: str | None, attribute: str | None) -> Outlines:
     pyogrio, shapely = import_geo("pyogrio"), import_geo("shapely")
-    if not is_vector(path):
+    if not _is_vector(path):
         cause = "is no GeoPackage, GeoJSON, Shapefile or FlatGeobuf" if path.exists() else "does not exist"
         raise UserError(f"{path} {cause}: give outlines in one of these formats.")
+    views = _views(path)
     try:
         layer = _layer(path, layer)
+        if layer.lower() in views:
+            raise UserError(f"{path}: {layer} is a view, a query that may take for ever: save it as a layer.")
         columns = [str(name) for name in pyogrio.read_info(path, layer=layer)["fields"]]
         if attribute is not None and attribute not in columns:
             raise UserError(
@@ -100,6 +155,22 @@ def _read(path: Path, layer: str | None, attribute: str | None) -> Outlines:
     if crs is None:
         notes += (f"{path.name} names no coordinate system: that of the images is taken.",)
     return Outlines(polygons, values, crs, notes)
+
+
+def _views(path: Path) -> set[str]:
+    """The views of a GeoPackage. Raises `UserError` where its own tables are such."""
+    with path.open("rb") as file:
+        if not file.read(16).startswith(_STARTS[0]):
+            return set()
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as known:
+            names = known.execute("select lower(name) from sqlite_master where type = 'view'").fetchall()
+    except sqlite3.Error as error:
+        raise UserError(f"{path} cannot be read: {_fault(path)}.") from error
+    views = {str(name) for (name,) in names}
+    if any(name.startswith("gpkg_") for name in views):
+        raise UserError(f"{path} has views in place of a GeoPackage's tables: save it anew.")
+    return views
 
 
 def _fault(path: Path) -> str:

@@ -238,7 +238,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "outlines elsewhere": (
         {"labels": "https://127.0.0.1:9/a.gpkg"},
-        r"^https://127.0.0.1:9/a\.gpkg: .*local files",
+        r"^https://127.0.0.1:9/a\.gpkg cannot be fetched: ",
     ),
     "names without attribute": ({"names": ["a", "b"]}, r"give dataset\.attribute"),
     "unknown option": ({"blok": 3}, "no option 'dataset.blok'.*block"),

@@ -151,6 +151,20 @@ def test_without_a_system_they_are_in_that_of_the_images(ending: str, tmp_path: 
     assert burn(outlines, scene(tmp_path), 1, 0, all_touched=False).mask(*WHOLE).sum() == 7 * 6
 
 
+@pytest.mark.parametrize("name", ["roofs", "gpkg_contents"])
+def test_a_view_is_refused_which_could_take_for_ever(name: str, tmp_path: Path) -> None:
+    path = write_outlines(tmp_path / "a.gpkg", [box(0, 0, 9, 9)])
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute(f"alter table {'a' if name == 'roofs' else name} rename to kept")
+        endless = "with recursive n(i) as (select 1 union all select i + 1 from n) select i from n"
+        file.execute(f"create view {name} as select kept.* from kept, ({endless})")
+        if name == "roofs":
+            for table in ("gpkg_contents", "gpkg_geometry_columns"):
+                file.execute(f"update {table} set table_name = 'roofs'")
+    with pytest.raises(UserError, match=r"a\.gpkg(: roofs is a view| has views in place)[^\n]*\.$"):
+        read_outlines([path])
+
+
 @pytest.mark.parametrize("number", range(9))
 def test_files_that_cannot_be_used_are_told_by_name(number: int, tmp_path: Path) -> None:
     path = tmp_path / "a.gpkg"

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from segmentation.models import (
     load_weights,
     pretrained_options,
     read_weights_file,
+    weights_here,
 )
 from segmentation.models.compile import compile_parts
 from segmentation.optim import create_optimizer, create_scheduler
@@ -87,13 +89,23 @@ def build_model(
     return model.to(memory_format=torch.channels_last) if settings.channels_last else model
 
 
+def with_weights(settings: TrainingSettings) -> TrainingSettings:
+    """The settings with plain weights where weights=auto left them to what is on this machine."""
+    if settings.weights != "auto":
+        return settings
+    return replace(settings, weights=weights_here(settings.backbone, str(settings.dataset.get("name"))))
+
+
 def build_task(settings: TrainingSettings, dataset: SegmentationDataset) -> SegmentationTask:
     """The model with its initial weights, loss, optimizer and schedules, and the metadata of its checkpoints."""
+    settings = with_weights(settings)
     classes, inputs = dataset.classes, settings.data.input
     file = read_weights_file(settings.weights)
     model = build_model(settings, classes, settings.weights, file)
     if settings.resume is None:  # a resumed run gets its weights from the checkpoint
         log.info("%s", load_weights(model, settings.weights, file, classes.names))
+        if settings.weights_mean and settings.weights_std:
+            model.normalise_by(settings.weights_mean, settings.weights_std)
     licence = settings.weights_licence or known_licence(
         str(settings.backbone.get("name")), settings.weights, file
     )

@@ -81,6 +81,8 @@ class TrainingSettings(ModelSettings):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     calibrate: bool = False
     weights: str
+    weights_mean: list[float] | None = None
+    weights_std: list[Annotated[float, Field(gt=0)]] | None = None
     weights_licence: Annotated[str, Field(max_length=200)] | None = None
     resume: str | None
     plan: Literal["auto", "none"]
@@ -115,6 +117,11 @@ def read_training_settings(config: Mapping[str, Any]) -> TrainingSettings:
     ):
         raise UserError(
             f"weights={settings.weights} is no file. Give imagenet, coco, none or the path of a state dict."
+        )
+    given = (settings.weights_mean, settings.weights_std)
+    if any(given) and not all(values and len(values) == settings.data.channels for values in given):
+        raise UserError(
+            f"weights_mean and weights_std have a number for each of the {settings.data.channels} bands: give both."
         )
     for option, instead in NOT_HERE.items():
         if option in settings.trainer:

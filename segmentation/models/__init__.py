@@ -8,6 +8,7 @@ from segmentation.models.pretrained import (
     load_weights,
     pretrained_options,
     read_weights_file,
+    weights_here,
 )
 from segmentation.models.segmenter import Decision, Segmenter, create_segmenter, shard
 
@@ -24,4 +25,5 @@ __all__ = [
     "read_weights_file",
     "resize",
     "shard",
+    "weights_here",
 ]

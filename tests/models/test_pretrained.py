@@ -23,7 +23,14 @@ from segmentation.build import build_task
 from segmentation.config import read_training_settings
 from segmentation.data import open_dataset
 from segmentation.errors import UserError
-from segmentation.models import Segmenter, create_segmenter, known_licence, load_weights, pretrained_options
+from segmentation.models import (
+    Segmenter,
+    create_segmenter,
+    known_licence,
+    load_weights,
+    pretrained_options,
+    weights_here,
+)
 from segmentation.models.pretrained import COCO, CocoWeights, read_weights_file
 
 FETCHED = get_model_weights("resnet18").DEFAULT
@@ -491,6 +498,29 @@ def test_a_file_of_weights_is_read_once(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert torch.equal(task.model.state_dict()["backbone.0.0.weight"], load(read[0])["backbone.0.0.weight"])
 
 
+def test_mean_and_deviation_of_the_weights_can_be_given(tmp_path: Path) -> None:
+    torch.save(made("mobilenet_v3_small").state_dict(), tmp_path / "weights.pth")
+    overrides = ("backbone=mobilenetv3_small", "dataset.train=2", "dataset.val=1", "dataset.test=1")
+    own = (f"weights={tmp_path}/weights.pth", "weights_mean=[0.1,0.2,0.3]", "weights_std=[0.5,0.25,1]")
+    settings = read_training_settings(composed(*overrides, *own))
+    model = build_task(settings, open_dataset(**settings.dataset)).model
+    torch.testing.assert_close(model.mean.flatten() / 255, torch.tensor([0.1, 0.2, 0.3]))
+    torch.testing.assert_close(model.std.flatten() / 255, torch.tensor([0.5, 0.25, 1.0]))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["weights_mean=[0.5,0.5,0.5]"], "each of the 3 bands: give both"),
+        (["weights_mean=[0.5]", "weights_std=[0.5]"], "each of the 3 bands"),
+        (["weights_mean=[0,0,0]", "weights_std=[1,0,1]"], "weights_std"),
+    ],
+)
+def test_wrong_means_are_refused(options: list[str], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        read_training_settings(composed(*options))
+
+
 @pytest.mark.parametrize("kind", ["file", "checkpoint", "none", "no text"])
 def test_the_licence_of_a_file_of_weights_is_known(kind: str, model: Segmenter, tmp_path: Path) -> None:
     state, note = model.state_dict(), "CC BY-NC 4.0, no commercial use"
@@ -530,3 +560,25 @@ def test_another_models_package_is_refused(
     monkeypatch.setattr("segmentation.models.pretrained.packaged_file", lambda name: path)
     with pytest.raises(UserError, match=r"weights\.pth .*package"):
         load_weights(made("tf_efficientnet_lite0", source="timm"), "imagenet")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "data", "expected"),
+    [
+        ({"name": "resnet18"}, "camvid", "none"),
+        ({"name": "resnet34"}, "camvid", "imagenet"),
+        ({"name": "resnet34"}, "shapes_binary", "none"),
+        ({"name": "tf_efficientnet_lite0", "source": "timm"}, "folder", "imagenet"),
+        ({"name": "tf_efficientnet_lite0", "source": "timm"}, "shapes", "none"),
+        ({"name": "mobilenetv4_conv_small", "source": "timm"}, "folder", "none"),
+        ({"name": "of_my_own"}, "folder", "none"),
+    ],
+)
+def test_auto_takes_what_is_on_the_machine(
+    backbone: dict[str, Any], data: str, expected: str, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (cache / name_of(get_model_weights("resnet34").DEFAULT.url)).touch()
+    with caplog.at_level("INFO", "segmentation"):
+        assert weights_here(backbone, data) == expected
+    told = any("are not on this machine" in line for line in caplog.messages)
+    assert told is (expected == "none" and not data.startswith("shapes"))

@@ -119,6 +119,11 @@ def without_georeference_warning() -> AbstractContextManager[object]:
     return warnings.catch_warnings(action="ignore", category=import_rasterio().errors.NotGeoreferencedWarning)
 
 
+def equal_area(longitude: float, latitude: float) -> str:
+    """Lambert's azimuthal equal-area projection of WGS84 around a place in degrees, in metres, as PROJ writes it."""
+    return f"+proj=laea +lat_0={latitude:.6f} +lon_0={longitude:.6f} +datum=WGS84 +units=m"
+
+
 def window(rows: slice, columns: slice) -> tuple[tuple[int, int], tuple[int, int]]:
     """The window in rasterio's notation."""
     return (rows.start, rows.stop), (columns.start, columns.stop)

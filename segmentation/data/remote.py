@@ -6,6 +6,7 @@ fsspec comes with Lightning; s3://, gs:// and az:// need their own packages (the
 
 import hashlib
 import importlib
+import os
 import posixpath
 import re
 from collections.abc import Sequence
@@ -79,6 +80,19 @@ def remote_listing(addresses: Sequence[str]) -> RemoteListing:
         encode_names(address.rpartition(".")[2] for address in addresses),
         encode_names(addresses),
     )
+
+
+def gdal_patience() -> dict[str, str]:
+    """GDAL's settings that end waiting for a server, unless the environment has its own."""
+    seconds = str(SECONDS)
+    wanted = {
+        "GDAL_HTTP_CONNECTTIMEOUT": seconds,
+        "GDAL_HTTP_LOW_SPEED_TIME": seconds,  # less than the limit, in bytes a second, for so long
+        "GDAL_HTTP_LOW_SPEED_LIMIT": "1",
+        "GDAL_HTTP_MAX_RETRY": "2",  # where the server says that it is busy
+        "GDAL_HTTP_RETRY_DELAY": "1",
+    }
+    return {name: value for name, value in wanted.items() if name not in os.environ}
 
 
 def fetch(address: str, path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from segmentation.config import PolygonOptions
-from segmentation.data.raster import import_rasterio
+from segmentation.data.raster import equal_area, import_rasterio
 from segmentation.errors import UserError
 from segmentation.inference.outlines import regularise, simplify_together
 from segmentation.inference.outputs import FOREGROUND, FULL, unwritten
@@ -192,9 +192,7 @@ class Place:
             raise UserError(
                 f"{path} has a coordinate system that does not lead to the Earth: save it in another."
             )
-        metric = rasterio.crs.CRS.from_string(
-            f"+proj=laea +lat_0={latitude:.6f} +lon_0={longitude:.6f} +datum=WGS84 +units=m"
-        )
+        metric = rasterio.crs.CRS.from_string(equal_area(longitude, latitude))
         return cls(file.crs, file.transform, metric, middle, (float(longitude), float(latitude)))
 
     @property

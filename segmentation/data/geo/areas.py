@@ -13,7 +13,7 @@ import numpy as np
 
 from segmentation.data.geo.scenes import Scene
 from segmentation.data.geo.vectors import Burnt
-from segmentation.data.raster import import_geo
+from segmentation.data.raster import equal_area, import_geo
 from segmentation.data.splits import split_units
 from segmentation.errors import UserError
 from segmentation.types import Area
@@ -165,7 +165,7 @@ def _centre(scenes: Sequence[Scene], area: Area) -> str:
     """Lambert's azimuthal equal-area projection around an area."""
     middle = np.array([[(area.left + area.right) / 2, (area.top + area.bottom) / 2]])
     longitude, latitude = scenes[area.scene].grid.points_of(middle, "EPSG:4326")[0]
-    return f"+proj=laea +lat_0={latitude} +lon_0={longitude} +units=m"
+    return equal_area(longitude, latitude)
 
 
 def _drawn(scenes: Sequence[Scene], areas: Sequence[Area], crs: str) -> Any:

@@ -14,7 +14,7 @@ from segmentation.data.dataset import SegmentationDataset
 from segmentation.data.files import first_of
 from segmentation.data.geo.areas import Block, blocks, coverage, divide, leakage, square_metres
 from segmentation.data.geo.labels import labelled
-from segmentation.data.geo.samples import AreaDataset
+from segmentation.data.geo.samples import AreaDataset, undeclared_no_data
 from segmentation.data.geo.scenes import Header, Scene, find_scenes, is_address, named, read_headers
 from segmentation.data.geo.vectors import Burnt, burn, read_outlines
 from segmentation.data.splits import SPLITS, check_fractions
@@ -260,7 +260,7 @@ def _said(whole: AreaDataset, areas: Mapping[str, Sequence[Area]]) -> tuple[str,
             f"{_count(len(striped), 'file')} stored in strips ({first_of(striped, 1)}), so that a window reads whole"
             " rows: gdal_translate -co TILED=YES -co COMPRESS=DEFLATE makes it fast."
         )
-    return tuple(notes)
+    return (*notes, *undeclared_no_data(scenes))
 
 
 def _count(number: int, what: str) -> str:

@@ -1,21 +1,69 @@
 """Areas of scenes as samples: read by window, with labels from outlines or rasters."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 
 from segmentation.data.dataset import Fingerprint
+from segmentation.data.files import evenly_spaced
 from segmentation.data.geo.labels import SceneLabels
-from segmentation.data.geo.scenes import Scene
+from segmentation.data.geo.scenes import Scene, opened_raster
 from segmentation.data.geo.vectors import Burnt
 from segmentation.data.image_io import fit_bands
 from segmentation.data.pixel_range import PixelRange, to_bytes
 from segmentation.types import IGNORE_INDEX, Area, Sample
 
+_LOOKED_AT = 8  # files in which a no-data value is looked for
+_SIDE = 256  # pixels: the side of what is looked at
+_LEAST_SHARE = 0.01
+_HIGHEST = (32767, 65535, 2**31 - 1, 2**32 - 1)
 _MEASURED_SIDE = 512  # pixels of an area whose values are measured
+
+
+def undeclared_no_data(scenes: Sequence[Scene]) -> Iterator[str]:
+    """A note on each file, of some, that seems to hold a no-data value which it does not declare.
+
+    Looked at are its corners and its middle: whether a hundredth has one value in all bands, below all others by a
+    tenth of their spread; or above, if it is the highest of the type.
+    """
+    headers = {source.header.name: source.header for scene in scenes for source in scene.sources}
+    silent = [header for header in headers.values() if not header.masked]
+    for index in evenly_spaced(len(silent), _LOOKED_AT):
+        name, (height, width), bands = silent[index].name, silent[index].size, list(silent[index].bands)
+        bottom, right = max(0, height - _SIDE), max(0, width - _SIDE)
+        with opened_raster(name) as file:
+            parts = [
+                file.read(bands, window=((top, min(top + _SIDE, height)), (left, min(left + _SIDE, width))))
+                for top, left in {*product((0, bottom), (0, right)), (bottom // 2, right // 2)}
+            ]
+        values_CP = np.concatenate([part_CHW.reshape(len(bands), -1) for part_CHW in parts], axis=1)
+        found = _odd_value(values_CP)
+        if found is not None:
+            yield (
+                f"{name}: {found[1]:.0%} of the pixels that were looked at are {found[0]:g} in every band, far from all"
+                f" others, and count as data. If there are none: rio edit-info --nodata {found[0]:g} {Path(name).name}"
+            )
+
+
+def _odd_value(values_CP: np.ndarray) -> tuple[float, float] | None:
+    """A value that may mean no data, and its share of the pixels."""
+    values_CP = values_CP[:, np.isfinite(values_CP).all(axis=0)].astype(np.float64)
+    if not values_CP.size:
+        return None
+    for value in (values_CP.min(), values_CP.max()):
+        held_P = (values_CP == value).all(axis=0)
+        rest = values_CP[:, ~held_P]
+        if held_P.mean() < _LEAST_SHARE or not rest.size:
+            continue
+        low, high = np.percentile(rest, (1, 99))
+        beyond = low - value if value < low else value - high
+        if beyond > (high - low) / 10 and (value < low or value in _HIGHEST or value > 1e30):
+            return float(value), float(held_P.mean())
+    return None
 
 
 @dataclass(frozen=True, eq=False)

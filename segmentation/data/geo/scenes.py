@@ -4,7 +4,6 @@ Files of one scene may have different coordinate systems, resolutions and rotati
 the scene's grid. Whole scenes are never read. Overviews are left alone: pixels come from the files' full resolution.
 """
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -39,8 +38,13 @@ class Header:
     bands: tuple[int, ...]  # numbers of the bands that are not alpha
     alpha: int | None
     types: tuple[str, ...]
-    complete: bool  # whether all pixels hold data: no no-data value, alpha or mask, and no nan
+    masked: bool  # whether it says which pixels hold data, by a no-data value, alpha or a mask
     tiled: bool
+
+    @property
+    def complete(self) -> bool:
+        """Whether all pixels hold data: floats may be nan."""
+        return not self.masked and not self.types[0].startswith("float")
 
 
 @dataclass(frozen=True)
@@ -210,7 +214,7 @@ def _overlap(
 def opened_raster(name: str) -> Iterator[Any]:
     """A file, or an address that GDAL opens, with rasterio. Raises `UserError` where it cannot be read."""
     rasterio = import_geo("rasterio")
-    with rasterio.Env(**BOUNDED, **(_patience() if is_address(name) else {})):
+    with rasterio.Env(**BOUNDED, **(remote.gdal_patience() if is_address(name) else {})):
         try:
             with rasterio.open(
                 name, driver="JP2OpenJPEG" if name.lower().endswith(_JPEG2000) else "GTiff"
@@ -225,19 +229,6 @@ def opened_raster(name: str) -> Iterator[Any]:
             if not Path(name).exists():
                 raise UserError(f"There is no file {name}.") from error
             raise unreadable(Path(name), "it is damaged, or no GeoTIFF or JPEG 2000") from error
-
-
-def _patience() -> dict[str, str]:
-    """GDAL's settings that end waiting for a server, unless the environment has its own."""
-    seconds = str(remote.SECONDS)
-    wanted = {
-        "GDAL_HTTP_CONNECTTIMEOUT": seconds,
-        "GDAL_HTTP_LOW_SPEED_TIME": seconds,  # less than the limit, in bytes a second, for so long
-        "GDAL_HTTP_LOW_SPEED_LIMIT": "1",
-        "GDAL_HTTP_MAX_RETRY": "2",  # where the server says that it is busy
-        "GDAL_HTTP_RETRY_DELAY": "1",
-    }
-    return {name: value for name, value in wanted.items() if name not in os.environ}
 
 
 def is_address(name: str) -> bool:
@@ -268,6 +259,11 @@ def _header(name: str, categories: bool) -> Header:
         what = "complex" if file.dtypes[0].startswith("complex") else meanings[0]
         if what == "complex" or (what == "palette" and not categories):
             raise UserError(f"{name} holds {what} values: save it with the bands themselves.")
+        if file.crs.is_geographic and file.bounds.left < 180 < file.bounds.right:
+            raise UserError(
+                f"{name} lies across 180 degrees of longitude, where coordinates jump: save it in another system, such"
+                " as UTM ('gdalwarp -t_srs EPSG:32601 FILE NEW')."
+            )
         plain = all({flag.name for flag in flags} == {"all_valid"} for flags in file.mask_flag_enums)
         return Header(
             name,
@@ -277,7 +273,7 @@ def _header(name: str, categories: bool) -> Header:
             tuple(number for number, meaning in enumerate(meanings, 1) if meaning != "alpha"),
             meanings.index("alpha") + 1 if "alpha" in meanings else None,
             tuple(file.dtypes),
-            plain and "alpha" not in meanings and not file.dtypes[0].startswith("float"),
+            not plain or "alpha" in meanings,
             bool(file.profile.get("tiled")) or file.height * file.width < 2**22,
         )
 
@@ -430,7 +426,7 @@ def warped(points_N2: np.ndarray, source: Any, target: Any) -> np.ndarray:
 def named(scenes: Sequence[Scene]) -> list[Scene]:
     """Scenes with the name of their first file, and as many of its folders as tell them apart, at least one."""
     parts = [Path(scene.sources[0].header.name.replace(":", "")).with_suffix("").parts for scene in scenes]
-    for depth in range(2, max(map(len, parts)) + 1):
+    for depth in range(2, max(2, *map(len, parts)) + 1):
         names = ["/".join(each[-depth:]).lstrip("/") for each in parts]
         if len(set(names)) == len(names):
             break

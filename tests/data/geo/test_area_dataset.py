@@ -281,3 +281,9 @@ def test_an_outline_larger_than_the_image(city: Path, tmp_path: Path) -> None:
     shape = shapely.Polygon(on_ground(outside), [on_ground(hole)])
     mask = whole_mask(opened(city, labels=str(write_outlines(tmp_path / "large.gpkg", [shape]))))
     assert np.array_equal(mask, rasterio.features.rasterize([shape], SIZE, transform=place(), dtype="uint8"))
+
+
+def test_a_file_in_the_folder_one_is_in(city: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(city)
+    dataset = opened(Path())
+    assert dataset.train.names[0].startswith("image/")

@@ -1,5 +1,8 @@
 """Files as scenes: mosaics, other systems and resolutions, and what has no data."""
 
+import re
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,13 +11,17 @@ import numpy as np
 import pytest
 import rasterio
 from made_earth import SIDE, UTM, photo, place, roofs, write_raster
+from PIL import Image
+from rasterio import Affine
 from rasterio.enums import ColorInterp
 from rasterio.warp import Resampling, calculate_default_transform, reproject
 
 from segmentation.data.geo import scenes as scenes_module
+from segmentation.data.geo.samples import undeclared_no_data
 from segmentation.data.geo.scenes import Header, Scene, find_scenes, placed, read_headers
 from segmentation.data.raster import without_georeference_warning
 from segmentation.errors import UserError
+from segmentation.library_warnings import library_warnings_hidden
 
 SIZE = (96, 128)
 
@@ -181,3 +188,46 @@ def test_files_that_cannot_be_used_are_told_by_name(what: str, picture: np.ndarr
             file.write_colormap(1, {0: (0, 0, 0, 255), 1: (255, 0, 0, 255)})
     with pytest.raises(UserError, match=r"a\.tif[^\n]*\.$"):
         whole(scenes(path)[0])
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "found"),
+    [(-9999, "float32", True), (0, "uint16", True), (65535, "uint16", True), (2047, "uint16", False)],
+)
+@pytest.mark.parametrize("declared", [False, True])
+def test_a_no_data_value_that_is_not_declared_is_said(
+    value: float, kind: str, found: bool, declared: bool, tmp_path: Path
+) -> None:
+    values = np.random.default_rng(0).normal(500, 60, (3, 300, 700)).astype(kind)
+    values[:, :40] = value
+    path = write_raster(tmp_path / "a.tif", values, nodata=value if declared else None)
+    notes = list(undeclared_no_data(find_scenes(read_headers([str(path)]), resolution=None, near=0)))
+    assert bool(notes) is (found and not declared)
+    for note in notes:
+        assert re.search(
+            rf"a\.tif: \d+% .* are {value} in every band.*rio edit-info --nodata {value} a\.tif$", note
+        )
+
+
+def test_a_file_across_180_degrees_is_refused(tmp_path: Path) -> None:
+    path = write_raster(
+        tmp_path / "a.tif", np.ones((1, 64, 64), np.uint8), Affine(0.01, 0, 179.7, 0, -0.01, 10), "EPSG:4326"
+    )
+    with pytest.raises(UserError, match=r"a\.tif lies across 180 degrees of longitude, [^\n]*\.$"):
+        read_headers([str(path)])
+
+
+def test_threads_that_open_files_without_a_place_do_not_fill_the_console(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "a.tif")
+
+    def look(_: int) -> int:
+        with rasterio.open(tmp_path / "a.tif") as file:
+            return int(file.width)
+
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        look(0)
+        assert [each.category for each in shown] == [rasterio.errors.NotGeoreferencedWarning]
+        with library_warnings_hidden(), ThreadPoolExecutor(4) as pool:
+            assert set(pool.map(look, range(16))) == {8}
+        assert len(shown) == 1

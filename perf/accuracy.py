@@ -46,7 +46,7 @@ def _train(folder: Path, seed: int, precision: str, args: Namespace) -> Path:
     from bf16 import fast_bf16
     from ours import open_settings
 
-    from segmentation.train import train
+    from segmentation.training import train
 
     config = _config(args, f"seed={seed}", f"precision={precision}")
     run = folder / precision / str(seed)

@@ -85,7 +85,7 @@ def _train(
     from ours import open_settings
 
     from segmentation.cli import compose
-    from segmentation.train import train
+    from segmentation.training import train
 
     data, run = folder / "data", folder / "run"
     run.mkdir(parents=True)

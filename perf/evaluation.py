@@ -63,7 +63,7 @@ def _contenders(folder: Path, args: Namespace) -> tuple[dict[str, Callable[[], f
     import segmentation
     from segmentation.cli import compose
     from segmentation.config import read_evaluation_settings
-    from segmentation.evaluate import evaluate_split, open_context
+    from segmentation.evaluation import evaluate_split, open_context
 
     size, count = tuple(args.size), args.images
     root = make_folder(folder / "data", train=args.train, test=count, height=size[0], width=size[1])

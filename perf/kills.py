@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the moments")
     args = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
-    _FORKSERVER.set_forkserver_preload(["segmentation.train", "segmentation.cli.sweep"])
+    _FORKSERVER.set_forkserver_preload(["segmentation.training", "segmentation.cli.sweep"])
     moments = random.Random(args.seed)
     with TemporaryDirectory() as parent:
         whole, cut = Path(parent, "whole"), Path(parent, "cut")

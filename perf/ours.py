@@ -53,7 +53,7 @@ def data(config: Config) -> SegmentationData:
 
 def train_epoch(config: Config, steps: int) -> float:
     """Images per second in the last epoch of a whole `train.py` run, with loading, from its `metrics.csv`."""
-    from segmentation.train import train
+    from segmentation.training import train
 
     config = {**config, "trainer": {**config["trainer"], "max_epochs": 2, "limit_train_batches": steps}}
     _, dataset = open_settings(config)

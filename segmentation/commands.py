@@ -28,7 +28,7 @@ def train(config: Mapping[str, Any], folder: Path) -> float:
     from segmentation.planner import prepare
 
     config, dataset = prepare(config, folder)
-    from segmentation.train import train
+    from segmentation.training import train
 
     return train(config, dataset, folder)
 
@@ -46,7 +46,7 @@ def evaluate(config: Mapping[str, Any], folder: Path) -> float:
     from segmentation.config import read_evaluation_settings
 
     settings = read_evaluation_settings(config)
-    from segmentation.evaluate import evaluate
+    from segmentation.evaluation import evaluate
 
     return evaluate(settings, folder)
 

@@ -132,7 +132,7 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures, which take as long as the rest of a tiny run, have tests of their own."""
-    for name in ("train.draw_curves", "callbacks.history.draw_curves", "report.html.draw_figures"):
+    for name in ("training.draw_curves", "callbacks.history.draw_curves", "report.html.draw_figures"):
         monkeypatch.setattr(f"segmentation.{name}", lambda *_: None)
 
 

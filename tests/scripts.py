@@ -134,8 +134,8 @@ def _server() -> socket.socket:
 
 def _serve(requests: socket.socket) -> None:
     """Forks for every request, and answers on its third stream with the process's number and exit status."""
-    import segmentation.evaluate
-    import segmentation.train  # noqa: F401
+    import segmentation.evaluation
+    import segmentation.training  # noqa: F401
     from segmentation.cli import compose
 
     compose("train")  # Hydra looks for its plugins once

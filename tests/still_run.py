@@ -18,7 +18,7 @@ def main(config: Mapping[str, Any], folder: Path) -> float:
     from segmentation import build
     from segmentation.data.dataset import SegmentationDataset
     from segmentation.task import SegmentationTask
-    from segmentation.train import train
+    from segmentation.training import train
     from segmentation.types import Batch, Classes, Sample
 
     process = os.environ.get("LOCAL_RANK", "0")

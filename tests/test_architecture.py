@@ -33,10 +33,10 @@ FLOORS = (
     {"callbacks", "inference"},
     {"distributed"},
     {"build", "planner"},
-    {"train", "evaluate", "predict", "benchmark", "leaderboard", "doctor", "cli"},
+    {"training", "evaluation", "predict", "benchmark", "leaderboard", "doctor", "cli"},
     {"export", "selection"},
     {"commands"},
-    {"console"},
+    {"console", "api"},
     {"__main__"},
 )
 HYDRA = {"hydra", "omegaconf"}

@@ -16,8 +16,8 @@ from segmentation.data import open_dataset
 from segmentation.data.datamodule import count_workers
 from segmentation.environment import command_line, device_name
 from segmentation.errors import UserError
-from segmentation.evaluate import evaluate
-from segmentation.train import train
+from segmentation.evaluation import evaluate
+from segmentation.training import train
 
 TINY = [
     *("backbone=mobilenetv3_small", "head=fcn", "dataset.size=48", "dataset.train=2", "dataset.val=1"),

@@ -14,11 +14,11 @@ from made_data import save
 from segmentation.cli import compose
 from segmentation.config import read_evaluation_settings
 from segmentation.data import open_dataset
-from segmentation.evaluate import evaluate
+from segmentation.evaluation import evaluate
 from segmentation.inference import load
 from segmentation.metrics import ConfusionMatrix, image_counts, scores
 from segmentation.planner import complete
-from segmentation.train import train
+from segmentation.training import train
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 

@@ -16,8 +16,8 @@ import segmentation
 from segmentation.cli import compose
 from segmentation.config import read_evaluation_settings
 from segmentation.data import LAYOUTS, open_dataset, recognised_options
-from segmentation.evaluate import evaluate
-from segmentation.train import train
+from segmentation.evaluation import evaluate
+from segmentation.training import train
 
 SMALL = (
     *(
@@ -66,7 +66,7 @@ def test_a_folder_is_trained_on_evaluated_and_predicted(
     no_figures: None,
 ) -> None:
     # The page has tests of its own, too.
-    monkeypatch.setattr("segmentation.evaluate.write_evaluation", lambda *_: None)
+    monkeypatch.setattr("segmentation.evaluation.write_evaluation", lambda *_: None)
     root, run = tmp_path / "data", tmp_path / "run"
     root.mkdir(), run.mkdir()
     FOLDERS[name](root)

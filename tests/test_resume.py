@@ -27,7 +27,7 @@ from segmentation.data import open_dataset
 from segmentation.data.dataset import Samples
 from segmentation.errors import UserError
 from segmentation.task import SegmentationTask
-from segmentation.train import train
+from segmentation.training import train
 from segmentation.types import Sample
 from segmentation.writing import write_json
 
@@ -377,7 +377,7 @@ def test_pixels_are_read_as_before(
     config["data"]["pixel_range"] = given
     ranges = []
     monkeypatch.setattr(
-        "segmentation.train.train", lambda config, dataset, folder: ranges.append(str(dataset.pixel_range))
+        "segmentation.training.train", lambda config, dataset, folder: ranges.append(str(dataset.pixel_range))
     )
     commands.train.__wrapped__(config, tmp_path / "run")
     assert ranges == [expected]

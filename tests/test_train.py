@@ -19,10 +19,10 @@ from segmentation.config import read_evaluation_settings
 from segmentation.data import open_dataset
 from segmentation.data.shapes import Shapes
 from segmentation.errors import UserError
-from segmentation.evaluate import evaluate
+from segmentation.evaluation import evaluate
 from segmentation.metrics import ConfusionMatrix, image_counts, scores
 from segmentation.task import SegmentationTask
-from segmentation.train import train
+from segmentation.training import train
 from segmentation.types import Batch
 
 pytestmark = pytest.mark.usefixtures("no_figures")

@@ -9,7 +9,7 @@ from segmentation import checkpoint, hub
 from segmentation.checkpoint import Trained
 from segmentation.config import EvaluationSettings, ExportSettings
 from segmentation.errors import UserError
-from segmentation.evaluate import EvaluationContext, evaluate_split, open_context
+from segmentation.evaluation import EvaluationContext, evaluate_split, open_context
 from segmentation.export.card import write_hub_folder
 from segmentation.export.certificate import as_text, certify
 from segmentation.export.graph import export_graph

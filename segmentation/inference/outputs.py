@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path, PurePath
 
 import cv2
@@ -220,6 +221,13 @@ class Prediction:
         if not 0 <= alpha <= 1:
             raise UserError(f"alpha={alpha} is not possible: give a number from 0 to 1.")
         return Image.fromarray(tint(self.image, self.mask, self.classes, alpha))
+
+    def _repr_png_(self) -> bytes:
+        """The overlay with its legend, as a notebook shows it."""
+        tinted_HW3 = tint(self.image, self.mask, self.classes, ALPHA)
+        stream = BytesIO()
+        Image.fromarray(with_legend(tinted_HW3[None], self.classes)[0]).save(stream, "PNG")
+        return stream.getvalue()
 
     def save(self, path: str | Path, what: OutputKind = "mask") -> Path:
         """Write the file and its folders; an existing file is replaced.

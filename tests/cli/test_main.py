@@ -137,5 +137,5 @@ def test_a_run_passes_few_functions_on_its_way_to_fit(tmp_path: Path) -> None:
     options = ["backbone=mobilenetv3_small", "head=lraspp", "dataset.train=2", "dataset.val=1", "logger=none"]
     run_script(str(tmp_path / "frames.py"), str(ROOT), *options, "hydra.run.dir=run", folder=tmp_path)
     frames = json.loads((tmp_path / "frames.json").read_text())
-    assert frames[0] == "train.py:<module>" and frames[-1] == "segmentation/train.py:train"
+    assert frames[0] == "train.py:<module>" and frames[-1] == "segmentation/training.py:train"
     assert len(frames) <= 5, frames

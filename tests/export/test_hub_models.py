@@ -23,7 +23,7 @@ from segmentation import build, checkpoint, hub
 from segmentation.config import read_evaluation_settings, read_export_settings, read_training_settings
 from segmentation.data import open_dataset
 from segmentation.errors import UserError
-from segmentation.evaluate import evaluate
+from segmentation.evaluation import evaluate
 from segmentation.export import export
 
 NAME = "mara/street-scenes"

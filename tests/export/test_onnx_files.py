@@ -22,7 +22,7 @@ from segmentation.cli import compose
 from segmentation.config import Budget, read_evaluation_settings, read_export_settings
 from segmentation.data.augmentation import resize_image
 from segmentation.errors import UserError
-from segmentation.evaluate import evaluate
+from segmentation.evaluation import evaluate
 from segmentation.export import certificate
 from segmentation.export.graph import export_part
 from segmentation.export.preprocessing import Resize

@@ -114,7 +114,7 @@ def test_torchrun_makes_one_run(alone: Path, tmp_path: Path) -> None:
 
 def test_one_process_goes_on_where_two_were_stopped(alone: Path, tmp_path: Path) -> None:
     options = ["trainer=fsdp", "trainer.devices=2", "name=preempted", "hydra.run.dir=run"]
-    done = run(tmp_path, "seed=1", *options, fresh=True)
+    done = run(tmp_path, "seed=1", *options)
     assert (done.returncode, done.stderr) == (143, "")
     assert read(tmp_path / "run" / "checkpoints" / "last.ckpt")["global_step"] == 4
     done = run(tmp_path, "resume=run", "trainer.devices=1", "trainer.strategy=auto")

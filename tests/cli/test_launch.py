@@ -243,7 +243,12 @@ def test_what_a_process_raises_ends_the_command(seed: int, status: int, message:
         "trainer.accelerator=cpu",
         "hydra.run.dir=run",
     ]
-    done = run_script(str(tmp_path / "job.py"), *options, folder=tmp_path)
+    done = run_script(
+        *(str(tmp_path / "job.py"), *options),
+        folder=tmp_path,
+        fresh=seed == 0,  # once with processes that are new Pythons, too
+        environment={"PYTHONPATH": str(ROOT)},
+    )
     assert done.returncode == status, done.stderr
     if status == 1:
         assert message in done.stderr and "Traceback" in done.stderr

@@ -19,7 +19,7 @@ from segmentation.environment import versions
 from segmentation.errors import UserError, one_line
 from segmentation.models import Decision, Segmenter, create_segmenter, onnx_network
 from segmentation.models.onnx_network import OnnxNetwork, is_exported
-from segmentation.models.pretrained import is_dense
+from segmentation.models.weights_file import is_dense
 from segmentation.options import call
 from segmentation.reading import file_hash, read_json
 from segmentation.types import Classes

@@ -1,17 +1,19 @@
-"""Inference, one image at a time: the tutorial's eager torchvision model against ours, eager and compiled.
+"""Inference, one image at a time: the tutorial's eager torchvision model against ours, eager, compiled and exported.
 
     python perf/inference.py --compile
-    python perf/inference.py --backbones resnet50 --size 512 512
+    python perf/inference.py --compile --exported --backbones mobilenetv3_small efficientnet_lite0 resnet50
 
 All contenders have the same weights. Images are decoded in memory; the time is from pixels to probabilities. Ours runs
 in fp32 and, if the hardware has it, in reduced precision, each also compiled with `--compile` (on a CPU with Inductor's
-freezing, on a GPU with CUDA graphs). Below the table: the largest difference in probability to the tutorial's model,
-and how many pixels get the same label.
+freezing, on a GPU with CUDA graphs); with `--exported` also by ONNX Runtime on the processor, in float32 and in INT8.
+A backbone that the tutorial does not have is compared with ours in fp32, untrained. Below the table: the largest
+difference in probability to the first contender, and how many pixels get the same label.
 """
 
 import time
 from argparse import Namespace
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -38,13 +40,18 @@ def main() -> None:
     parser.add_argument(
         "--compile", action="store_true", help="also measure our model compiled; that takes minutes first"
     )
+    parser.add_argument(
+        "--exported", action="store_true", help="also measure ONNX Runtime; needs the extra `export`"
+    )
     args = parse(parser)
     tables, notes = [], []
     for backbone in args.backbones:
         with TemporaryDirectory() as folder:
             contenders, agreement = _contenders(Path(folder), backbone, args)
         rates = alternate(contenders, args.rounds)
-        tables.append(f"{backbone}:\n\n" + comparison(rates, (TUTORIAL,), "images/s", args.device))
+        tables.append(
+            f"{backbone}:\n\n" + comparison(rates, (next(iter(contenders)),), "images/s", args.device)
+        )
         notes += [f"{backbone}, {note}" for note in agreement]
     height, width = args.size
     print_table("\n\n".join(tables), f"{height}x{width}, batch 1.", *notes)
@@ -63,7 +70,8 @@ def _contenders(
 
     size = tuple(args.size)
     root = make_folder(folder / "data", train=args.train, test=args.images)
-    plain = tutorial.trained(backbone, root / "train", size, args.device)
+    known = backbone in tutorial.STRIDES
+    plain = tutorial.trained(backbone, root / "train", size, args.device) if known else None
     config = ours.configure(root, backbone, size=size, batch_size=1)
     checkpoint = ours.save_checkpoint(config, plain, folder / "model.ckpt")
     images = [batch["image"] for batch in ours.data(config).test_dataloader()]
@@ -78,7 +86,8 @@ def _contenders(
         model = segmentation.load(checkpoint, precision=precision, compile=compile)
         return lambda image: model.probabilities(image, size=size)
 
-    contenders = {TUTORIAL: eager, "ours, fp32": predict("32-true", False)}
+    contenders = {TUTORIAL: eager} if known else {}
+    contenders["ours, fp32"] = predict("32-true", False)
     reduced = choose_precision(args.reduced, torch.device(args.device))
     if reduced != "32-true":
         contenders[f"ours, {reduced}"] = predict(reduced, False)
@@ -86,24 +95,53 @@ def _contenders(
         contenders["ours, fp32, compiled"] = predict("32-true", True)
         if reduced != "32-true":
             contenders[f"ours, {reduced}, compiled"] = predict(reduced, True)
+    if args.exported:
+        contenders |= _exported(checkpoint, images, size)
     # A compiled model may write its next answer into the same tensor.
     answers = {name: [call(image).clone() for image in images] for name, call in contenders.items()}
-    notes = [
-        _agreement(name, answer, answers[TUTORIAL]) for name, answer in answers.items() if name != TUTORIAL
-    ]
+    first, *others = answers
+    notes = [_agreement(name, answers[name], answers[first], first) for name in others]
     if reduced == "32-true":
         notes.append(f"reduced precision: {NOT_RUN}, this processor does not compute in bf16")
     return {name: _timed(call, images) for name, call in contenders.items()}, notes
 
 
-def _agreement(name: str, found: list[Any], expected: list[Any]) -> str:
-    """How far the probabilities of all images are from the tutorial's."""
+def _exported(checkpoint: Path, images: list[Any], size: tuple[int, int]) -> dict[str, Callable[[Any], Any]]:
+    """ONNX Runtime with the files that export.py writes; INT8 is calibrated on the images themselves."""
+    import numpy as np
+
+    import segmentation
+    from segmentation.checkpoint import load
+    from segmentation.cli import compose
+    from segmentation.config import read_export_settings
+    from segmentation.export.graph import export_network, whole_graph
+    from segmentation.export.precision import Quantisation, layers
+
+    trained = load(checkpoint)
+    network = export_network(trained)
+    pixels_BCHW = (np.ascontiguousarray(image.numpy(), np.float32) for image in images)
+    networks = {
+        "ours, ONNX Runtime": network,
+        "ours, ONNX Runtime, INT8": Quantisation(network, pixels_BCHW).apply(layers(network)),
+    }
+    contenders = {}
+    for name, one in networks.items():
+        settings = read_export_settings(compose("export", f"checkpoint='{checkpoint}'"))
+        file = checkpoint.with_name(f"{len(contenders)}.onnx")
+        file.write_bytes(whole_graph(one, checkpoint, trained, settings).SerializeToString())
+        model = segmentation.load(file)
+        contenders[name] = partial(model.probabilities, size=size)
+    return contenders
+
+
+def _agreement(name: str, found: list[Any], expected: list[Any], first: str) -> str:
+    """How far the probabilities of all images are from those of the first contender."""
     import torch
 
     ours, theirs = (torch.stack(answers) for answers in (found, expected))
     same, foreground = (ours >= 0.5) == (theirs >= 0.5), theirs >= 0.5
     return (
-        f"{name}: the largest difference in probability is {(ours - theirs).abs().max():.1e}, and"
+        f"{name}: the largest difference in probability to {first} is {(ours - theirs).abs().max():.1e}, and"
         f" {same.float().mean():.3%} of the pixels get the same label ({foreground.float().mean():.0%} are foreground)"
     )
 

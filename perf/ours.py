@@ -34,7 +34,7 @@ def configure(root: Path, backbone: str, *overrides: str, size: tuple[int, int],
     return compose(
         "train",
         *("dataset=binary", f"dataset.root='{root}'", "dataset.threshold=127", f"backbone={backbone}"),
-        *(f"output_stride={STRIDES[backbone]}", f"head.rates={_RATES}", "loss=bce", "optimizer=adam"),
+        *(f"output_stride={STRIDES.get(backbone, 16)}", f"head.rates={_RATES}", "loss=bce", "optimizer=adam"),
         *(f"data.size=[{size[0]},{size[1]}]", f"data.batch_size={batch_size}"),
         *overrides,
     )
@@ -81,12 +81,16 @@ def bare_step(config: Config, device: str) -> Any:
     return workload.training(settings.data.batch_size)[0]
 
 
-def save_checkpoint(config: Config, plain: nn.Module, path: Path) -> Path:
-    """Write a checkpoint of ours with the weights of the tutorial's model, whose input is pixels in 0..1."""
+def save_checkpoint(config: Config, plain: nn.Module | None, path: Path) -> Path:
+    """Write a checkpoint of ours, with the weights of the tutorial's model if there is one.
+
+    Its input is pixels in 0..1.
+    """
     settings, dataset = open_settings(config)
     model, about = build_model(settings, dataset.classes), settings.data.input
-    report = load_state(model, plain.state_dict(), "the tutorial")
-    assert not report.skipped, report
+    if plain is not None:
+        report = load_state(model, plain.state_dict(), "the tutorial")
+        assert not report.skipped, report
     model.normalise_by((0, 0, 0), (1, 1, 1))
     rules = protocol(dataset, threshold=THRESHOLD, **about)
     described = describe(

@@ -84,15 +84,17 @@ def select(config: Mapping[str, Any], folder: Path) -> float:
     return select(settings)
 
 
-@script("export", paths=("checkpoint", "output", "verify"))
+@script("export", paths=("checkpoint", "output", "calibration", "verify"))
 def export(config: Mapping[str, Any], folder: Path) -> float:
-    """Make one file of a checkpoint that runs without this project, and certify that it answers the same.
+    """Make one file of a checkpoint that is used without this project, and certify that it answers the same.
 
     Examples:
       python export.py checkpoint=RUN/checkpoints/best.ckpt                    best.onnx and best.json beside it
       python export.py checkpoint=BEST.ckpt output=model.onnx layout=nchw outputs=[labels,probabilities]
       python export.py checkpoint=BEST.ckpt push=user/name licence=apache-2.0  to the Hugging Face hub, with a card
       python export.py checkpoint=BEST.ckpt verify=DATA split=test             its scores before and after, too
+      python export.py checkpoint=BEST.ckpt format=qgis                        or torch_export, state_dict, torchvision
+      python export.py checkpoint=BEST.ckpt precision=int8 calibration=DATA verify=DATA
     """
     from segmentation.config import read_export_settings
 

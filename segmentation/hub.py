@@ -4,6 +4,7 @@ A folder holds `model.safetensors` (the segmenter's tensors by name), `config.js
 and `README.md`. Both formats are inert: loading them runs no code. Only these files are fetched.
 """
 
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 WEIGHTS, DESCRIPTION, CARD = "model.safetensors", "config.json", "README.md"
 
+_HEADER = "segmentation"  # where a file of weights that stands alone has its description
 _SCHEME = "hub:"
 _NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", re.ASCII)
 
@@ -91,19 +93,21 @@ def write_folder(
 
 
 def read_weights(path: Path) -> dict[str, Any]:
-    """A file of weights as the contents of a checkpoint, with its description if it lies beside it and is one of ours.
+    """A file of weights as the contents of a checkpoint, with its description if it lies beside or in it and is ours.
 
     Raises `UserError` for damaged files.
     """
     safetensors = _safetensors()
     try:
         tensors = safetensors.torch.load_file(path)
+        with safetensors.safe_open(path, "pt") as opened:
+            header = (opened.metadata() or {}).get(_HEADER, "null")
     except (safetensors.SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
         raise UserError(
             f"{path} is damaged or holds no tensors: it was not loaded. Fetch it again."
         ) from error
     description = path.with_name(DESCRIPTION)
-    about = read_json(description) if description.is_file() else None
+    about = read_json(description) if description.is_file() else _plain(header)
     if not isinstance(about, dict) or not {"model", "classes", "input"} <= about.keys():
         return {"state_dict": tensors}
     epoch = about.pop("epoch", None)
@@ -112,6 +116,21 @@ def read_weights(path: Path) -> dict[str, Any]:
         "state_dict": {f"model.{name}": value for name, value in tensors.items()},
         **({} if epoch is None else {"epoch": epoch}),
     }
+
+
+def described(tensors: Mapping[str, "Tensor"], description: Mapping[str, Any]) -> bytes:
+    """A file of weights that holds its description, so that it needs none beside it."""
+    own = {name: value.contiguous().clone() for name, value in tensors.items()}
+    header = {"format": "pt", _HEADER: json.dumps(description, ensure_ascii=False)}
+    content: bytes = _safetensors().torch.save(own, header)
+    return content
+
+
+def _plain(header: str) -> Any:
+    try:
+        return json.loads(header)
+    except (ValueError, RecursionError):
+        return None
 
 
 def check_name(name: str) -> str:

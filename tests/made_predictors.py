@@ -44,13 +44,16 @@ def near(
     return Predictor(trained, **{"precision": "32-true", "device": "cpu", **how})
 
 
-def write_checkpoint(path: Path, *, binary: bool = False, resize: bool = True, **about: Any) -> Path:
+SMALL = {"backbone": {"name": "mobilenet_v3_small"}, "head": {"name": "deeplabv3"}}
+
+
+def write_checkpoint(
+    path: Path, *, binary: bool = False, resize: bool = True, network: dict[str, Any] = SMALL, **about: Any
+) -> Path:
     """A checkpoint file of a small model that answers differently to different images."""
     torch.manual_seed(0)
     known = classes(binary)
-    model = create_segmenter(
-        backbone={"name": "mobilenet_v3_small"}, head={"name": "deeplabv3"}, outputs=known.outputs
-    )
+    model = create_segmenter(**network, outputs=known.outputs)
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         nn.init.uniform_(norm.weight, 0.5, 1.5)

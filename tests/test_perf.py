@@ -76,8 +76,14 @@ def forked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ),
         (
             "inference.py",
-            (*SMALL, "--train", "8", "--backbones", "mobilenetv3_small", "--images", "2", "--compile"),
-            ("torchvision", "ours, fp32", "ours, fp32, compiled"),
+            (
+                *(*SMALL, "--train", "8", "--backbones", "mobilenetv3_small", "--images", "2", "--compile"),
+                "--exported",
+            ),
+            (
+                *("torchvision", "ours, fp32", "ours, fp32, compiled", "ours, ONNX Runtime"),
+                "ours, ONNX Runtime, INT8",
+            ),
         ),
         (
             "video.py",

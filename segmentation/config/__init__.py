@@ -16,6 +16,7 @@ from segmentation.config.evaluation import (
     read_leaderboard_settings,
 )
 from segmentation.config.export import (
+    ExportPrecision,
     ExportSettings,
     Layout,
     read_export_settings,
@@ -57,6 +58,7 @@ __all__ = [
     "EnsembleKind",
     "EvaluationSettings",
     "Existing",
+    "ExportPrecision",
     "ExportSettings",
     "InspectionSettings",
     "Layout",

@@ -13,7 +13,18 @@ from segmentation.errors import UserError
 from segmentation.options import call
 
 Layout = Literal["nhwc", "nchw"]
+ExportFormat = Literal["onnx", "qgis", "torch_export", "state_dict", "torchvision"]
+ExportPrecision = Literal["fp32", "fp16", "int8"]
 GraphOutput = Literal["labels", "probabilities"]
+
+_ENDINGS: Mapping[ExportFormat, str] = {
+    "onnx": ".onnx",
+    "qgis": ".onnx",
+    "torch_export": ".pt2",
+    "state_dict": ".safetensors",
+    "torchvision": ".pth",
+}
+_GRAPHS = ("onnx", "qgis")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,10 +32,13 @@ class ExportSettings:
     """`conf/export.yaml` says what each is for."""
 
     checkpoint: str
-    format: Literal["onnx"]
+    format: ExportFormat
     output: str | None
     layout: Layout
     outputs: str | Annotated[list[str], Field(min_length=1)]
+    precision: ExportPrecision
+    calibration: str | None
+    keep_float: str | list[str]
     verify: str | None
     split: Literal["train", "val", "test"]
     existing: Literal["refuse", "overwrite"]
@@ -40,11 +54,16 @@ class ExportSettings:
     @property
     def target(self) -> Path:
         """The file to write. Raises `UserError` for another ending."""
+        ending = _ENDINGS[self.format]
         if self.output is None:
-            return self.file.with_suffix(".onnx")
+            kind = "" if self.format == "onnx" else f".{self.format}"
+            lower = "" if self.precision == "fp32" else f".{self.precision}"
+            return self.file.with_suffix(f"{kind}{lower}{ending}")
         path = Path(self.output).expanduser()
-        if path.suffix != ".onnx":
-            raise UserError(f"output={self.output} is no ONNX file: give a name that ends in .onnx.")
+        if path.suffix != ending:
+            raise UserError(
+                f"output={self.output} is no file of format={self.format}: give a name that ends in {ending}."
+            )
         return path
 
     @property
@@ -59,6 +78,28 @@ class ExportSettings:
         named = kinds_of_files("outputs", self.outputs, get_args(GraphOutput))
         return [kind for kind in get_args(GraphOutput) if kind in named]
 
+    @property
+    def kept(self) -> list[str]:
+        """The parts of the network that stay in float32."""
+        return [self.keep_float] if isinstance(self.keep_float, str) else self.keep_float
+
+    def check(self) -> None:
+        """Raises `UserError` for options that do not go together."""
+        if self.format not in _GRAPHS and (self.precision != "fp32" or self.verify is not None):
+            raise UserError(f"precision and verify are not for format={self.format}: leave them out.")
+        if self.format not in ("onnx", "torch_export") and self.layout != "nhwc":
+            raise UserError(f"layout is not for format={self.format}: leave it out.")
+        if self.format != "onnx" and self.kinds != ["labels"]:
+            raise UserError(f"outputs are for format=onnx, not for {self.format}: leave them out.")
+        if self.precision == "int8" and self.calibration is None:
+            raise UserError(
+                "precision=int8 needs pictures to measure: give calibration=PATH, a folder or a data set."
+            )
+        if self.precision != "int8" and self.calibration is not None:
+            raise UserError("calibration is for precision=int8: give both, or leave it out.")
+        if self.precision == "fp32" and self.kept:
+            raise UserError("keep_float is for precision=fp16 and int8: give one of them, or leave it out.")
+
 
 def read_export_settings(config: Mapping[str, Any]) -> ExportSettings:
     """The config with its types checked.
@@ -71,7 +112,7 @@ def read_export_settings(config: Mapping[str, Any]) -> ExportSettings:
         _ = settings.target  # a wrong name is an error here
     else:
         hub.check_name(settings.push)
-    _ = settings.kinds
+    settings.check()
     if not settings.file.is_file():
         raise UserError(
             f"There is no checkpoint {settings.file}. Give a file such as RUN/checkpoints/best.ckpt."

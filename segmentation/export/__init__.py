@@ -2,18 +2,25 @@
 
 import logging
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import numpy as np
 
 from segmentation import checkpoint, hub
 from segmentation.checkpoint import Trained
 from segmentation.config import EvaluationSettings, ExportSettings
 from segmentation.errors import UserError
 from segmentation.evaluation import EvaluationContext, evaluate_split, open_context
+from segmentation.export import for_torch
 from segmentation.export.card import write_hub_folder
-from segmentation.export.certificate import as_text, certify
-from segmentation.export.graph import export_graph
+from segmentation.export.certificate import BOUNDS, Answers, OnnxFile, as_text, certify, faults, fitted
+from segmentation.export.graph import export_network, whole_graph
+from segmentation.export.precision import Pictures, Quantisation, halved, kept_layers, layers
+from segmentation.export.qgis import QgisFile, qgis_graph, tile_side
 from segmentation.inference import Predictor
+from segmentation.inference.inputs import as_pixels, find_inputs
 from segmentation.library_warnings import library_warnings_hidden
 from segmentation.writing import refuse_links, replacing, write_json
 
@@ -40,16 +47,33 @@ def export(settings: ExportSettings) -> float:
         raise UserError(f"{there} exists already: give another output, or existing=overwrite.")
     checkpoint.read(source)  # refuses what is exported already
     trained = checkpoint.load(source)
-    context = open_context(source, _evaluation(settings)) if settings.verify else None
-    content = export_graph(source, trained, settings)
-    if content.ByteSize() > _LARGEST:
-        raise UserError(f"{source} is too large for one ONNX file of 2 GB: take a smaller backbone.")
+    context = (
+        open_context(source, _evaluation(settings, settings.verify, settings.split))
+        if settings.verify
+        else None
+    )
+    made = _made(source, trained, settings)
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(failed, "wb") as file:
-        file.write(content.SerializeToString())
-    certificate = {"checkpoint": str(source)} | certify(failed, trained, settings)
+        file.write(made.content)
+    side = tile_side(trained)
+    certificate = {
+        "checkpoint": str(source),
+        "format": settings.format,
+        **certify(
+            failed,
+            _opened(failed, trained, settings),
+            trained,
+            BOUNDS[settings.precision],
+            made.pictures,
+            sizes=[(side, side)] if settings.format == "qgis" else None,
+        ),
+        **made.about,
+    }
     if context:
         certificate["verify"] = _verified(context, settings, trained, failed)
+    certificate["faults"] = list(faults(certificate))
+    certificate["passed"] = not certificate["faults"]
     for left in (target, proof):
         left.unlink(missing_ok=True)
     kept = failed.replace(target) if certificate["passed"] else failed
@@ -77,12 +101,98 @@ def _push(settings: ExportSettings, name: str) -> float:
     return difference
 
 
-def _evaluation(settings: ExportSettings) -> EvaluationSettings:
-    """An evaluation on the images of `verify`, in float32 on the processor."""
+@dataclass(frozen=True)
+class _Made:
+    """A file's content, what its certificate adds, and the pictures by which it is judged; none: made ones."""
+
+    content: bytes
+    about: dict[str, Any] = field(default_factory=dict)
+    pictures: list[np.ndarray] = field(default_factory=list)
+
+
+def _made(source: Path, trained: Trained, settings: ExportSettings) -> _Made:
+    match settings.format:
+        case "torch_export":
+            return _Made(for_torch.program(source, trained, settings))
+        case "state_dict":
+            return _Made(for_torch.state_dict(source, trained, settings))
+        case "torchvision":
+            return _Made(for_torch.torchvision_weights(trained), {"use": for_torch.torchvision_use(trained)})
+    return _graph(source, trained, settings)
+
+
+def _opened(file: Path, trained: Trained, settings: ExportSettings) -> Answers:
+    """The file as a stranger uses it."""
+    match settings.format:
+        case "torch_export":
+            return for_torch.ProgramFile(file, settings)
+        case "state_dict":
+            return for_torch.StateDictFile(file)
+        case "torchvision":
+            return for_torch.TorchvisionFile(file, trained)
+        case "qgis":
+            return QgisFile(file, trained)
+    return OnnxFile(file, settings)
+
+
+def _graph(source: Path, trained: Trained, settings: ExportSettings) -> _Made:
+    calibrating, judging = (
+        _pictures(source, trained, settings).split() if settings.calibration else (None, [])
+    )
+    network = export_network(trained)
+    found: dict[str, Any] = {"precision": settings.precision}
+    if settings.precision != "fp32":
+        kept = kept_layers(network, trained, settings.kept)
+        found["kept_in_float"] = sorted(kept)
+    if settings.precision == "fp16":
+        network = halved(network, kept)
+    elif calibrating is not None:
+        quantisation = Quantisation(network, (_seen(one, trained) for one in calibrating))
+        chosen = [layer for layer in layers(network) if layer not in kept]
+        found["damage"] = quantisation.damage(chosen, [_seen(one, trained) for one in judging], trained)
+        network = quantisation.apply(chosen)
+    whole = qgis_graph if settings.format == "qgis" else whole_graph
+    content = whole(network, source, trained, settings)
+    if content.ByteSize() > _LARGEST:
+        raise UserError(f"{source} is too large for one ONNX file of 2 GB: take a smaller backbone.")
+    return _Made(content.SerializeToString(), found, judging)
+
+
+def _pictures(source: Path, trained: Trained, settings: ExportSettings) -> Pictures:
+    """The training images of the data set `calibration`, else the pictures in the folder."""
+    folder = Path(str(settings.calibration)).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"There is no folder calibration={folder}: give pictures, or the root of a data set.")
+    try:
+        samples = open_context(source, _evaluation(settings, str(folder), "train")).samples
+    except UserError as error:
+        try:
+            files, _ = find_inputs(str(folder), folder / "none")
+        except UserError:
+            raise UserError(f"calibration={folder} has no pictures and is no data set: {error}") from error
+        return Pictures(
+            lambda index: as_pixels(files[index].path, trained.channels, trained.pixel_range), len(files)
+        )
+    return Pictures(lambda index: samples[index]["image"], len(samples))
+
+
+def _seen(picture_HWC: np.ndarray, trained: Trained) -> np.ndarray:
+    """The picture as the network gets it: float32 (1, C, H, W)."""
+    height, width = picture_HWC.shape[:2]
+    tile = trained.tile or max(height, width)
+    size = trained.size if trained.resize else (min(height, tile), min(width, tile))
+    pixels_CHW = fitted(picture_HWC, size, resize=trained.resize).transpose(2, 0, 1)
+    return np.ascontiguousarray(pixels_CHW[None], np.float32)
+
+
+def _evaluation(
+    settings: ExportSettings, root: str, split: Literal["train", "val", "test"]
+) -> EvaluationSettings:
+    """An evaluation on the images of a data set, in float32 on the processor."""
     return EvaluationSettings(
         checkpoint=settings.checkpoint,
-        dataset={"root": settings.verify},
-        split=settings.split,
+        dataset={"root": root},
+        split=split,
         tta="none",
         threshold="auto",
         write_threshold=False,
@@ -102,9 +212,10 @@ def _verified(
 ) -> dict[str, Any]:
     """The scores of the checkpoint and of the file on the same images."""
     result: dict[str, Any] = {"images": len(context.samples), "split": settings.split}
+    how = _evaluation(settings, str(settings.verify), settings.split)
     for name, one in {"checkpoint": trained, "file": checkpoint.load(file)}.items():
         predictor = Predictor(one, device="cpu", precision="32-true")
-        metrics, _ = evaluate_split(predictor, context, _evaluation(settings), None)
+        metrics, _ = evaluate_split(predictor, context, how, None)
         classes = metrics.per_class(context.classes.names)
         result[name] = {
             "miou": metrics.scores()["miou"],

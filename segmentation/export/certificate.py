@@ -1,6 +1,10 @@
 """The certificate of an exported file: how far its answers are from the checkpoint's, and what it costs."""
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -8,40 +12,71 @@ import numpy as np
 import torch
 
 from segmentation.checkpoint import Trained
-from segmentation.config import Budget, ExportSettings
+from segmentation.config import Budget, ExportPrecision, ExportSettings
 from segmentation.data.augmentation import resize_image
 from segmentation.environment import command_line, device_name, versions
+from segmentation.errors import one_line
 from segmentation.export.graph import IMAGE, LABELS, PROBABILITIES
 from segmentation.inference import Predictor
 from segmentation.models.onnx_network import import_onnx, read_model, session
 from segmentation.reading import file_hash
 from segmentation.timing import measure
 
-LARGEST_DIFFERENCE = 1e-4
-"""Of a probability, which a file of float32 may have."""
+Answers = Callable[[list[np.ndarray]], tuple[np.ndarray, np.ndarray]]
+"""The file: pictures of one size, uint8 (H, W, C) each -> labels (B, H, W) and probabilities (B, K, H, W)."""
 
-LEAST_AGREEMENT = 0.9999
-"""The share of pixels with the checkpoint's label."""
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a file may lose, and still be called by its name."""
+
+    largest_difference: float | None
+    """Of a probability; None: of INT8, single pixels at borders differ as much as they can."""
+    label_agreement: float
+    """The least share of pixels with the checkpoint's label, in each row."""
+    miou_lost: float = 0.01
+    """With `verify`."""
+    class_iou_lost: float = 0.03
+    """With `verify`: of any class."""
+
+
+BOUNDS: Mapping[ExportPrecision, Bounds] = {
+    "fp32": Bounds(1e-4, 0.9999),
+    "fp16": Bounds(0.05, 0.995),
+    "int8": Bounds(None, 0.95),
+}
 
 _BATCHES = (1, 2)
 _BUDGET = Budget(warmup=1, seconds=2.0, steps=20)
 _SMALL = (33, 45)
+_WORST = 5  # layers on the console
 _CELL = 16  # pixels between the colours of a made picture
 
 
-def certify(file: Path, trained: Trained, settings: ExportSettings) -> dict[str, Any]:
-    """Compares the whole file with the checkpoint, both in float32 on the processor, on made pictures.
+def certify(
+    file: Path,
+    answers: Answers,
+    trained: Trained,
+    bounds: Bounds,
+    pictures_HWC: Sequence[np.ndarray] = (),
+    sizes: Sequence[tuple[int, int]] | None = None,
+) -> dict[str, Any]:
+    """Compares the whole file with the checkpoint, which computes in float32 on the processor.
 
-    The sizes are the model's own, an odd one below it, an odd one above twice its height, whose resize is another, and
-    a small one: a network with a condition on the size would answer otherwise there.
+    The sizes, unless the file takes but some, are the model's own, an odd one below it, an odd one above twice its
+    height, whose resize is another, and a small one: a network with a condition on the size would answer otherwise
+    there. The pictures are made unless some are given: INT8 is right for values as they were measured, and a made
+    picture has others.
     """
     predictor = Predictor(trained, device="cpu", precision="32-true")
-    whole = _Whole(file, settings)
     rows: list[dict[str, Any]] = []
-    for size in _sizes(trained.size):
+    given = itertools.cycle(pictures_HWC)
+    for size in sizes or _sizes(trained.size):
         for batch in _BATCHES:
-            pictures = [_picture(size, trained.channels, seed) for seed in range(batch)]
-            labels_BHW, found_BKHW = whole(pictures)
+            made = (_picture(size, trained.channels, seed) for seed in range(batch))
+            own = (fitted(next(given), size, resize=trained.resize) for _ in range(batch))
+            pictures = list(own if pictures_HWC else made)
+            labels_BHW, found_BKHW = answers(pictures)
             expected_BKHW = predictor.window_probabilities(pictures)
             same = labels_BHW == predictor.labels(torch.from_numpy(expected_BKHW)).numpy()
             rows.append(
@@ -52,31 +87,50 @@ def certify(file: Path, trained: Trained, settings: ExportSettings) -> dict[str,
                     "label_agreement": float(same.mean()),
                 }
             )
-    one = [_picture(trained.size, trained.channels, 0)]
-    passed = all(
-        row["largest_difference"] <= LARGEST_DIFFERENCE and row["label_agreement"] >= LEAST_AGREEMENT
-        for row in rows
-    )
+    own_size = sizes[0] if sizes else trained.size
+    one = [_picture(own_size, trained.channels, 0)]
     return {
-        "passed": passed,
-        "bounds": {"largest_difference": LARGEST_DIFFERENCE, "label_agreement": LEAST_AGREEMENT},
+        "bounds": asdict(bounds),
+        "pictures": "of calibration" if pictures_HWC else "made",
         "agreement": rows,
         "latency": {
-            "size": list(trained.size),
+            "size": list(own_size),
             "checkpoint_ms": 1000 * measure(lambda: predictor.window_probabilities(one), _BUDGET).median,
-            "file_ms": 1000 * measure(lambda: whole(one), _BUDGET).median,
+            "file_ms": 1000 * measure(lambda: answers(one), _BUDGET).median,
         },
         "file": {"sha256": file_hash(file), "bytes": file.stat().st_size},
         "environment": {
             "device": device_name(torch.device("cpu")),
             "command": command_line(),
             **versions(),
-            **{module.__name__: module.__version__ for module in import_onnx()},
+            **{
+                name: version(name)
+                for name in ("onnx", "onnxruntime", "safetensors")
+                if find_spec(name) is not None
+            },
         },
     }
 
 
-class _Whole:
+def faults(certificate: Mapping[str, Any]) -> Iterator[str]:
+    """What is outside the bounds, in words."""
+    bounds, rows = Bounds(**certificate["bounds"]), certificate["agreement"]
+    largest = max(row["largest_difference"] for row in rows)
+    if bounds.largest_difference is not None and not largest <= bounds.largest_difference:
+        yield f"a probability differs by {largest:.1e}, more than {bounds.largest_difference:g}"
+    least = min(row["label_agreement"] for row in rows)
+    if not least >= bounds.label_agreement:
+        yield f"{least:.2%} of the labels are the same, less than {bounds.label_agreement:.2%}"
+    if "verify" in certificate:
+        before, after = certificate["verify"]["checkpoint"], certificate["verify"]["file"]
+        if before["miou"] - after["miou"] > bounds.miou_lost:
+            yield f"mIoU falls from {before['miou']:.4f} to {after['miou']:.4f}"
+        for name, iou in before["iou"].items():
+            if iou - after["iou"][name] > bounds.class_iou_lost:
+                yield f"the IoU of {one_line(name)} falls from {iou:.4f} to {after['iou'][name]:.4f}"
+
+
+class OnnxFile:
     """The file as a stranger uses it, with its probabilities even where it does not give them."""
 
     def __init__(self, file: Path, settings: ExportSettings) -> None:
@@ -100,6 +154,14 @@ class _Whole:
 def _sizes(size: tuple[int, int]) -> list[tuple[int, int]]:
     height, width = size
     return [size, (3 * height // 4 | 1, 2 * width // 3 | 1), (2 * height + 5, width + 7 | 1), _SMALL]
+
+
+def fitted(picture_HWC: np.ndarray, size: tuple[int, int], *, resize: bool) -> np.ndarray:
+    """The picture at `size`: the middle of it, or with `resize`, and where it is smaller, all of it resized."""
+    spare = [(side - wanted) // 2 for side, wanted in zip(picture_HWC.shape, size, strict=False)]
+    if resize or min(spare) < 0:
+        return resize_image(picture_HWC, size)
+    return np.ascontiguousarray(picture_HWC[spare[0] :, spare[1] :][: size[0], : size[1]])
 
 
 def _picture(size: tuple[int, int], channels: int, seed: int) -> np.ndarray:
@@ -127,12 +189,25 @@ def as_text(certificate: Mapping[str, Any]) -> str:
     )
     if "verify" in certificate:
         lines += _verified(certificate["verify"])
-    kept = "within" if certificate["passed"] else "OUTSIDE"
-    lines.append(
-        f"{kept} the bounds: probabilities differ by {bounds['largest_difference']:g} at most, "
-        f"{bounds['label_agreement']:.2%} of the labels are the same"
-    )
+    if "damage" in certificate:
+        lines += _damage(certificate["damage"])
+    if certificate["passed"]:
+        difference = bounds["largest_difference"]
+        probabilities = "" if difference is None else f"probabilities differ by {difference:g} at most, "
+        lines.append(
+            f"within the bounds: {probabilities}{bounds['label_agreement']:.2%} of the labels are the same"
+        )
+    else:
+        lines.append(f"OUTSIDE the bounds: {'; '.join(certificate['faults'])}")
     return "\n".join(lines)
+
+
+def _damage(costs: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = [f"{'what INT8 of one layer does':40} {'mean difference':>15} {'labels changed':>15}"]
+    return lines + [
+        f"{cost['layer'][-40:]:40} {cost['mean_difference']:>15.1e} {cost['labels_changed']:>15.4%}"
+        for cost in costs[:_WORST]
+    ]
 
 
 def _verified(verify: Mapping[str, Any]) -> list[str]:

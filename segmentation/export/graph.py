@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 IMAGE, LABELS, PROBABILITIES = "image", "labels", "probabilities"
 """The names of a file's input and outputs."""
 
+SEGMENTER = "_segmenter."
+"""What the names of the network's weights and scopes begin with."""
+
 _OPSET = 18  # the oldest that torch writes: older runtimes read the file, too
 _MIN_SIDE = 32  # pixels, as in `Segmenter`
 
@@ -97,25 +100,39 @@ class SameSize(nn.Module):
         return self._decision.most_probable(probabilities_BKHW), probabilities_BKHW
 
 
-def export_graph(path: Path, trained: Trained, settings: ExportSettings) -> "ModelProto":
-    """The checkpoint `path`, loaded as `trained`, as an ONNX model with its metadata.
+def export_network(trained: Trained) -> "ModelProto":
+    """The network from `pixels` to `logits`, for any batch, height and width.
 
     Raises `UserError` for a model that torch cannot export, and where onnx or onnxscript are missing.
     """
-    onnx, _ = import_onnx()
+    import_onnx()
     model = trained.model.eval().requires_grad_(False)
-    channels, layout = trained.channels, settings.layout
     # A network with a condition on the size, as Swin's windows have, keeps the branch of the example: that of the size
     # it was trained on. The sides differ, so that none is taken for the other.
-    height, width = trained.size[0], trained.size[1] + (5 if trained.size[0] == trained.size[1] else 0)
+    with quiet():
+        return export_part(
+            Network(model), {PIXELS: torch.zeros(2, trained.channels, *_example(trained))}, [LOGITS]
+        )
+
+
+def _example(trained: Trained) -> tuple[int, int]:
+    height, width = trained.size
+    return height, width + 5 if height == width else width
+
+
+def whole_graph(
+    network: "ModelProto", path: Path, trained: Trained, settings: ExportSettings
+) -> "ModelProto":
+    """The network of the checkpoint `path` with what lies before and behind it, and with its metadata."""
+    onnx, _ = import_onnx()
+    channels, layout = trained.channels, settings.layout
+    height, width = _example(trained)
     shape = (2, height, width, channels) if layout == "nhwc" else (2, channels, height, width)
     image = torch.zeros(shape, dtype=torch.uint8)
-    pixels_BCHW = torch.zeros(2, channels, height, width)
     logits_BKHW = torch.zeros(2, trained.classes.outputs, height, width)
     size = trained.size if trained.resize else None
     sides = (1, 2) if layout == "nhwc" else (2, 3)
-    with _quiet():
-        network = export_part(Network(model), {PIXELS: pixels_BCHW}, [LOGITS])
+    with quiet():
         first = export_part(Input(layout, size), {IMAGE: image}, [PIXELS], sides)
         if size:
             given, output = {LOGITS: logits_BKHW, IMAGE: image}, Output(trained.decision, layout)
@@ -135,17 +152,14 @@ def export_graph(path: Path, trained: Trained, settings: ExportSettings) -> "Mod
         ["batch", "height", "width", channels] if layout == "nhwc" else ["batch", channels, "height", "width"]
     )
     inner = ["batch", None, "rows", "columns"]
-    joined = _joined(
+    whole = joined(
         {"input": first, "network": network, "output": last},
         tensor(IMAGE, uint8, free),
         [outputs[name] for name in settings.kinds],
         [tensor(PIXELS, float32, inner), tensor(LOGITS, float32, inner)],
     )
-    onnx.helper.set_model_props(
-        joined,
-        {key: json.dumps(value, ensure_ascii=False) for key, value in _metadata(path, settings).items()},
-    )
-    return joined
+    describe(whole, metadata(path, settings))
+    return whole
 
 
 def export_part(
@@ -182,7 +196,7 @@ def export_part(
     return program.model_proto
 
 
-def _joined(
+def joined(
     parts: Mapping[str, "ModelProto"], image: Any, outputs: Sequence[Any], seams: Sequence[Any]
 ) -> "ModelProto":
     """The parts, which share the names of their inputs and outputs, as one model."""
@@ -203,19 +217,29 @@ def _joined(
     )
 
 
-def _metadata(path: Path, settings: ExportSettings) -> dict[str, Any]:
+def describe(model: "ModelProto", about: Mapping[str, Any]) -> None:
+    """Puts plain data into the model's metadata, as JSON by key."""
+    onnx, _ = import_onnx()
+    onnx.helper.set_model_props(
+        model, {key: json.dumps(value, ensure_ascii=False) for key, value in about.items()}
+    )
+
+
+def metadata(path: Path, settings: ExportSettings) -> dict[str, Any]:
     """What the checkpoint says of itself, and how it was exported."""
     contents = checkpoint.read(path)
     return {
         **contents["segmentation"],
         **({"epoch": int(contents["epoch"])} if "epoch" in contents else {}),
         "layout": settings.layout,
+        "precision": settings.precision,
+        "keep_float": settings.kept,
         "checkpoint_sha256": file_hash(path),
     }
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """torch tells of its own deprecations, and logs what it folds."""
     logs = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [log.level for log in logs]

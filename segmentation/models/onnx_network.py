@@ -215,8 +215,18 @@ def _core(path: Path, model: "ModelProto") -> tuple[bytes, int]:
     weights = [tensor for tensor in model.graph.initializer if tensor.name in needed]
     graph = onnx.helper.make_graph(nodes[::-1], "network", [seams[PIXELS]], [seams[LOGITS]], weights)
     core = onnx.helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
-    floats = (tensor for tensor in weights if tensor.data_type != onnx.TensorProto.INT64)
-    return core.SerializeToString(), sum(math.prod(tensor.dims) for tensor in floats)
+    scales = {
+        name
+        for node in nodes
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear")
+        for name in node.input[1:]
+    }
+    numbers = (
+        tensor
+        for tensor in weights
+        if tensor.data_type != onnx.TensorProto.INT64 and tensor.name not in scales
+    )
+    return core.SerializeToString(), sum(math.prod(tensor.dims) for tensor in numbers)
 
 
 def _cause(error: Exception) -> str:

@@ -213,7 +213,7 @@ COCO: Mapping[tuple[str, str], CocoWeights] = {
 }
 """By head and backbone."""
 
-_COCO_RATES = (12, 24, 36)  # of torchvision's DeepLabV3, at every output stride
+COCO_RATES = (12, 24, 36)  # of torchvision's DeepLabV3, at every output stride
 
 
 def coco_weights(head: str, backbone: Options) -> CocoWeights:
@@ -245,7 +245,7 @@ def pretrained_options(
     trained = coco_weights(str(head.get("name")), backbone)
     if head.get("name") == "deeplabv3" and head.get("rates") is None:
         stride = max(output_stride or 16, 1)  # the backbone reports an impossible stride
-        head = {**head, "rates": [rate * trained.output_stride // stride for rate in _COCO_RATES]}
+        head = {**head, "rates": [rate * trained.output_stride // stride for rate in COCO_RATES]}
     if head.get("name") == "lraspp" and backbone.get("taps") is None:
         backbone = {**backbone, "taps": "first"}
     return backbone, head

@@ -3,6 +3,7 @@
 import json
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,44 +12,26 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-import yaml
-from conftest import CONF, make_binary
+from conftest import make_binary
+from made_exports import LOOSE, QUICK, config, exported
 from made_predictors import write_checkpoint
 from torch import Tensor, nn
 
 import segmentation
 from segmentation import checkpoint, export
 from segmentation.cli import compose
-from segmentation.config import Budget, read_evaluation_settings, read_export_settings
+from segmentation.config import read_evaluation_settings, read_export_settings
 from segmentation.data.augmentation import resize_image
 from segmentation.errors import UserError
 from segmentation.evaluation import evaluate
 from segmentation.export import certificate
-from segmentation.export.graph import export_part
+from segmentation.export.certificate import BOUNDS, OnnxFile, certify, faults
+from segmentation.export.graph import export_network, export_part, whole_graph
 from segmentation.export.preprocessing import Resize
 from segmentation.inference.video import overlays
 from segmentation.models.onnx_network import read_model
 
 Change = Callable[[onnx.ModelProto], object]
-
-
-QUICK = Budget(warmup=0, seconds=0.01, steps=1)
-
-
-def config(source: Path, **options: Any) -> dict[str, Any]:
-    """What export.py would make of its command line."""
-    defaults = yaml.safe_load((CONF / "export.yaml").read_text())
-    own = {key: value for key, value in defaults.items() if key not in ("defaults", "hydra")}
-    return {**own, "checkpoint": str(source), **options}
-
-
-def exported(source: Path, **options: Any) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(certificate, "_BUDGET", QUICK)
-        # The made network amplifies rounding: torch in float32 is 5e-5 off itself in float64.
-        patch.setattr(certificate, "LARGEST_DIFFERENCE", 1e-3)
-        export.export(read_export_settings(config(source, **options)))
-    return source.with_suffix(".onnx")
 
 
 @pytest.fixture(scope="module")
@@ -176,15 +159,17 @@ def test_scores_before_and_after(binary_file: Path, tmp_path: Path) -> None:
 def test_a_file_outside_its_bounds_is_named_so(
     classes_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(export, "export_graph", lambda *_: read_model(classes_file))
-    monkeypatch.setattr(certificate, "LARGEST_DIFFERENCE", 0.0)
+    monkeypatch.setattr(export, "export_network", lambda *_: None)
+    monkeypatch.setattr(export, "whole_graph", lambda *_: read_model(classes_file))
+    monkeypatch.setattr(export, "BOUNDS", {"fp32": replace(LOOSE["fp32"], largest_difference=0.0)})
     monkeypatch.setattr(certificate, "_BUDGET", QUICK)
     target = tmp_path / "a.onnx"
     settings = read_export_settings(config(classes_file.with_suffix(".ckpt"), output=str(target)))
     with pytest.raises(SystemExit, match="1"):
         export.export(settings)
     assert {path.name for path in tmp_path.iterdir()} == {"a.failed.onnx", "a.json"}
-    assert not json.loads((tmp_path / "a.json").read_text())["passed"]
+    content = json.loads((tmp_path / "a.json").read_text())
+    assert not content["passed"] and "a probability differs by" in content["faults"][0]
 
 
 @pytest.mark.parametrize(
@@ -220,6 +205,33 @@ def test_a_threshold_is_written_to_checkpoints_alone(binary_file: Path) -> None:
     plain = compose("evaluate", f"checkpoint={binary_file}", "split=val", "write_threshold=true", "workers=0")
     with pytest.raises(UserError, match="is an exported model: this needs the checkpoint"):
         evaluate(read_evaluation_settings(plain), binary_file.parent / "none")
+
+
+class Windowed(nn.Module):
+    """As Swin: windows are shifted only where the picture is larger than one."""
+
+    channels = 3
+
+    def forward(self, image: Tensor) -> Tensor:
+        height, width = image.shape[-2:]
+        shift = 3 if height > 40 and width > 40 else 0
+        return image.float().roll((shift, shift), (2, 3)) / 20
+
+
+def test_a_network_with_a_condition_on_the_size_is_found(
+    classes_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(certificate, "_BUDGET", QUICK)
+    source = classes_file.with_suffix(".ckpt")
+    model: Any = Windowed()
+    trained = replace(checkpoint.load(source), model=model, resize=False)
+    settings = read_export_settings(config(source))
+    content = whole_graph(export_network(trained), source, trained, settings)
+    file = tmp_path / "a.onnx"
+    file.write_bytes(content.SerializeToString())
+    found = certify(file, OnnxFile(file, settings), trained, BOUNDS["fp32"])
+    wrong = {tuple(row["size"]) for row in found["agreement"] if row["label_agreement"] < 0.99}
+    assert wrong == {(33, 45)} and list(faults(found))
 
 
 class Undecided(nn.Module):

@@ -19,6 +19,7 @@ from segmentation.data.geo.scenes import Header, Scene, find_scenes, is_address,
 from segmentation.data.geo.vectors import Burnt, burn, read_outlines
 from segmentation.data.splits import SPLITS, check_fractions
 from segmentation.errors import UserError
+from segmentation.options import checked
 from segmentation.types import Area
 
 _SERVES = (("train", "all"), ("val", "all"), ("test", "val", "all"))  # what serves as train, val and test
@@ -269,10 +270,13 @@ def _count(number: int, what: str) -> str:
 
 def _side(scene: Scene) -> str:
     """`0.5 m`: the side of a pixel on the ground."""
+    return f"{_metres(scene):.3g} m"
+
+
+def _metres(scene: Scene) -> float:
     height, width = scene.grid.size
     area = Area(0, 0, 0, height, width)
-    metres = (square_metres([scene], [area]) / (height * width)) ** 0.5
-    return f"{metres:.3g} m"
+    return float((square_metres([scene], [area]) / (height * width)) ** 0.5)
 
 
 def _square(metres: float) -> str:
@@ -299,3 +303,12 @@ def evaluation_options(trained: Mapping[str, Any], typed: Mapping[str, Any]) -> 
         raise UserError(f"dataset.images={typed['images']} are other images: give their dataset.labels, too.")
     kept = {key: value for key, value in trained.items() if key not in _PATHS}
     return {**kept, "split": "whole", **typed}
+
+
+def metres_per_pixel(trained: Mapping[str, Any]) -> float:
+    """Of the first image that the options of a training name, on the ground. Raises `UserError` if it is not there."""
+    plain = {key: value for key, value in evaluation_options(trained, {}).items() if key != "name"}
+    options = checked("dataset", geotiff, plain)
+    files = _found_files(Path(options.get("root", "")), options["images"], "dataset.images")
+    scenes = find_scenes(read_headers(files[:1]), resolution=options.get("resolution"), near=0)
+    return _metres(scenes[0])

@@ -85,11 +85,12 @@ class ExportSettings:
 
     def check(self) -> None:
         """Raises `UserError` for options that do not go together."""
+        kinds = self.kinds
         if self.format not in _GRAPHS and (self.precision != "fp32" or self.verify is not None):
             raise UserError(f"precision and verify are not for format={self.format}: leave them out.")
         if self.format not in ("onnx", "torch_export") and self.layout != "nhwc":
             raise UserError(f"layout is not for format={self.format}: leave it out.")
-        if self.format != "onnx" and self.kinds != ["labels"]:
+        if self.format != "onnx" and kinds != ["labels"]:
             raise UserError(f"outputs are for format=onnx, not for {self.format}: leave them out.")
         if self.precision == "int8" and self.calibration is None:
             raise UserError(

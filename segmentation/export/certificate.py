@@ -65,13 +65,14 @@ def certify(
 
     The sizes, unless the file takes but some, are the model's own, an odd one below it, an odd one above twice its
     height, whose resize is another, and a small one: a network with a condition on the size would answer otherwise
-    there. The pictures are made unless some are given: INT8 is right for values as they were measured, and a made
-    picture has others.
+    there. The pictures are made unless some are given, of which no small one is cut: INT8 is right for values as they
+    were measured, and a made or a tiny picture has others.
     """
     predictor = Predictor(trained, device="cpu", precision="32-true")
     rows: list[dict[str, Any]] = []
     given = itertools.cycle(pictures_HWC)
-    for size in sizes or _sizes(trained.size):
+    small = [] if pictures_HWC else [_SMALL]
+    for size in sizes or [*_sizes(trained.size), *small]:
         for batch in _BATCHES:
             made = (_picture(size, trained.channels, seed) for seed in range(batch))
             own = (fitted(next(given), size, resize=trained.resize) for _ in range(batch))
@@ -153,7 +154,7 @@ class OnnxFile:
 
 def _sizes(size: tuple[int, int]) -> list[tuple[int, int]]:
     height, width = size
-    return [size, (3 * height // 4 | 1, 2 * width // 3 | 1), (2 * height + 5, width + 7 | 1), _SMALL]
+    return [size, (3 * height // 4 | 1, 2 * width // 3 | 1), (2 * height + 5, width + 7 | 1)]
 
 
 def fitted(picture_HWC: np.ndarray, size: tuple[int, int], *, resize: bool) -> np.ndarray:

@@ -156,7 +156,7 @@ def torchvision_weights(trained: Trained) -> bytes:
 def torchvision_use(trained: Trained) -> dict[str, Any]:
     """How the weights are used, for the certificate: the constructor, and what it does not know."""
     name, arguments = constructor(trained)
-    mean, std = (values.flatten() / 255 for values in (trained.model.mean, trained.model.std))
+    mean, std = (trained.model.get_buffer(key).flatten() / 255 for key in ("mean", "std"))
     return {
         "constructor": f"torchvision.models.segmentation.{name}",
         "arguments": arguments,

@@ -38,6 +38,7 @@ _OPERATORS = (
     *("Mul", "Relu", "Resize", "Sigmoid"),
 )
 """What ONNX Runtime computes with whole numbers on a processor."""
+_ACTIVATIONS = ("Clip", "Relu", "Sigmoid")
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,17 @@ class Pictures:
 
 
 def layers(network: "ModelProto") -> dict[str, list[str]]:
-    """The names of the network's nodes by layer: a module of the segmenter, in the backbone or the head."""
+    """The names of the network's nodes by layer: a module of the segmenter, in the backbone or the head.
+
+    An activation is of the layer before it: its bounds are those of the values that the layer gives.
+    """
     found: dict[str, list[str]] = {}
+    of_values: dict[str, str] = {}
     for node in network.graph.node:
         layer = _layer(node)
+        if node.op_type in _ACTIVATIONS:
+            layer = of_values.get(node.input[0], layer)
+        of_values |= dict.fromkeys(node.output, layer)
         if layer and node.op_type in _OPERATORS:
             found.setdefault(layer, []).append(node.name)
     return found
@@ -158,7 +166,7 @@ class Quantisation:
             reduce_range=True,
             weight_qType=QuantType.QInt8,
             activation_qType=QuantType.QUInt8,
-            tensors_range=self._ranges,
+            tensors_range=deepcopy(self._ranges),  # it writes into them
             nodes_to_quantize=[
                 name for layer, names in layers(self._network).items() if layer in chosen for name in names
             ],

@@ -122,7 +122,7 @@ class QgisFile:
 
     def __call__(self, pictures_HWC: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Labels (B, S, S) and probabilities (B, K, S, S)."""
-        tiles_BCHW = np.float32(np.stack(pictures_HWC).transpose(0, 3, 1, 2) / 255.0)
+        tiles_BCHW = (np.stack(pictures_HWC).transpose(0, 3, 1, 2) / 255.0).astype(np.float32)
         answers = [self._session.run(None, {IMAGE: tile_CHW[None]})[0] for tile_CHW in tiles_BCHW]
         found_BKHW = np.concatenate(answers)
         kept_BKHW = np.where(found_BKHW < self._threshold, 0, found_BKHW)

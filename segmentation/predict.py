@@ -30,6 +30,7 @@ from segmentation.inference.inputs import Input, as_pixels, find_inputs
 from segmentation.inference.outputs import OutputPaths, plan_annotations, plan_outputs
 from segmentation.inference.polygons import require_packages
 from segmentation.inference.prefetch import Pipeline, terminable
+from segmentation.inference.pseudo_labels import training_command, write_pseudo_labels
 from segmentation.inference.video import Render, overlays, predict_video
 from segmentation.library_warnings import library_warnings_hidden
 from segmentation.tiling import Tiling, Whole
@@ -70,6 +71,8 @@ def predict(config: Mapping[str, Any]) -> float:
         return 1.0
     inputs, alone = find_inputs(given, settings.folder)
     _refuse_unused(settings, inputs)
+    if settings.pseudo_labels is not None:
+        return _pseudo_labels(settings, inputs, alone)
     plan = partial(
         plan_outputs,
         inputs,
@@ -89,6 +92,42 @@ def predict(config: Mapping[str, Any]) -> float:
     if len(targets) < len(inputs):
         log.info("%d of %d were done earlier", len(inputs) - len(targets), len(inputs))
     return _run(settings, predictor, targets, shared, alone)
+
+
+def _pseudo_labels(settings: PredictionSettings, inputs: Sequence[Input], alone: bool) -> float:
+    """Predict data to train on; as `predict`, returns how many pictures there are."""
+    assert settings.pseudo_labels is not None
+    folder = settings.folder
+    video = next((file.path for file in inputs if file.is_video), None)
+    if video is not None:
+        raise UserError(f"{video} is a video, and pseudo_labels are for pictures: give other inputs.")
+    there = next((path for path in (folder / "images", folder / "masks") if path.exists()), None)
+    if there is not None:
+        raise UserError(f"{there} exists already, and pseudo_labels begin a data set: give another output.")
+    predictor = _predictor(settings)
+    tiling = predictor.tiling(tile=settings.tile, overlap=settings.overlap, batch_size=settings.batch_size)
+    failures: list[UserError] = []
+
+    def one(pixels_HWC: np.ndarray) -> "Prediction":
+        if tiling is None:
+            return predictor.predict_all([pixels_HWC])[0]
+        return predictor.predict_tiles(pixels_HWC, tiling)
+
+    with terminable():
+        count = write_pseudo_labels(predictor, inputs, folder, settings.pseudo_labels, one, failures.append)
+    if alone and failures:
+        raise failures[0]
+    log.info("%d done, to train on: %s", count, training_command(folder, predictor.trained.classes))
+    _end_with(failures, len(inputs))
+    return float(count)
+
+
+def _end_with(failures: Sequence[object], of: int) -> None:
+    """Ends the process with status 1 where files were left out."""
+    if failures:
+        lines = "".join(f"  {failure}\n" for failure in failures)
+        sys.stderr.write(f"{len(failures)} of {of} files were left out:\n{lines}")
+        sys.exit(_SOME_FAILED)
 
 
 def _run(
@@ -123,10 +162,7 @@ def _run(
         files.album.save()
     predicted = len(targets) - len(files.failures)
     log.info("%d done in %.1f s: %s", predicted, time.perf_counter() - start, settings.folder)
-    if files.failures:
-        lines = "".join(f"  {failure}\n" for failure in files.failures)
-        sys.stderr.write(f"{len(files.failures)} of {len(targets)} files were left out:\n{lines}")
-        sys.exit(_SOME_FAILED)
+    _end_with(files.failures, len(targets))
     return float(predicted)
 
 

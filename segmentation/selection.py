@@ -53,6 +53,10 @@ def select(settings: SelectionSettings) -> float:
     files = [file for file in _pictures(str(settings.input), folder) if file.path.resolve() not in known]
     if not files:
         raise UserError("Every image of the input is in labelled: give others.")
+    groups_of = dict.fromkeys(files, "")
+    if settings.group is not None:
+        names = [file.name.with_suffix("").as_posix() for file in files]
+        groups_of = dict(zip(files, keys_of_names("group", settings.group, names), strict=True))
     predictor = open_predictor(
         settings.checkpoints,
         device=settings.accelerator,
@@ -63,10 +67,7 @@ def select(settings: SelectionSettings) -> float:
     diverse = settings.candidates != 1
     files, scores_N, features_NC = _survey(predictor, files, settings.by, features=diverse)
     _, _, centres_MC = _survey(predictor, labelled if diverse else [], settings.by, features=diverse)
-    groups = [""] * len(files)
-    if settings.group is not None:
-        names = [file.name.with_suffix("").as_posix() for file in files]
-        groups = keys_of_names("group", settings.group, names)
+    groups = [groups_of[file] for file in files]
     count = min(settings.count, len(files))
     if count < settings.count:
         log.info("note: there are %d images, all of which are chosen", count)

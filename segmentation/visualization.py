@@ -126,7 +126,7 @@ def contact_sheet(
 
 
 def heated(image_HWC: np.ndarray, share_HW: np.ndarray) -> np.ndarray:
-    """uint8 (H, W, 3): the image in grey, and over it, from black over red to yellow, a share of 0..1."""
+    """uint8 (H, W, 3): the image in grey, and over it a share of 0..1, from black over purple to yellow."""
     grey_HW = as_rgb(image_HWC).mean(axis=2).astype(np.uint8)
     heat_HW3 = cv2.applyColorMap((share_HW * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[:, :, ::-1]
     return cv2.addWeighted(np.repeat(grey_HW[:, :, None], 3, axis=2), 0.4, heat_HW3, 0.8, 0)

@@ -84,6 +84,7 @@ class PredictionSettings:
     input: str | int
     output: str
     save: str | Annotated[list[str], Field(min_length=1)]
+    pseudo_labels: Annotated[float, Field(gt=0, le=1)] | Literal["auto"] | None = None
     legend: bool = False
     start: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     end: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
@@ -169,6 +170,10 @@ def read_prediction_settings(config: Mapping[str, Any]) -> PredictionSettings:
     check_threshold(settings.threshold)
     if settings.ensemble != "mean" and len(settings.checkpoints) == 1:
         raise UserError(f"ensemble={settings.ensemble} is for several checkpoints: give checkpoint=[A,B].")
+    if settings.pseudo_labels is not None and settings.save != "auto":
+        raise UserError("pseudo_labels writes a data set and nothing else: leave save out.")
+    if settings.pseudo_labels is not None and settings.existing != "refuse":
+        raise UserError("pseudo_labels begins a data set in a new folder: leave existing out.")
     if settings.end is not None and settings.end <= settings.start:
         raise UserError(f"end={settings.end} is not after start={settings.start}: give a later second.")
     return settings

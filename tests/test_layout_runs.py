@@ -66,7 +66,7 @@ def test_a_folder_is_trained_on_evaluated_and_predicted(
     no_figures: None,
 ) -> None:
     # The page has tests of its own, too.
-    monkeypatch.setattr("segmentation.evaluation.write_evaluation", lambda *_: None)
+    monkeypatch.setattr("segmentation.evaluation.run.write_evaluation", lambda *_: None)
     root, run = tmp_path / "data", tmp_path / "run"
     root.mkdir(), run.mkdir()
     FOLDERS[name](root)

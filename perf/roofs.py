@@ -38,7 +38,6 @@ _TRAIN = (
     ),
     *(
         "trainer.accelerator=cpu",
-        "trainer.check_val_every_n_epoch=10",
         "callbacks.grid.images=0",
         "hydra.run.dir=run",
     ),
@@ -71,7 +70,8 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for name in _TOWNS:
             _write_town(folder, name)
-        _run(folder, "train.py", *_TRAIN, f"trainer.max_epochs={args.epochs}", *args.set)
+        validations = f"trainer.check_val_every_n_epoch={min(10, args.epochs)}"
+        _run(folder, "train.py", *_TRAIN, f"trainer.max_epochs={args.epochs}", validations, *args.set)
         other = ("dataset.images=b.tif", "dataset.labels=b_mask.tif")
         _run(
             folder,

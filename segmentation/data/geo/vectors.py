@@ -73,8 +73,8 @@ def read_outlines(
 
     Those at addresses (`data/remote.py` says which) are copied for as long as they are read.
 
-    Invalid polygons are repaired, points and lines left out, both with a note. Raises `UserError` for a file that
-    cannot be read, for a layer or an attribute that it does not have, and where there is no polygon.
+    Invalid polygons are repaired, open rings closed, points and lines left out, each with a note. Raises `UserError`
+    for a file that cannot be read, for a layer or an attribute that it does not have, and where there is no polygon.
     """
     read = [_read(str(name), layer, attribute) for name in names]
     first = read[0]
@@ -148,9 +148,21 @@ def _outlines(path: Path, layer: str | None, attribute: str | None) -> Outlines:
             )
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
         raise UserError(f"{path} cannot be read: {_fault(path)}.") from error
-    polygons = shapely.from_wkb([] if geometry is None else geometry, on_invalid="ignore")
+    stored = np.array([] if geometry is None else geometry, dtype=object)
+    polygons = shapely.from_wkb(stored, on_invalid="ignore")
     values = None if attribute is None else np.array([_text(value) for value in fields[0]], dtype=object)
+    odd = shapely.is_missing(polygons) & np.not_equal(stored, None).astype(bool)
+    polygons[odd] = shapely.from_wkb(stored[odd], on_invalid="fix")
+    lost = int(shapely.is_missing(polygons[odd]).sum())
     polygons, values, notes = _cleaned(polygons, values, path, attribute)
+    if closed := int(odd.sum()) - lost:
+        notes += (
+            f"{path.name}: {closed} of {len(stored)} outlines ended elsewhere than they began and were closed.",
+        )
+    if lost:
+        notes += (
+            f"{path.name}: {lost} of {len(stored)} shapes cannot be read as outlines and are left out.",
+        )
     crs = _placed(meta["crs"])
     if crs is None:
         notes += (f"{path.name} names no coordinate system: that of the images is taken.",)
@@ -193,6 +205,8 @@ def _layer(path: Path, layer: str | None) -> str:
         found = import_geo("pyogrio").list_layers(path)
     # Tables without shapes are no layers to choose from: QGIS keeps styles in one.
     layers = [str(name) for name, kind in found if kind is not None]
+    if not layers:
+        raise UserError(f"{path} holds no outline: give a layer of polygons.")
     if layer is not None and layer not in layers:
         raise UserError(f"dataset.layer={layer}: {path} has no such layer.{closest(layer, layers)}")
     if layer is None and len(layers) != 1:

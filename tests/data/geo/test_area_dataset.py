@@ -1,6 +1,7 @@
 """The data set `geotiff`: its classes, samples, splits and notes, and what it refuses."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from made_earth import box, on_ground, photo, place, roofs, write_outlines, writ
 from shapely import affinity
 
 from segmentation.data import SegmentationDataset, open_dataset
+from segmentation.data.checks import check_samples
 from segmentation.data.geo import evaluation_options
 from segmentation.errors import UserError
 
@@ -68,6 +70,23 @@ def test_two_values_are_background_and_foreground(
         values = file.read() * np.uint8(value)
     path = write_raster(tmp_path / "labels.tif", values, nodata=nodata)
     assert np.array_equal(whole_mask(opened(city, labels=str(path))), values[0] > 0)
+
+
+def test_a_split_may_hold_only_background_and_ignored_pixels(city: Path, tmp_path: Path) -> None:
+    write_raster(tmp_path / "val.tif", photo([], *SIZE), place(column=2000))
+    extent = write_outlines(tmp_path / "extent.gpkg", [box(0, 0, *SIZE), box(0, 2000, 200, 2200)])
+    there = [box(400, column, 440, column + 40) for column in (400, 450, 2400)]
+    labels = write_outlines(tmp_path / "labels.gpkg", there, kind=["flat", "steep", "flat"])
+    dataset = opened(
+        city,
+        labels=str(labels),
+        attribute="kind",
+        val_images=str(tmp_path / "val.tif"),
+        extent=str(extent),
+    )
+    masks = [dataset.val[index]["mask"] for index in range(len(dataset.val))]
+    assert set(np.unique(np.concatenate(masks))) == {0, 255}
+    check_samples(dataset)
 
 
 def test_an_attribute_gives_the_classes(city: Path) -> None:

@@ -1,6 +1,7 @@
 """Outlines of vector files: read, repaired, brought to the scene's system, and burnt into pixels."""
 
 import sqlite3
+import struct
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,27 @@ def test_what_is_wrong_is_repaired_or_left_out_and_counted(tmp_path: Path) -> No
     assert shapely.area(outlines.polygons).sum() == pytest.approx((100 + 32) * SIDE**2)
 
 
+def test_open_rings_are_closed_and_what_is_no_outline_is_left_out_and_counted(tmp_path: Path) -> None:
+    def stored(*corners: tuple[float, float]) -> bytes:
+        return struct.pack("<BIII", 1, 3, 1, len(corners)) + np.array(on_ground(corners)).tobytes()
+
+    rings = [stored((0, 0), (8, 0), (8, 8), (0, 8)), stored((20, 0)), None]
+    pyogrio.raw.write(
+        tmp_path / "a.gpkg",
+        np.array(rings, object),
+        [np.arange(3)],
+        ["id"],
+        crs=UTM,
+        geometry_type="Unknown",
+    )
+    outlines = read_outlines([tmp_path / "a.gpkg"])
+    assert shapely.area(outlines.polygons).tolist() == [64 * SIDE**2]
+    assert outlines.notes == (
+        "a.gpkg: 1 of 3 outlines ended elsewhere than they began and were closed.",
+        "a.gpkg: 1 of 3 shapes cannot be read as outlines and are left out.",
+    )
+
+
 def test_the_smaller_lies_over_the_larger(tmp_path: Path) -> None:
     path = write_outlines(tmp_path / "a.gpkg", [box(2, 2, 4, 4), box(0, 0, 10, 10)], kind=["chimney", "roof"])
     outlines = read_outlines([path], attribute="kind")
@@ -135,6 +157,13 @@ def test_tables_without_shapes_are_no_layers(tmp_path: Path) -> None:
     }
     pyogrio.raw.write(path, layer="layer_styles", append=True, geometry_type=None, crs=None, **styles)
     assert len(read_outlines([path]).polygons) == 1
+
+
+def test_a_table_alone_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.gpkg"
+    pyogrio.raw.write(path, None, [np.arange(3)], ["id"], geometry_type=None)
+    with pytest.raises(UserError, match=r"a\.gpkg holds no outline: give a layer of polygons"):
+        read_outlines([path])
 
 
 def test_numbers_of_a_column_are_names(tmp_path: Path) -> None:

@@ -101,13 +101,17 @@ def read_weights(path: Path) -> dict[str, Any]:
     try:
         tensors = safetensors.torch.load_file(path)
         with safetensors.safe_open(path, "pt") as opened:
-            header = (opened.metadata() or {}).get(_HEADER, "null")
+            header = (opened.metadata() or {}).get(_HEADER)
     except (safetensors.SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
         raise UserError(
             f"{path} is damaged or holds no tensors: it was not loaded. Fetch it again."
         ) from error
     description = path.with_name(DESCRIPTION)
-    about = read_json(description) if description.is_file() else _plain(header)
+    about = None
+    if header is not None:  # of a file that stands alone: what lies beside it may be another's
+        about = _plain(header)
+    elif description.is_file():
+        about = read_json(description)
     if not isinstance(about, dict) or not {"model", "classes", "input"} <= about.keys():
         return {"state_dict": tensors}
     epoch = about.pop("epoch", None)

@@ -485,6 +485,11 @@ REFUSED: list[tuple[str, Change, str]] = [
         lambda binary, _: {"calibrate": True, "split": "val", "tta": "flip"},
         "calibrate=true.*tta=none",
     ),
+    (
+        "temperature of another threshold",
+        lambda binary, _: {"calibrate": True, "split": "val", "threshold": 0.3},
+        "calibrate=true needs threshold=auto",
+    ),
     ("objects alone", lambda binary, _: {"min_area": 3}, "objects=true"),
     ("least area", lambda binary, _: {"objects": True, "min_area": -1}, "min_area=-1"),
     ("unknown option", lambda binary, _: {"tile": 3}, "no option 'tile'.*tta"),

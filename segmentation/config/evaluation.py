@@ -82,6 +82,11 @@ def read_evaluation_settings(config: Mapping[str, Any]) -> EvaluationSettings:
             "calibrate=true needs split=val and tta=none: the temperature is the model's own, and one fitted on "
             "the test split makes its probabilities there look too good."
         )
+    if settings.calibrate and settings.threshold != "auto":
+        raise UserError(
+            "calibrate=true needs threshold=auto: the checkpoint's own threshold moves along with the temperature. "
+            "write_threshold=true keeps another."
+        )
     if not settings.objects and (settings.watershed or settings.min_area):
         raise UserError("watershed and min_area are for objects: give objects=true, or leave them out.")
     for path in settings.checkpoints:

@@ -86,6 +86,12 @@ class ExportSettings:
     def check(self) -> None:
         """Raises `UserError` for options that do not go together."""
         kinds = self.kinds
+        if self.push is not None:
+            self._check_push()
+        elif self.licence is not None or not self.private:
+            raise UserError("private and licence are for push: give push=user/name, or leave them out.")
+        if self.output is None and hub.is_named(self.checkpoint):
+            raise UserError(f"checkpoint={self.checkpoint} lies in the hub's cache: give output=.")
         if self.format not in _GRAPHS and (self.precision != "fp32" or self.verify is not None):
             raise UserError(f"precision and verify are not for format={self.format}: leave them out.")
         if self.format not in ("onnx", "torch_export") and self.layout != "nhwc":
@@ -100,6 +106,20 @@ class ExportSettings:
             raise UserError("calibration is for precision=int8: give both, or leave it out.")
         if self.precision == "fp32" and self.kept:
             raise UserError("keep_float is for precision=fp16 and int8: give one of them, or leave it out.")
+
+    def _check_push(self) -> None:
+        of_files = {
+            "format": self.format != "onnx",
+            "layout": self.layout != "nhwc",
+            "outputs": self.kinds != ["labels"],
+            "precision": self.precision != "fp32",
+            "calibration": self.calibration is not None,
+            "keep_float": bool(self.kept),
+            "verify": self.verify is not None,
+        }
+        given = next((option for option, unused in of_files.items() if unused), None)
+        if given is not None:
+            raise UserError(f"{given} is not for push, which uploads weights in float32: leave it out.")
 
 
 def read_export_settings(config: Mapping[str, Any]) -> ExportSettings:

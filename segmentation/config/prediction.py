@@ -213,5 +213,5 @@ def read_selection_settings(config: Mapping[str, Any]) -> SelectionSettings:
     Raises `UserError` for an option that does not exist, is missing, or has a value that it cannot have.
     """
     settings = call("", SelectionSettings, **config)
-    kinds_of_files("save", settings.save, OUTPUT_KINDS)
+    kinds_of_files("save", settings.save, ("mask", "overlay", *ANNOTATIONS))
     return settings

@@ -167,9 +167,10 @@ def _pictures(source: Path, trained: Trained, settings: ExportSettings) -> Pictu
         samples = open_context(source, _evaluation(settings, str(folder), "train")).samples
     except UserError as error:
         try:
-            files, _ = find_inputs(str(folder), folder / "none")
+            found, _ = find_inputs(str(folder), folder / "none")
         except UserError:
             raise UserError(f"calibration={folder} has no pictures and is no data set: {error}") from error
+        files = [file for file in found if not file.is_video]
         return Pictures(
             lambda index: as_pixels(files[index].path, trained.channels, trained.pixel_range), len(files)
         )

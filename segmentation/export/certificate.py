@@ -116,7 +116,7 @@ def certify(
 def faults(certificate: Mapping[str, Any]) -> Iterator[str]:
     """What is outside the bounds, in words."""
     bounds, rows = Bounds(**certificate["bounds"]), certificate["agreement"]
-    largest = max(row["largest_difference"] for row in rows)
+    largest = np.max([row["largest_difference"] for row in rows])  # NaN if any is
     if bounds.largest_difference is not None and not largest <= bounds.largest_difference:
         yield f"a probability differs by {largest:.1e}, more than {bounds.largest_difference:g}"
     least = min(row["label_agreement"] for row in rows)

@@ -164,6 +164,10 @@ def torchvision_use(trained: Trained) -> dict[str, Any]:
         "normalisation": {"pixels": "0 to 1, RGB", "mean": mean.tolist(), "std": std.tolist()},
         "size": list(trained.size) if trained.resize else None,
         "classes": trained.classes.to_dict(),
+        "probabilities": "a sigmoid of each output / temperature"
+        if trained.decision.independent
+        else "a softmax of the outputs / temperature",
+        "temperature": trained.decision.temperature,
         "threshold": trained.decision.threshold if trained.classes.binary else None,
     }
 

@@ -22,8 +22,8 @@ from segmentation.checkpoint import load
 from segmentation.data.augmentation import resize_image
 from segmentation.data.geo import metres_per_pixel
 from segmentation.errors import UserError
-from segmentation.export.for_torch import constructor, torchvision_weights
-from segmentation.models import create_segmenter
+from segmentation.export.for_torch import constructor, torchvision_use, torchvision_weights
+from segmentation.models import Decision, create_segmenter
 from segmentation.models.pretrained import COCO
 
 PLAIN = {"backbone": {"name": "resnet18"}, "head": {"name": "fcn"}}
@@ -57,6 +57,7 @@ def test_weights_with_their_description(source: Path) -> None:
     assert about["classes"]["names"] == list(NAMES) and about["input"]["size"] == [64, 64]
     rows = certificate(file)["agreement"]
     assert len(rows) == 8 and all(row["largest_difference"] == 0 for row in rows)
+    (file.parent / "config.json").write_text('{"architectures": ["Bert"]}')  # another's
     assert segmentation.load(file).trained.classes == load(source).classes
 
 
@@ -86,6 +87,22 @@ def test_torchvision_loads_the_weights(network: dict[str, Any], tmp_path: Path) 
         found = model((pixels / 255 - mean) / std)[use["output"]]
         expected = load(source).model.eval()(pixels)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-3 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("about", [{"threshold": 0.7}, {"temperature": 2.5, "threshold": 0.7}], ids=str)
+def test_torchvision_gives_the_labels_by_what_the_certificate_says(
+    about: dict[str, Any], source: Path
+) -> None:
+    trained = load(source)
+    decision = Decision(True, about["threshold"], temperature=about.get("temperature", 1.0))
+    with torch.device("meta"):
+        model = create_segmenter(**LARGE, outputs=1, output_stride=16)
+    model.to_empty(device="cpu")
+    use = torchvision_use(replace(trained, model=model, decision=decision))
+    logits = torch.linspace(-5, 5, 101)
+    found = (logits / use["temperature"]).sigmoid() >= use["threshold"]
+    assert "sigmoid" in use["probabilities"]
+    assert (found == decision.labels(logits[None, None, None])[0, 0].bool()).all()
 
 
 @pytest.mark.parametrize(("head", "backbone"), list(COCO))

@@ -148,6 +148,15 @@ def test_calibration_takes_the_train_split_of_a_data_set(tmp_path: Path) -> None
     assert 0 < found.count < 12 and found.read(0).shape == (48, 64, 3)  # masks would be twelve more
 
 
+def test_calibration_leaves_videos_out(source: Path, tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (9, 7)).save(tmp_path / name)
+    (tmp_path / "aa.mp4").write_bytes(b"frames")
+    settings = read_export_settings(config(source, precision="int8", calibration=str(tmp_path)))
+    found = export._pictures(source, checkpoint.load(source), settings)
+    assert found.count == 2 and [found.read(number).shape for number in range(2)] == [(7, 9, 3)] * 2
+
+
 def test_some_pictures_are_kept_to_judge() -> None:
     calibrating, judging = Pictures(lambda number: np.full((2, 2, 3), number, np.uint8), 250).split()
     seen = {int(picture[0, 0, 0]) for picture in calibrating}
@@ -213,3 +222,8 @@ def test_what_int8_may_lose(found: dict[str, float], wrong: list[str]) -> None:
         },
     }
     assert list(faults(certificate)) == wrong
+
+
+def test_no_number_is_no_small_difference() -> None:
+    rows = [{"largest_difference": value, "label_agreement": 1.0} for value in (1e-6, float("nan"))]
+    assert "differs by nan" in next(faults({"bounds": vars(BOUNDS["fp32"]), "agreement": rows}))

@@ -13,7 +13,7 @@ import torch
 import torchvision
 from made_earth import SIDE, write_raster
 from made_exports import exported
-from made_predictors import NAMES, write_checkpoint
+from made_predictors import NAMES, classes, write_checkpoint
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -98,7 +98,7 @@ def test_torchvision_gives_the_labels_by_what_the_certificate_says(
     with torch.device("meta"):
         model = create_segmenter(**LARGE, outputs=1, output_stride=16)
     model.to_empty(device="cpu")
-    use = torchvision_use(replace(trained, model=model, decision=decision))
+    use = torchvision_use(replace(trained, model=model, classes=classes(binary=True), decision=decision))
     logits = torch.linspace(-5, 5, 101)
     found = (logits / use["temperature"]).sigmoid() >= use["threshold"]
     assert "sigmoid" in use["probabilities"]

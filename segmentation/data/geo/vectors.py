@@ -151,7 +151,7 @@ def _outlines(path: Path, layer: str | None, attribute: str | None) -> Outlines:
     stored = np.array([] if geometry is None else geometry, dtype=object)
     polygons = shapely.from_wkb(stored, on_invalid="ignore")
     values = None if attribute is None else np.array([_text(value) for value in fields[0]], dtype=object)
-    odd = shapely.is_missing(polygons) & np.not_equal(stored, None).astype(bool)
+    odd = shapely.is_missing(polygons) & np.array([each is not None for each in stored], bool)
     polygons[odd] = shapely.from_wkb(stored[odd], on_invalid="fix")
     lost = int(shapely.is_missing(polygons[odd]).sum())
     polygons, values, notes = _cleaned(polygons, values, path, attribute)

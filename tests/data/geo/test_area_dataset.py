@@ -1,7 +1,6 @@
 """The data set `geotiff`: its classes, samples, splits and notes, and what it refuses."""
 
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 

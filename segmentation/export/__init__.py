@@ -96,7 +96,11 @@ def _push(settings: ExportSettings, name: str) -> float:
         float((written[key].double() - value.double()).abs().max())
         for key, value in trained.model.state_dict().items()
     )
-    log.info("%s: weights, description and card", folder)
+    if not difference == 0:  # also where it is no number
+        raise UserError(
+            f"{weights} was read back with other weights, and was not uploaded. Is the disk sound?"
+        )
+    log.info("%s: weights, read back and the same, description and card", folder)
     log.info("%s", hub.upload(folder, name, private=settings.private))
     return difference
 

@@ -291,7 +291,8 @@ def write_polygons(
     }
     _write(path, shapely.transform(shapes, place.to_map), attributes, place, options.format, scratch)
     words = f", {squared[part_of].sum()} made right-angled" if squared is not None else ""
-    log.info("%s: %d polygons, %.0f m2%s; %s", path.name, len(polygons), areas.sum(), words, place.describe())
+    count = f"{len(polygons)} polygon{'' if len(polygons) == 1 else 's'}"
+    log.info("%s: %s, %.0f m2%s; %s", path.name, count, areas.sum(), words, place.describe())
 
 
 def _write(

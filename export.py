@@ -1,6 +1,6 @@
 """Command line: `python export.py --help`."""
 
-from segmentation.commands import export
+from segmentation.commands import export as main
 
 if __name__ == "__main__":
-    export()
+    main()

@@ -1,6 +1,6 @@
 """Command line: `python select_images.py --help`."""
 
-from segmentation.commands import select
+from segmentation.commands import select as main
 
 if __name__ == "__main__":
-    select()
+    main()

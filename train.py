@@ -1,6 +1,6 @@
 """Command line: `python train.py --help`."""
 
-from segmentation.commands import train
+from segmentation.commands import train as main
 
 if __name__ == "__main__":
-    train()
+    main()

@@ -53,8 +53,9 @@ def train(config: Config, dataset: SegmentationDataset, folder: Path) -> float:
     """
     start = time.perf_counter()
     settings = read_training_settings(config)
-    settings = build.with_weights(settings)
-    config = {**config, "weights": settings.weights}  # a resumed run has the same
+    if settings.weights == "auto":  # kept as what it means here: a resumed run has the same
+        settings = build.with_weights(settings)
+        config = {**config, "weights": settings.weights, "planned": [*settings.planned, "weights"]}
     seed_everything(settings.seed, workers=True, verbose=False)
     task = build.build_task(settings, dataset)
     data = build.build_data(settings, dataset)

@@ -1,6 +1,5 @@
 """Versions and device names for reports, precision, device, and errors of memory; `machine` knows cores and memory."""
 
-import os
 import platform
 import re
 import shlex
@@ -16,19 +15,6 @@ from segmentation import __version__
 from segmentation.config import full_precision
 from segmentation.errors import UserError, closest
 from segmentation.machine import free_memory, program
-
-
-@contextmanager
-def variable(name: str, value: str) -> Iterator[None]:
-    """Sets an environment variable inside the block, for a library that reads it on import; a user's value is kept."""
-    if name in os.environ:
-        yield
-        return
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        os.environ.pop(name, None)
 
 
 def versions() -> dict[str, str]:

@@ -5,7 +5,6 @@ and `README.md`. Both formats are inert: loading them runs no code. Only these f
 """
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segmentation.errors import UserError, one_line
+from segmentation.machine import variable
 from segmentation.reading import read_json
 from segmentation.writing import refuse_links, replaced, write_json, write_text
 
@@ -145,11 +145,10 @@ def check_name(name: str) -> str:
 
 
 def _library() -> Any:
-    # Read when it is imported: it would tell its maker about its use.
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
-        import huggingface_hub
+        # Read when it is imported: it would tell its maker about its use.
+        with variable("HF_HUB_DISABLE_TELEMETRY", "1"), variable("HF_HUB_DISABLE_PROGRESS_BARS", "1"):
+            import huggingface_hub
     except ModuleNotFoundError as error:
         raise UserError("Models on the hub need huggingface_hub: pip install 'segmentation[hub]'.") from error
     return huggingface_hub

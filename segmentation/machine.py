@@ -1,10 +1,11 @@
-"""The machine: CPU cores and memory that this process may use, and its command. Imports nothing, so not torch."""
+"""The machine and this process: CPU cores and memory it may use, its command, its variables. Imports no torch."""
 
 import math
 import os
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _CGROUPS = Path("/sys/fs/cgroup")  # the limits of a container
@@ -59,3 +60,16 @@ def program() -> list[str]:
     """The words that begin the running command: `python train.py`, or `segmentation train`."""
     name = Path(sys.argv[0]).name
     return name.split() if name.startswith(f"{CONSOLE} ") else ["python", name]
+
+
+@contextmanager
+def variable(name: str, value: str) -> Iterator[None]:
+    """Sets an environment variable inside the block, for a library that reads it on import; a user's value is kept."""
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)

@@ -20,10 +20,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from segmentation import build
 from segmentation.benchmark.results import RESULT, read_scores, score_of
 from segmentation.config import BenchmarkSettings, read_benchmark_settings
-from segmentation.environment import autocast, choose_precision, command_line, device_name, variable, versions
+from segmentation.environment import autocast, choose_precision, command_line, device_name, versions
 from segmentation.errors import UserError
 from segmentation.library_warnings import library_warnings_hidden
 from segmentation.losses import create_loss
+from segmentation.machine import variable
 from segmentation.models import Segmenter
 from segmentation.optim import create_optimizer
 from segmentation.timing import measure

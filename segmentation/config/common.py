@@ -1,6 +1,7 @@
 """Types and checks of options that several commands have."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -48,6 +49,18 @@ def checkpoint_files(given: str | Path | Sequence[str | Path]) -> list[Path]:
         if files.count(file) > 1:
             raise UserError(f"checkpoint: {path} is given twice: name each once.")
     return paths
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoints:
+    """The option `checkpoint` of commands that take one or several."""
+
+    checkpoint: str | Annotated[list[str], Field(min_length=1)]
+
+    @property
+    def checkpoints(self) -> list[Path]:
+        """The files, in the order given. Raises `UserError` where `checkpoint_files` does."""
+        return checkpoint_files(self.checkpoint)
 
 
 def check_threshold(threshold: Threshold) -> None:

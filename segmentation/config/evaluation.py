@@ -9,11 +9,11 @@ from pydantic import Field
 
 from segmentation.config.common import (
     Accelerator,
+    Checkpoints,
     EnsembleKind,
     Precision,
     Threshold,
     check_threshold,
-    checkpoint_files,
     kinds_of_files,
 )
 from segmentation.errors import UserError
@@ -21,10 +21,9 @@ from segmentation.options import call, check_ranges
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationSettings:
+class EvaluationSettings(Checkpoints):
     """`conf/evaluate.yaml` says what each is for."""
 
-    checkpoint: str | Annotated[list[str], Field(min_length=1)]
     ensemble: EnsembleKind | None = None
     dataset: dict[str, Any]
     split: Literal["train", "val", "test"]
@@ -43,11 +42,6 @@ class EvaluationSettings:
     accelerator: Accelerator
     compile: bool
     output: str
-
-    @property
-    def checkpoints(self) -> list[Path]:
-        """The files to evaluate, in the order given."""
-        return checkpoint_files(self.checkpoint)
 
     @property
     def device(self) -> Accelerator:

@@ -9,11 +9,11 @@ from pydantic import Field
 
 from segmentation.config.common import (
     Accelerator,
+    Checkpoints,
     EnsembleKind,
     Precision,
     Threshold,
     check_threshold,
-    checkpoint_files,
     kinds_of_files,
 )
 from segmentation.errors import UserError
@@ -76,10 +76,9 @@ class PolygonOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictionSettings:
+class PredictionSettings(Checkpoints):
     """`conf/predict.yaml` says what each is for."""
 
-    checkpoint: str | Annotated[list[str], Field(min_length=1)]
     ensemble: EnsembleKind = "mean"
     input: str | int
     output: str
@@ -106,11 +105,6 @@ class PredictionSettings:
     precision: Precision
     accelerator: Accelerator
     compile: bool
-
-    @property
-    def checkpoints(self) -> list[Path]:
-        """The files of the model or models, in the order given."""
-        return checkpoint_files(self.checkpoint)
 
     @property
     def kinds(self) -> list[OutputKind]:
@@ -180,10 +174,9 @@ def read_prediction_settings(config: Mapping[str, Any]) -> PredictionSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SelectionSettings:
+class SelectionSettings(Checkpoints):
     """`conf/select.yaml` says what each is for."""
 
-    checkpoint: str | Annotated[list[str], Field(min_length=1)]
     input: str | int
     count: Annotated[int, Field(ge=1)]
     output: str
@@ -195,11 +188,6 @@ class SelectionSettings:
     tta: str | float | list[str | float]
     precision: Precision
     accelerator: Accelerator
-
-    @property
-    def checkpoints(self) -> list[Path]:
-        """The files of the model or models, in the order given."""
-        return checkpoint_files(self.checkpoint)
 
     @property
     def folder(self) -> Path:

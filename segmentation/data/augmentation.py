@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 
 from segmentation.data.windows import Window, draw_window, random_pixel, zoom_and_crop
-from segmentation.environment import variable
 from segmentation.errors import UserError
+from segmentation.machine import variable
 from segmentation.types import IGNORE_INDEX, Sample
 
 with variable("NO_ALBUMENTATIONS_UPDATE", "1"):

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from segmentation.environment import variable
 from segmentation.errors import UserError, closest
+from segmentation.machine import variable
 from segmentation.models.backbones.base import (
     OUTPUT_STRIDES,
     STRIDES,

@@ -6,7 +6,7 @@ PYTHON ?= $(shell for python in python3 python3.12 python3.11 python3.13; do \
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-floor check clean
+.PHONY: help train test test-floor check docs clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | \
@@ -27,8 +27,11 @@ check: .venv/.installed-dev ## format, lint and types, as pre-commit runs them
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+docs: .venv/.installed-dev ## the documentation as a site in site/; to search in it: python -m http.server --directory site
+	PYTHONPATH=docs $(BIN)/zensical build --strict --clean
+
 clean: ## removes the set-up and the caches; runs in outputs/ stay
-	rm -rf .venv .venv-floor .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf site .cache .venv .venv-floor .pytest_cache .mypy_cache .ruff_cache *.egg-info
 
 .venv/bin/python .venv-floor/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed: install one, or name it with PYTHON=..."; exit 2; }

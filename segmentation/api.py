@@ -75,7 +75,7 @@ class Run(Result):
 
 @dataclass(frozen=True)
 class Findings:
-    """What is wrong with a data set: the document of `format=json`, whose form docs/data.md tells."""
+    """What is wrong with a data set: the document of `format=json`, see docs/doctor.md."""
 
     report: Mapping[str, Any]
     ok: bool

@@ -44,7 +44,7 @@ def test_every_kind_is_planted() -> None:
 
 
 def test_the_document_lists_every_kind() -> None:
-    text = (ROOT / "docs" / "data.md").read_text()
+    text = (ROOT / "docs" / "doctor.md").read_text()
     for each, (severity, meaning) in KINDS.items():
         assert f"| `{each}` | {severity} | {meaning} |" in text
 

@@ -9,11 +9,10 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Trainer
-from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.profilers import PyTorchProfiler
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from segmentation.callbacks import History, build_callbacks
+from segmentation.callbacks import History, build_callbacks, build_loggers
 from segmentation.checkpoint import describe
 from segmentation.config import Auxiliary, ModelSettings, Section, TrainingSettings
 from segmentation.data.augmentation import training_transform
@@ -177,7 +176,7 @@ def build_trainer(settings: TrainingSettings, folder: Path, classes: Classes, hi
         trainer = Trainer(
             **options,
             callbacks=callbacks,
-            logger=[history, *call("logger", _loggers, folder, **settings.logger)],
+            logger=[history, *call("logger", build_loggers, folder, **settings.logger)],
             precision=choose_precision(settings.precision, device),  # type: ignore[arg-type]
             default_root_dir=folder,
             num_sanity_val_steps=0,
@@ -198,11 +197,6 @@ def build_trainer(settings: TrainingSettings, folder: Path, classes: Classes, hi
 def _device(accelerator: Any) -> torch.device:
     gpu = torch.cuda.is_available() and accelerator in ("auto", "gpu", "cuda")
     return torch.device("cuda" if gpu else "cpu")
-
-
-def _loggers(folder: Path, *, tensorboard: bool) -> list[Logger]:
-    board = partial(TensorBoardLogger, folder, name="tensorboard", version="", default_hp_metric=False)
-    return [board()] if tensorboard else []
 
 
 def _named(group: str, section: Section) -> tuple[str, Section]:

@@ -26,6 +26,7 @@ _LEVELS = {
     "pytorch_lightning": logging.WARNING,
     "lightning_fabric": logging.WARNING,
     "lightning.pytorch": logging.WARNING,
+    "pytorch_lightning.loggers.mlflow": logging.ERROR,  # that the first run of an experiment creates it
     # With compile=true it warns about a CUDA toolkit on a machine without a GPU.
     "torch.utils.cpp_extension": logging.ERROR,
 }

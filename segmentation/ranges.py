@@ -86,6 +86,8 @@ RANGES: dict[str, Any] = {
     "callbacks.freeze_backbone_epochs": _Count,
     "callbacks.ema_decay": _Inner | None,
     "logger.tensorboard": bool,
+    "logger.csv": bool,
+    "logger.wandb.mode": Literal["offline", "online"],
     **{
         f"augmentation.{name}": Share
         for name in ("flip", "vertical_flip", "colour", "blur", "noise", "dropout")

@@ -15,12 +15,13 @@ import torch
 import yaml
 from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
 from pytorch_lightning.callbacks import Timer
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
 from segmentation import build, checkpoint
-from segmentation.callbacks import History, Preemption, draw_curves, log_summary
+from segmentation.callbacks import History, Preemption, closing, draw_curves, log_choices, log_summary
 from segmentation.config import TrainingSettings, read_training_settings
 from segmentation.data.datamodule import LoaderError, SegmentationData
 from segmentation.data.dataset import SegmentationDataset
@@ -70,9 +71,9 @@ def train(config: Config, dataset: SegmentationDataset, folder: Path) -> float:
     _announce(dataset, task, trainer)
     # Lightning will ask for them too, but after it has opened a TensorBoard file.
     task.scheduler(task.optimizer(task.model), total_steps=1, steps_per_epoch=1, epochs=trainer.max_epochs)
-    first_step = FirstStep(partial(_begin, config, dataset, folder, stale))
+    first_step = FirstStep(partial(_begin, config, dataset, folder, stale, trainer.loggers))
     trainer.callbacks.append(first_step)  # type: ignore[attr-defined]
-    with process_group(trainer):
+    with process_group(trainer), closing(trainer.loggers):
         try:
             with preemption.listening(trainer):
                 trainer.fit(task, datamodule=data, ckpt_path=last, weights_only=True)
@@ -131,12 +132,15 @@ class FirstStep(Callback):
             action()
 
 
-def _begin(config: Config, dataset: SegmentationDataset, folder: Path, stale: Collection[str]) -> None:
+def _begin(
+    config: Config, dataset: SegmentationDataset, folder: Path, stale: Collection[str], loggers: list[Logger]
+) -> None:
     """Makes the folder that of this run: removes `stale` results, with which it would look finished."""
     for name in stale:
         (folder / name).unlink(missing_ok=True)
     write_text(folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
     write_split(folder / "split.csv", dataset)
+    log_choices(loggers, config)
 
 
 def _explained(error: Exception, trainer: Trainer, folder: Path) -> str | None:
@@ -159,6 +163,8 @@ def _explained(error: Exception, trainer: Trainer, folder: Path) -> str | None:
     # While torch.save handles the system's error, it raises one of its own.
     if any(isinstance(each, OSError) and each.errno == errno.ENOSPC for each in (error, error.__context__)):
         return f"The disk of {folder} is full. Make room, {go_on}."
+    if type(error).__module__.startswith("wandb.errors"):
+        return f"logger=wandb: {next(iter(str(error).splitlines()), type(error).__name__).rstrip('.')}."
     if isinstance(error, LoaderError):
         return f"{str(error).removesuffix('.')}, {go_on}."
     return None

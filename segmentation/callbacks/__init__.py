@@ -11,7 +11,8 @@ from pytorch_lightning.callbacks import EMAWeightAveraging, LearningRateMonitor
 from segmentation.callbacks.checkpoint import RunCheckpoint
 from segmentation.callbacks.early_stopping import EarlyStopping, Pruning
 from segmentation.callbacks.history import CurvesOfInterrupted, History, draw_curves
-from segmentation.callbacks.monitoring import Progress, Throughput, log_summary
+from segmentation.callbacks.loggers import build_loggers, closing, log_choices, log_summary
+from segmentation.callbacks.monitoring import Progress, Throughput
 from segmentation.callbacks.prediction_grid import PredictionGrid
 from segmentation.callbacks.preemption import Preemption
 from segmentation.errors import UserError, closest
@@ -20,7 +21,16 @@ from segmentation.options import call
 from segmentation.report.report import lower_is_better
 from segmentation.task import SegmentationTask
 
-__all__ = ["History", "Preemption", "build_callbacks", "draw_curves", "log_summary"]
+__all__ = [
+    "History",
+    "Preemption",
+    "build_callbacks",
+    "build_loggers",
+    "closing",
+    "draw_curves",
+    "log_choices",
+    "log_summary",
+]
 
 Options = dict[str, Any]
 

@@ -1,14 +1,12 @@
-"""What is shown of a running training: images per second, the progress bar, TensorBoard's hparams table."""
+"""What is shown of a running training: images per second, and the progress bar."""
 
 import math
 import time
-from collections.abc import Mapping
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
-from pytorch_lightning.loggers import Logger, TensorBoardLogger
 
 
 class Throughput(Callback):
@@ -122,37 +120,3 @@ class Progress(TQDMProgressBar):
         """Clear the bar for the epoch's log line."""
         super().on_train_epoch_end(trainer, pl_module)
         self.train_progress_bar.clear()
-
-
-_RESULTS = ("val/miou", "test/miou", "test/iou", "test/pixel_accuracy", "test/dice", "val/loss", "test/loss")
-
-
-def log_summary(loggers: list[Logger], config: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-    """Writes the chosen options and the results into TensorBoard's hparams table, which needs both at once."""
-    # Leave out nan scores, by which the table cannot sort.
-    results = {name: metrics[name] for name in _RESULTS if name in metrics and metrics[name] == metrics[name]}
-    for logger in loggers:
-        if isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(_choices(config), results)
-
-
-def _choices(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The options chosen in each group, and the values in which runs most often differ."""
-    choices = {group: config[group]["name"] for group in ("backbone", "dataset", "head", "loss", "scheduler")}
-    for group in ("loss", "optimizer", "scheduler"):
-        choices |= {f"{group}.{option}": value for option, value in config[group].items() if option != "name"}
-    choices |= {
-        "augmentation": ", ".join(
-            f"{name} {value}" for name, value in config["augmentation"].items() if value
-        ),
-        "batch_size": config["data"]["batch_size"],
-        "optimizer": config["optimizer"]["name"],
-        "output_stride": config["output_stride"],
-        "seed": config["seed"],
-        "size": "x".join(map(str, config["data"]["size"])),
-        "weights": config["weights"],
-    }
-    return {
-        name: value if isinstance(value, bool | int | float | str) else str(value)
-        for name, value in choices.items()
-    }

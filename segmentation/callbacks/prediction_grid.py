@@ -1,14 +1,13 @@
-"""Pictures of predictions: for TensorBoard while the model is trained, and in the run folder of what was scored."""
+"""Pictures of predictions: for the loggers while the model is trained, and in the run folder of what was scored."""
 
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.loggers import TensorBoardLogger
 
+from segmentation.callbacks.loggers import SHOWING, log_picture
 from segmentation.data.datamodule import SegmentationData
 from segmentation.data.files import evenly_spaced
 from segmentation.metrics import image_counts, image_scores
@@ -22,7 +21,7 @@ from segmentation.writing import replacing
 class PredictionGrid(Callback):
     """image | truth | prediction of `images` images, evenly spread over their split, with the IoU of each.
 
-    `predictions.png` is drawn at the test, of the images and by the model that were scored. TensorBoard gets the
+    `predictions.png` is drawn at the test, of the images and by the model that were scored. Loggers get the
     same `images` validation images at the first validation, at the last, and between them at the first one that is
     `every_n_epochs` or more after the previous drawing.
     """
@@ -42,16 +41,14 @@ class PredictionGrid(Callback):
         self._drawn = state_dict["drawn"]
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws into TensorBoard where a drawing is due."""
-        boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+        """Draws for the loggers where a drawing is due."""
+        boards = [logger for logger in trainer.loggers if isinstance(logger, SHOWING)]
         if trainer.sanity_checking or not boards or not self._is_due(trainer):
             return
         self._drawn = trainer.current_epoch
         if (picture := self._picture(trainer, pl_module, "val")) is not None:
             for board in boards:
-                board.experiment.add_image(
-                    "val/predictions", np.asarray(picture), trainer.global_step, dataformats="HWC"
-                )
+                log_picture(board, "val/predictions", picture, trainer.global_step)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws the run folder's picture."""

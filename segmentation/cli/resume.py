@@ -29,7 +29,7 @@ _KEY = "resume="
 _OPTION = re.compile(r"[A-Za-z_]\w*(\.\w+)*")
 _REFERENCE = re.compile(r"\$\{[\w.]+\}")
 _SHOWN = 3  # differences in a message
-_BEFORE_FIRST_CHECKPOINT = ("checkpoints", "tensorboard")
+_BEFORE_FIRST_CHECKPOINT = ("checkpoints", "tensorboard", "csv")
 _MAY_CHANGE = ("trainer.", "compile ")
 """Options that may change when a run goes on: how long, and on how many devices, it trains."""
 

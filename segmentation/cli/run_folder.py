@@ -18,12 +18,12 @@ from segmentation.writing import refuse_links, remove_unfinished, write_text
 
 log = logging.getLogger(__name__)
 
-_FOLDERS = ("checkpoints", "tensorboard", "profile", ".hydra")
+_FOLDERS = ("checkpoints", "tensorboard", "csv", "profile", ".hydra")
 _FILES = (
     *("config.yaml", "split.csv", "metrics.csv", "curves.png", "predictions.png", "report.json", "report.md"),
     *("run.log", "error.txt", "pruned.txt", ".lock"),
 )
-_BEFORE_THE_FIRST_STEP = {"run.log", ".lock", ".hydra", "tensorboard"}
+_BEFORE_THE_FIRST_STEP = {"run.log", ".lock", ".hydra", "tensorboard", "csv"}
 _CHOOSING = ("hydra.run.dir=", "output=")
 _WAIT_S = 2.0  # for a folder's lock before the wait is reported
 

@@ -74,7 +74,16 @@ def test_an_earlier_folder_stays(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["run.log", ".lock", "checkpoints", ".hydra", "report.json", "checkpoints/last.ckpt", "tensorboard/a"],
+    [
+        "run.log",
+        ".lock",
+        "checkpoints",
+        ".hydra",
+        "report.json",
+        "checkpoints/last.ckpt",
+        "tensorboard/a",
+        "csv/a",
+    ],
 )
 def test_links_in_a_run_folder_are_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / "victim").mkdir()

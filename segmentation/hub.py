@@ -1,7 +1,8 @@
 """Models on the Hugging Face hub, and folders as they lie there: weights, description and model card.
 
-A folder holds `model.safetensors` (the segmenter's tensors by name), `config.json` (what a checkpoint says of itself)
-and `README.md`. Both formats are inert: loading them runs no code. Only these files are fetched.
+A folder holds `model.safetensors` (the segmenter's tensors by name), `config.json` (what a checkpoint says of itself),
+`README.md`, and `certificate.json` of the export. The formats are inert: loading them runs no code. Only the first two
+are fetched.
 """
 
 import json
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 WEIGHTS, DESCRIPTION, CARD = "model.safetensors", "config.json", "README.md"
+CERTIFICATE = "certificate.json"
 
 _HEADER = "segmentation"  # where a file of weights that stands alone has its description
 _SCHEME = "hub:"
@@ -67,7 +69,7 @@ def upload(folder: Path, name: str, *, private: bool) -> str:
         api.upload_folder(
             repo_id=name,
             folder_path=folder,
-            allow_patterns=[WEIGHTS, DESCRIPTION, CARD],
+            allow_patterns=[WEIGHTS, DESCRIPTION, CARD, CERTIFICATE],
             commit_message="Upload the model",
         )
     except Exception as error:

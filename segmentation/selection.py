@@ -32,6 +32,10 @@ from segmentation.visualization import contact_sheet, heated
 
 log = logging.getLogger(__name__)
 
+_TEXT = {
+    "encoding": "utf-8",
+    "errors": "surrogateescape",
+}  # names of files that are not UTF-8 keep their bytes
 _SHOWN = 60  # images of the contact sheet, so that viewers open it
 
 
@@ -89,8 +93,11 @@ def select(settings: SelectionSettings) -> float:
 
 
 def _pictures(given: str, output: Path) -> list[Input]:
-    files, _ = find_inputs(given, output)
-    return [file for file in files if not file.is_video]
+    found, _ = find_inputs(given, output)
+    pictures = [file for file in found if not file.is_video]
+    if len(pictures) < len(found):
+        log.info("note: of %s %d videos are left out", given, len(found) - len(pictures))
+    return pictures
 
 
 def _survey(
@@ -216,14 +223,14 @@ Row = tuple[Input, float, float, str]
 
 
 def _write(folder: Path, rows: Sequence[Row]) -> None:
-    with written_whole(folder / "selected.csv") as part, part.open("w", newline="", encoding="utf-8") as file:
+    with written_whole(folder / "selected.csv") as part, part.open("w", newline="", **_TEXT) as file:
         writer = csv.writer(file)
         writer.writerow(["rank", "path", "score", "distance", "group"])
         for rank, (image, score, distance, group) in enumerate(rows, 1):
             far = f"{distance:.6f}" if np.isfinite(distance) else ""
             writer.writerow([rank, image.path.absolute(), f"{score:.6f}", far, group])
     with written_whole(folder / "selected.txt") as part:
-        part.write_text("".join(f"{image.path.absolute()}\n" for image, *_ in rows), encoding="utf-8")
+        part.write_text("".join(f"{image.path.absolute()}\n" for image, *_ in rows), **_TEXT)
 
 
 def _write_sheet(path: Path, predictor: Predictor, rows: Sequence[Row], by: str) -> None:

@@ -22,7 +22,11 @@ def replaced(path: Path) -> Iterator[Path]:
     followed, and nobody can have laid one for the new file, whose name cannot be guessed.
     """
     fresh = path.with_name(f".{secrets.token_hex(8)}.part")
-    fresh.open("x").close()
+    try:
+        fresh.open("x").close()
+    except OSError as error:
+        error.filename = str(path)  # the name that its reader knows
+        raise
     try:
         yield fresh
         fresh.replace(path)

@@ -1,6 +1,8 @@
 """Which images to label next: what is chosen and why, what is written, and what is refused."""
 
 import csv
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -49,7 +51,7 @@ def config(members: Any, frames: Path, output: Path, **options: Any) -> dict[str
 
 
 def chosen(folder: Path) -> list[dict[str, str]]:
-    with (folder / "selected.csv").open(newline="") as file:
+    with (folder / "selected.csv").open(newline="", errors="surrogateescape") as file:
         return list(csv.DictReader(file))
 
 
@@ -114,14 +116,24 @@ def test_a_selection(options: dict[str, Any], members: list[str], frames: Path, 
 
 
 def test_what_is_labelled_is_not_chosen_again(members: list[str], frames: Path, tmp_path: Path) -> None:
+    strange = tmp_path / os.fsdecode(b"night_\xff.png")  # a name that is not UTF-8
+    shutil.copy(frames / "night_0.png", strange)
+    paths = [*frames.glob("*_*.png"), strange]
+    frames = tmp_path / "unlabelled.txt"
+    frames.write_text("".join(f"{path}\n" for path in paths), errors="surrogateescape")
     labelled = tmp_path / "labelled.txt"
-    labelled.write_text("".join(f"{frames / f'day_{number}.png'}\n" for number in range(5)))
+    labelled.write_text(
+        "".join(f"{path}\n" for path in paths if path.name.startswith("day") and "5" not in path.name)
+    )
     options = {"count": 20, "labelled": str(labelled), "tta": "flip", "by": "disagreement", "save": ["mask"]}
     output = tmp_path / "out"
-    assert select(read_selection_settings(config(members[0], frames, output, **options))) == 7
+    assert select(read_selection_settings(config(members[0], frames, output, **options))) == 8
     rows = chosen(output)
+    assert sum(Path(row["path"]) == strange for row in rows) == 1
     assert Path(rows[0]["path"]).name.startswith("night")
-    assert {path.stem for path in (output / "labels").iterdir()} == {Path(row["path"]).stem for row in rows}
+    assert {path.stem for path in (output / "labels").rglob("*.png")} == {
+        Path(row["path"]).stem for row in rows
+    }
     with pytest.raises(UserError, match="has a selection already"):
         select(read_selection_settings(config(members[0], frames, output)))
 

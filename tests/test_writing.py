@@ -48,6 +48,12 @@ def test_a_new_file_has_the_rights_that_the_user_gives_to_all(tmp_path: Path) ->
     assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o640
 
 
+def test_a_place_that_cannot_be_written_is_called_by_its_own_name(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as raised, replacing(tmp_path / "none" / "report.json"):
+        pass
+    assert raised.value.filename == str(tmp_path / "none" / "report.json")
+
+
 def test_what_a_killed_process_was_writing_can_be_removed(tmp_path: Path) -> None:
     (tmp_path / "mine.part").touch()
     left = replaced(tmp_path / "a")

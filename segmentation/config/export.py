@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field
 
 from segmentation import hub
-from segmentation.config.common import checkpoint_file, kinds_of_files
+from segmentation.config.common import Checkpoints, kinds_of_files
 from segmentation.errors import UserError
 from segmentation.options import call
 
@@ -28,10 +28,9 @@ _GRAPHS = ("onnx", "qgis")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportSettings:
+class ExportSettings(Checkpoints):
     """`conf/export.yaml` says what each is for."""
 
-    checkpoint: str
     format: ExportFormat
     output: str | None
     layout: Layout
@@ -48,8 +47,8 @@ class ExportSettings:
 
     @property
     def file(self) -> Path:
-        """The checkpoint."""
-        return checkpoint_file(self.checkpoint)
+        """The checkpoint, of several the first."""
+        return self.checkpoints[0]
 
     @property
     def target(self) -> Path:
@@ -90,10 +89,12 @@ class ExportSettings:
             self._check_push()
         elif self.licence is not None or not self.private:
             raise UserError("private and licence are for push: give push=user/name, or leave them out.")
-        if self.output is None and hub.is_named(self.checkpoint):
+        if self.output is None and isinstance(self.checkpoint, list) and len(self.checkpoint) > 1:
+            raise UserError("The mean of several checkpoints has no name of its own: give output=.")
+        if self.output is None and hub.is_named(str(self.checkpoint)):
             raise UserError(f"checkpoint={self.checkpoint} lies in the hub's cache: give output=.")
-        if self.format not in _GRAPHS and (self.precision != "fp32" or self.verify is not None):
-            raise UserError(f"precision and verify are not for format={self.format}: leave them out.")
+        if self.format not in _GRAPHS and self.precision != "fp32":
+            raise UserError(f"precision is not for format={self.format}: leave it out.")
         if self.format not in ("onnx", "torch_export") and self.layout != "nhwc":
             raise UserError(f"layout is not for format={self.format}: leave it out.")
         if self.format != "onnx" and kinds != ["labels"]:
@@ -115,7 +116,6 @@ class ExportSettings:
             "precision": self.precision != "fp32",
             "calibration": self.calibration is not None,
             "keep_float": bool(self.kept),
-            "verify": self.verify is not None,
         }
         given = next((option for option, unused in of_files.items() if unused), None)
         if given is not None:

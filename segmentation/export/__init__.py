@@ -2,8 +2,11 @@
 
 import logging
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +23,7 @@ from segmentation.export.graph import export_network, whole_graph
 from segmentation.export.precision import Pictures, Quantisation, halved, kept_layers, layers
 from segmentation.export.qgis import QgisFile, qgis_graph, tile_side
 from segmentation.inference import Predictor
+from segmentation.inference.ensemble import AVERAGED, averaged
 from segmentation.inference.inputs import as_pixels, find_inputs
 from segmentation.library_warnings import library_warnings_hidden
 from segmentation.writing import refuse_links, replacing, write_json
@@ -37,9 +41,37 @@ def export(settings: ExportSettings) -> float:
     A file outside its bounds is named `NAME.failed.onnx`, and the process exits with status 1. Raises `UserError` for
     wrong options, a checkpoint that cannot be used or exported, and files that exist.
     """
-    if settings.push is not None:
-        return _push(settings, settings.push)
-    source, target = settings.file, settings.target
+    with _source(settings) as source:
+        return (
+            _push(settings, settings.push, source) if settings.push is not None else _export(settings, source)
+        )
+
+
+@contextmanager
+def _source(settings: ExportSettings) -> Iterator[Path]:
+    """The checkpoint; of several, for the block, a file of the mean of their weights."""
+    paths = settings.checkpoints
+    if len(paths) == 1:
+        yield paths[0]
+        return
+    average = averaged({path: checkpoint.load(path) for path in paths})
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "average.safetensors"
+        about = {
+            **checkpoint.read(paths[0])["segmentation"],
+            "threshold": average.decision.threshold,
+            "threshold_source": average.threshold_source,
+            "temperature": average.decision.temperature,
+            "protocol": average.protocol,
+            "training": average.training,
+        }
+        file.write_bytes(hub.described(average.model.state_dict(), about))
+        log.info("%s", AVERAGED.format(count=len(paths)))
+        yield file
+
+
+def _export(settings: ExportSettings, source: Path) -> float:
+    target = settings.target
     failed = target.with_suffix(f".failed{target.suffix}")
     proof = target.with_suffix(".json")
     refuse_links((target, failed, proof))
@@ -47,62 +79,73 @@ def export(settings: ExportSettings) -> float:
         raise UserError(f"{there} exists already: give another output, or existing=overwrite.")
     checkpoint.read(source)  # refuses what is exported already
     trained = checkpoint.load(source)
-    context = (
-        open_context(source, _evaluation(settings, settings.verify, settings.split))
-        if settings.verify
-        else None
-    )
-    made = _made(source, trained, settings)
+    context = _context(settings, source)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(failed, "wb") as file:
+    with replacing(failed, "wb") as file:  # opened first: whether it can be written is known before the work
+        made = _made(source, trained, settings)
         file.write(made.content)
     side = tile_side(trained)
+    agreement = certify(
+        failed,
+        answers := _opened(failed, trained, settings),
+        trained,
+        BOUNDS[settings.precision],
+        made.pictures,
+        sizes=[(side, side)] if settings.format == "qgis" else None,
+    )
     certificate = {
-        "checkpoint": str(source),
+        "checkpoint": ", ".join(map(str, settings.checkpoints)),
         "format": settings.format,
-        **certify(
-            failed,
-            _opened(failed, trained, settings),
-            trained,
-            BOUNDS[settings.precision],
-            made.pictures,
-            sizes=[(side, side)] if settings.format == "qgis" else None,
-        ),
+        **agreement,
         **made.about,
+        **(_verified(context, settings, trained, _in_place(failed, answers, trained)) if context else {}),
     }
-    if context:
-        certificate["verify"] = _verified(context, settings, trained, failed)
-    certificate["faults"] = list(faults(certificate))
-    certificate["passed"] = not certificate["faults"]
+    passed = _judged(certificate)
     for left in (target, proof):
         left.unlink(missing_ok=True)
-    kept = failed.replace(target) if certificate["passed"] else failed
+    kept = failed.replace(target) if passed else failed
     write_json(proof, {"path": kept.name, **certificate})
     log.info("%s\n%s: the certificate is %s", as_text(certificate), kept, proof)
-    if not certificate["passed"]:
+    if not passed:
         sys.exit(_FAILED)
-    return max(row["largest_difference"] for row in certificate["agreement"])
+    return _largest(certificate)
 
 
-def _push(settings: ExportSettings, name: str) -> float:
-    source, folder = settings.file, settings.hub_folder
-    weights = folder / hub.WEIGHTS
+def _push(settings: ExportSettings, name: str, source: Path) -> float:
+    folder = settings.hub_folder
+    weights, proof = folder / hub.WEIGHTS, folder / hub.CERTIFICATE
     if settings.existing == "refuse" and weights.exists():
         raise UserError(f"{weights} exists already: give another output, or existing=overwrite.")
     trained = checkpoint.load(source)
+    context = _context(settings, source)
+    refuse_links((proof,))
     write_hub_folder(folder, source, trained, name=name, licence=settings.licence)
-    written = checkpoint.load(weights).model.state_dict()
-    difference = max(
-        float((written[key].double() - value.double()).abs().max())
-        for key, value in trained.model.state_dict().items()
-    )
-    if not difference == 0:  # also where it is no number
-        raise UserError(
-            f"{weights} was read back with other weights, and was not uploaded. Is the disk sound?"
-        )
-    log.info("%s: weights, read back and the same, description and card", folder)
+    agreement = certify(weights, for_torch.StateDictFile(weights), trained, BOUNDS["fp32"])
+    agreement["environment"].pop("command")  # with places of this machine
+    certificate = {
+        "path": weights.name,
+        **agreement,
+        **(_verified(context, settings, trained, checkpoint.load(weights)) if context else {}),
+    }
+    passed = _judged(certificate)
+    write_json(proof, certificate)
+    log.info("%s\n%s: weights, description, card and certificate", as_text(certificate), folder)
+    if not passed:
+        log.error("It was not uploaded.")
+        sys.exit(_FAILED)
     log.info("%s", hub.upload(folder, name, private=settings.private))
-    return difference
+    return _largest(certificate)
+
+
+def _judged(certificate: dict[str, Any]) -> bool:
+    """Whether it is within its bounds, which is written into it."""
+    certificate["faults"] = list(faults(certificate))
+    certificate["passed"] = not certificate["faults"]
+    return bool(certificate["passed"])
+
+
+def _largest(certificate: Mapping[str, Any]) -> float:
+    return max(row["largest_difference"] for row in certificate["agreement"])
 
 
 @dataclass(frozen=True)
@@ -137,6 +180,13 @@ def _opened(file: Path, trained: Trained, settings: ExportSettings) -> Answers:
         case "qgis":
             return QgisFile(file, trained)
     return OnnxFile(file, settings)
+
+
+def _in_place(file: Path, answers: Answers, trained: Trained) -> Trained:
+    """The file in place of its checkpoint."""
+    if isinstance(answers, for_torch.ProgramFile | for_torch.TorchvisionFile):
+        return answers.in_place_of(trained)
+    return checkpoint.load(file)
 
 
 def _graph(source: Path, trained: Trained, settings: ExportSettings) -> _Made:
@@ -190,12 +240,19 @@ def _seen(picture_HWC: np.ndarray, trained: Trained) -> np.ndarray:
     return np.ascontiguousarray(pixels_CHW[None], np.float32)
 
 
+def _context(settings: ExportSettings, source: Path) -> EvaluationContext | None:
+    """The data set by which the file is verified, if one is given."""
+    if settings.verify is None:
+        return None
+    return open_context(source, _evaluation(settings, settings.verify, settings.split))
+
+
 def _evaluation(
     settings: ExportSettings, root: str, split: Literal["train", "val", "test"]
 ) -> EvaluationSettings:
     """An evaluation on the images of a data set, in float32 on the processor."""
     return EvaluationSettings(
-        checkpoint=settings.checkpoint,
+        checkpoint=str(settings.file),
         dataset={"root": root},
         split=split,
         tta="none",
@@ -213,12 +270,12 @@ def _evaluation(
 
 
 def _verified(
-    context: EvaluationContext, settings: ExportSettings, trained: Trained, file: Path
+    context: EvaluationContext, settings: ExportSettings, trained: Trained, file: Trained
 ) -> dict[str, Any]:
-    """The scores of the checkpoint and of the file on the same images."""
+    """The scores of the checkpoint and of the file on the same images, as `verify` of a certificate."""
     result: dict[str, Any] = {"images": len(context.samples), "split": settings.split}
     how = _evaluation(settings, str(settings.verify), settings.split)
-    for name, one in {"checkpoint": trained, "file": checkpoint.load(file)}.items():
+    for name, one in {"checkpoint": trained, "file": file}.items():
         predictor = Predictor(one, device="cpu", precision="32-true")
         metrics, _ = evaluate_split(predictor, context, how, None)
         classes = metrics.per_class(context.classes.names)
@@ -226,4 +283,4 @@ def _verified(
             "miou": metrics.scores()["miou"],
             "iou": {label: scores["iou"] for label, scores in classes.items()},
         }
-    return result
+    return {"verify": result}

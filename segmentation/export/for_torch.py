@@ -86,6 +86,24 @@ class ProgramFile:
             labels_BHW, found_BKHW = self._run(image)
         return labels_BHW.numpy(), found_BKHW.numpy()
 
+    def in_place_of(self, trained: Trained) -> Trained:
+        """The program as the model of a `Trained`, whose predictor gives it pictures at the size that it resizes to."""
+        model: Any = _Program(self, trained)
+        return replace(trained, model=model)
+
+
+class _Program(nn.Module):
+    """Raw pixels -> the logits of a program's probabilities."""
+
+    def __init__(self, answers: ProgramFile, trained: Trained) -> None:
+        super().__init__()
+        self.channels, self._answers, self._decision = trained.channels, answers, trained.decision
+
+    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+        pictures_BHWC = pixels_BCHW.permute(0, 2, 3, 1).to(torch.uint8).numpy()
+        _, found_BKHW = self._answers(list(pictures_BHWC))
+        return self._decision.logits(torch.from_numpy(found_BKHW))
+
 
 def state_dict(path: Path, trained: Trained, settings: ExportSettings) -> bytes:
     """The weights as safetensors, and in its header what the checkpoint says of itself."""
@@ -179,11 +197,16 @@ class TorchvisionFile:
         name, arguments = constructor(trained)
         model: Any = _Normalised(get_model(name, **arguments), trained)
         model.network.load_state_dict(torch.load(file, weights_only=True), strict=True)
-        self._predictor = Predictor(replace(trained, model=model.eval()), device="cpu", precision="32-true")
+        self._model = model.eval()
+        self._predictor = Predictor(self.in_place_of(trained), device="cpu", precision="32-true")
 
     def __call__(self, pictures_HWC: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Labels (B, H, W) and probabilities (B, K, H, W)."""
         return _answers(self._predictor, pictures_HWC)
+
+    def in_place_of(self, trained: Trained) -> Trained:
+        """torchvision's network as the model of a `Trained`."""
+        return replace(trained, model=self._model)
 
 
 class _Normalised(nn.Module):

@@ -62,7 +62,8 @@ class Ensemble(Predictor):
         tiles = sorted({member.trained.tile or 0 for member in self.members})
         if len(tiles) > 1:
             raise UserError(
-                f"The checkpoints were trained for tiles of {tiles} pixels (0: none): give tile=."
+                f"The checkpoints were trained for tiles of {tiles} pixels (0: none): give tile=, which predict.py has,"
+                " or checkpoints of one size."
             )
         return super().tiling_of_training
 

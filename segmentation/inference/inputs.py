@@ -90,10 +90,8 @@ def find_inputs(given: str, output: Path) -> tuple[list[Input], bool]:
 
 
 def _listed(path: Path) -> list[Input]:
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is no text: give a list with a path a line.") from error
+    text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")  # names may have other bytes
+    lines = [line.strip() for line in text.splitlines()]
     # A link keeps its own name.
     files = [Path(os.path.abspath(path.parent / line)) for line in dict.fromkeys(lines) if line]  # noqa: PTH100
     missing = next((file for file in files if not file.is_file() or _ending(file.name) not in _ENDINGS), None)

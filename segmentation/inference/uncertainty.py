@@ -29,7 +29,8 @@ def check_voters(voters: int) -> None:
     """Raises `UserError` for a single one."""
     if voters < 2:
         raise UserError(
-            "One model with one view cannot disagree: give checkpoint=[A,B] or views such as tta=flip."
+            "One model with one view cannot disagree: give checkpoint=[A,B] with ensemble=mean, or views such as"
+            " tta=flip."
         )
 
 

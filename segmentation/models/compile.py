@@ -1,6 +1,7 @@
 """`torch.compile` for training and inference; the weights keep their names."""
 
 import operator
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -61,19 +62,37 @@ def compile_whole(model: nn.Module, device: torch.device) -> Callable[[Tensor], 
 def free_sizes() -> Iterator[None]:
     """Around `torch.export.export` with free height and width, and around decompositions of its result.
 
+    Two functions compute sizes in a way that breaks with free ones, and are replaced by others of equal results:
+
     torch 2.11 computes the output size of max pooling with a division that branches on the remainder. An exported
     model would then take only sizes with the same remainder as the example. The replacement is torch's own fix, which
     2.13 has; there nothing is replaced.
+
+    timm computes "same" padding, of its `tf_` models, with a rounded quotient of floats. Its terms grow with each
+    layer, so that EfficientNet-Lite0 was not exported in minutes.
     """
-    if torch.__version__ >= "2.13":  # torch compares these as versions, not as text
-        yield
-        return
-    registrations = torch._meta_registrations
-    original, registrations.div_rtn = registrations.div_rtn, operator.floordiv
+    replaced: list[tuple[Any, str, Any]] = []
+    if torch.__version__ < "2.13":  # torch compares these as versions, not as text
+        replaced.append((torch._meta_registrations, "div_rtn", operator.floordiv))
+    if (timm := sys.modules.get("timm.layers.padding")) is not None:  # else the model has none of its layers
+        replaced.append((timm, "get_same_padding", _same_padding))
+    originals = [(module, name, getattr(module, name)) for module, name, _ in replaced]
     try:
+        for module, name, function in replaced:
+            setattr(module, name, function)
         yield
     finally:
-        registrations.div_rtn = original
+        for module, name, original in originals:
+            setattr(module, name, original)
+
+
+def _same_padding(side: Any, kernel_size: int, stride: int, dilation: int) -> Any:
+    """Pixels by which a side is padded, so that the output has `ceil(side / stride)`."""
+    reach = (kernel_size - 1) * dilation + 1
+    if reach == 1:
+        return 0
+    padding = -side % stride + reach - stride
+    return padding if reach >= stride else max(padding, 0)
 
 
 def _check_compiler(device: torch.device) -> None:

@@ -223,8 +223,7 @@ class Decision:
     def at_temperature(self, temperature: float) -> "Decision":
         """The same labels with other probabilities: the threshold moves along."""
         logit = self._threshold_logit() / temperature
-        threshold = self.threshold if math.isinf(logit) else 1 / (1 + math.exp(-logit))
-        return replace(self, temperature=temperature, threshold=threshold)
+        return replace(self, temperature=temperature, threshold=torch.tensor(logit).double().sigmoid().item())
 
     def most_probable(self, probabilities_BKHW: Tensor) -> Tensor:
         """(B, H, W) uint8 class indices from probabilities."""

@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 import torch
 import torchvision
+from conftest import make_binary
 from made_earth import SIDE, write_raster
 from made_exports import exported
 from made_predictors import NAMES, classes, write_checkpoint
@@ -38,6 +39,25 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_checkpoint(tmp_path_factory.mktemp("formats") / "best.ckpt", network=PLAIN)
 
 
+def on_data(folder: Path, network: dict[str, Any], **about: Any) -> tuple[Path, Path]:
+    """A binary checkpoint, and the data by which its file can be verified."""
+    data = make_binary(folder / "data")
+    given = {"dataset": {"name": "binary", "root": str(data)}, **about}
+    source = write_checkpoint(folder / "best.ckpt", network=network, binary=True, **given)
+    contents = torch.load(source, weights_only=True)
+    contents["segmentation"]["classes"]["names"] = ["background", "foreground"]  # those of the data
+    torch.save(contents, source)
+    return source, data
+
+
+def check_scores(file: Path) -> None:
+    """File and checkpoint have the same scores on the data."""
+    verify = certificate(file)["verify"]
+    assert verify["images"] > 0 and 0 < verify["checkpoint"]["miou"] < 1
+    assert verify["file"]["miou"] == pytest.approx(verify["checkpoint"]["miou"], abs=1e-4)
+    assert list(verify["file"]["iou"]) == ["background", "foreground"]
+
+
 def picture(*shape: int) -> np.ndarray:
     return resize_image(np.random.default_rng(0).integers(0, 256, (9, 11, 3), dtype=np.uint8), shape[:2])
 
@@ -61,8 +81,9 @@ def test_weights_with_their_description(source: Path) -> None:
     assert segmentation.load(file).trained.classes == load(source).classes
 
 
-def test_a_program_takes_any_picture(source: Path) -> None:
-    file = exported(source, format="torch_export", layout="nchw")
+def test_a_program_takes_any_picture(tmp_path: Path) -> None:
+    source, data = on_data(tmp_path, PLAIN, threshold=0.4)
+    file = exported(source, format="torch_export", layout="nchw", verify=str(data))
     run = torch.export.load(file).module()
     predictor = segmentation.load(source, device="cpu", precision="32")
     image_HWC = picture(90, 50)
@@ -71,12 +92,14 @@ def test_a_program_takes_any_picture(source: Path) -> None:
     expected_BKHW = predictor.window_probabilities([image_HWC] * 3)
     np.testing.assert_allclose(found_BKHW.numpy(), expected_BKHW, rtol=0, atol=1e-3)
     assert certificate(file)["passed"] and certificate(file)["format"] == "torch_export"
+    check_scores(file)
 
 
 @pytest.mark.parametrize("network", [LARGE, LITE], ids=lambda network: network["head"]["name"])
 def test_torchvision_loads_the_weights(network: dict[str, Any], tmp_path: Path) -> None:
-    source = write_checkpoint(tmp_path / "a.ckpt", network=network, binary=True)
-    file = exported(source, format="torchvision")
+    source, data = on_data(tmp_path, network)
+    file = exported(source, format="torchvision", verify=str(data))
+    check_scores(file)
     use = certificate(file)["use"]
     build = getattr(torchvision.models.segmentation, use["constructor"].rpartition(".")[2])
     model = build(**use["arguments"]).eval()
@@ -189,14 +212,39 @@ def test_the_resolution_is_that_of_the_training_rasters(tmp_path: Path) -> None:
         metres_per_pixel({"name": "geotiff", "images": "https://a.b/c.tif", "labels": "d.gpkg"})
 
 
+def test_several_checkpoints_become_the_mean_of_their_weights(source: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.ckpt"
+    contents = torch.load(source, weights_only=True)
+    state = {
+        name: value * 1.5 if name.startswith("model.head") else value
+        for name, value in contents["state_dict"].items()
+    }
+    torch.save({**contents, "state_dict": state}, other)
+    both = [str(source), str(other)]
+    with pytest.raises(UserError, match="has no name of its own: give output="):
+        exported(source, checkpoint=both, format="state_dict")
+    file = exported(source, checkpoint=both, format="state_dict", output=str(tmp_path / "mean.safetensors"))
+    for name, value in load_file(file).items():
+        before = contents["state_dict"][f"model.{name}"]
+        mean = before.double() * 1.25 if name.startswith("head") else before
+        torch.testing.assert_close(value, mean.to(value.dtype))
+    assert load(file).training["weights"] == "the mean of 2 checkpoints"
+    assert str(other) in certificate(file)["checkpoint"]
+
+
+def test_a_place_that_cannot_be_written_is_said_before_the_work(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segmentation.export.for_torch.state_dict", lambda *_: pytest.fail("too late"))
+    target = tmp_path / f"{'a' * 260}.safetensors"  # no file system takes it
+    with pytest.raises(OSError, match="too long"):
+        exported(source, format="state_dict", output=str(target))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (
-            {"format": "torchvision", "precision": "fp16"},
-            "precision and verify are not for format=torchvision",
-        ),
-        ({"format": "state_dict", "verify": "."}, "precision and verify are not for format=state_dict"),
+        ({"format": "torchvision", "precision": "fp16"}, "precision is not for format=torchvision"),
         ({"format": "qgis", "layout": "nchw"}, "layout is not for format=qgis"),
         ({"format": "qgis", "outputs": ["probabilities"]}, "outputs are for format=onnx"),
         ({"format": "torch_export", "output": "a.onnx"}, r"ends in \.pt2"),

@@ -115,7 +115,11 @@ def pushed(source: Path, name: str = NAME, **options: Any) -> Path:
 def test_a_model_goes_to_the_hub_and_comes_back(source: Path, stand_in: StandIn, tmp_path: Path) -> None:
     folder = pushed(source, licence="apache-2.0")
     assert stand_in.private
-    assert {path.name for path in folder.iterdir()} == {hub.WEIGHTS, hub.DESCRIPTION, hub.CARD}
+    files = {hub.WEIGHTS, hub.DESCRIPTION, hub.CARD, hub.CERTIFICATE}
+    assert {path.name for path in folder.iterdir()} == files
+    assert {path.name for path in (stand_in.place / NAME / "snapshots" / "main").iterdir()} == files
+    proof = (folder / hub.CERTIFICATE).read_text()
+    assert json.loads(proof)["passed"] and str(source.parent) not in proof
     assert "secret" not in (folder / hub.DESCRIPTION).read_text()
     expected = segmentation.load(source).predict(PICTURE)
     for given in (f"hub:{NAME}", f"hub:{NAME}@main", folder, folder / hub.WEIGHTS):
@@ -145,7 +149,6 @@ def test_the_card_says_what_is_known(source: Path, stand_in: StandIn) -> None:
     ("options", "words"),
     [
         ({"precision": "int8", "calibration": "."}, "precision is not for push"),
-        ({"verify": "."}, "verify is not for push"),
         ({"format": "qgis"}, "format is not for push"),
         ({"push": None, "licence": "mit"}, "private and licence are for push"),
         ({"push": None, "private": False}, "private and licence are for push"),

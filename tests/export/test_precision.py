@@ -204,15 +204,22 @@ def test_options_that_do_not_fit(source: Path, tmp_path: Path, options: dict[str
     ("found", "wrong"),
     [
         ({"largest_difference": 1.0}, []),
-        ({"label_agreement": 0.9}, ["90.00% of the labels are the same, less than 95.00%"]),
-        ({"label_agreement": float("nan")}, ["nan% of the labels are the same, less than 95.00%"]),
+        ({"label_agreement": 0.9}, ["90.00% of the labels are the same at 64x48, less than 95.00%"]),
+        ({"label_agreement": float("nan")}, ["nan% of the labels are the same at 64x48, less than 95.00%"]),
         ({"miou": 0.5}, ["mIoU falls from 0.6000 to 0.5000"]),
         ({"iou": 0.4}, ["the IoU of roof falls from 0.6000 to 0.4000"]),
     ],
     ids=str,
 )
 def test_what_int8_may_lose(found: dict[str, float], wrong: list[str]) -> None:
-    row = {"largest_difference": 0.9, "label_agreement": 0.97, "miou": 0.6, "iou": 0.6, **found}
+    row = {
+        "size": [48, 64],
+        "largest_difference": 0.9,
+        "label_agreement": 0.97,
+        "miou": 0.6,
+        "iou": 0.6,
+        **found,
+    }
     certificate = {
         "bounds": vars(BOUNDS["int8"]),
         "agreement": [row],
@@ -225,5 +232,8 @@ def test_what_int8_may_lose(found: dict[str, float], wrong: list[str]) -> None:
 
 
 def test_no_number_is_no_small_difference() -> None:
-    rows = [{"largest_difference": value, "label_agreement": 1.0} for value in (1e-6, float("nan"))]
-    assert "differs by nan" in next(faults({"bounds": vars(BOUNDS["fp32"]), "agreement": rows}))
+    rows = [
+        {"size": [48, 64], "largest_difference": value, "label_agreement": 1.0}
+        for value in (1e-6, float("nan"))
+    ]
+    assert "differs by nan at 64x48" in next(faults({"bounds": vars(BOUNDS["fp32"]), "agreement": rows}))

@@ -163,3 +163,4 @@ def test_a_temperature_keeps_the_labels(decision: Decision) -> None:
         decision.probabilities(calibrated.logits(probabilities)), decision.probabilities(logits)
     )
     assert calibrated.at_temperature(1).threshold == pytest.approx(decision.threshold)
+    assert Decision(True, 1e-300, temperature=100.0).at_temperature(0.01).threshold == 0

@@ -1,16 +1,20 @@
 """Timm's models as backbones: its own features, and its names in files."""
 
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
 import timm
 import torch
 from made_models import assert_depends_on_image, assert_same, made, pictures, randomize_norms
+from timm.layers import Conv2dSame, get_same_padding, padding
+from torch import nn
 
 from segmentation.errors import UserError
 from segmentation.models import load_weights
 from segmentation.models.backbones import Backbone, create_backbone
+from segmentation.models.compile import free_sizes
 
 NAMES = ("mobilenetv4_conv_small", "resnet10t", "convnext_atto", "regnety_002")
 
@@ -137,3 +141,26 @@ def test_what_cannot_be_fetched_says_what_to_do(monkeypatch: pytest.MonkeyPatch)
         load_weights(model, "imagenet")
     with pytest.raises(UserError, match=r"resnet50.a1_in1k"):
         load_weights(model, "IMAGENET1K_V1")
+
+
+@pytest.mark.parametrize(("kernel", "stride", "dilation"), [(1, 2, 1), (3, 1, 1), (3, 2, 1), (5, 2, 2)])
+def test_same_padding_is_exported_for_any_size(kernel: int, stride: int, dilation: int) -> None:
+    torch.manual_seed(0)
+    how = {"stride": stride, "dilation": dilation}
+    net = nn.Sequential(*(Conv2dSame(1, 1, kernel, **how) for _ in range(4))).requires_grad_(False)
+    free = torch.export.Dim.AUTO
+    with free_sizes():
+        program = torch.export.export(
+            net, (torch.zeros(1, 1, 130, 170),), dynamic_shapes=({2: free, 3: free},)
+        )
+    for size in ((97, 161), (128, 166), (145, 99)):
+        image = torch.randn(1, 1, *size)
+        torch.testing.assert_close(program.module()(image), net(image))
+
+
+def test_the_padding_of_an_export_is_timms_own() -> None:
+    sizes = [(side, *how) for side in range(1, 40) for how in product((1, 2, 3, 5), (1, 2, 3, 4), (1, 2, 4))]
+    expected = [get_same_padding(*size) for size in sizes]
+    with free_sizes():
+        assert [padding.get_same_padding(*size) for size in sizes] == expected
+    assert padding.get_same_padding is get_same_padding

@@ -92,6 +92,7 @@ def _export(settings: ExportSettings, source: Path) -> float:
         BOUNDS[settings.precision],
         made.pictures,
         sizes=[(side, side)] if settings.format == "qgis" else None,
+        small=settings.precision == "fp32",
     )
     certificate = {
         "checkpoint": ", ".join(map(str, settings.checkpoints)),

@@ -60,19 +60,19 @@ def certify(
     bounds: Bounds,
     pictures_HWC: Sequence[np.ndarray] = (),
     sizes: Sequence[tuple[int, int]] | None = None,
+    small: bool = True,
 ) -> dict[str, Any]:
     """Compares the whole file with the checkpoint, which computes in float32 on the processor.
 
     The sizes, unless the file takes but some, are the model's own, an odd one below it, an odd one above twice its
-    height, whose resize is another, and a small one: a network with a condition on the size would answer otherwise
-    there. The pictures are made unless some are given, of which no small one is cut: INT8 is right for values as they
-    were measured, and a made or a tiny picture has others.
+    height, whose resize is another, and with `small` a small one: a network with a condition on the size would answer
+    otherwise there. It is for float32: its few pixels say little of a lower precision. The pictures are made unless
+    some are given: INT8 is right for values as they were measured, and a made picture has others.
     """
     predictor = Predictor(trained, device="cpu", precision="32-true")
     rows: list[dict[str, Any]] = []
     given = itertools.cycle(pictures_HWC)
-    small = [] if pictures_HWC else [_SMALL]
-    for size in sizes or [*_sizes(trained.size), *small]:
+    for size in sizes or [*_sizes(trained.size), *([_SMALL] if small else [])]:
         for batch in _BATCHES:
             made = (_picture(size, trained.channels, seed) for seed in range(batch))
             own = (fitted(next(given), size, resize=trained.resize) for _ in range(batch))

@@ -223,14 +223,17 @@ Row = tuple[Input, float, float, str]
 
 
 def _write(folder: Path, rows: Sequence[Row]) -> None:
-    with written_whole(folder / "selected.csv") as part, part.open("w", newline="", **_TEXT) as file:
+    with (
+        written_whole(folder / "selected.csv") as part,
+        part.open("w", encoding="utf-8", errors=_BYTES, newline="") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(["rank", "path", "score", "distance", "group"])
         for rank, (image, score, distance, group) in enumerate(rows, 1):
             far = f"{distance:.6f}" if np.isfinite(distance) else ""
             writer.writerow([rank, image.path.absolute(), f"{score:.6f}", far, group])
     with written_whole(folder / "selected.txt") as part:
-        part.write_text("".join(f"{image.path.absolute()}\n" for image, *_ in rows), **_TEXT)
+        part.write_text("".join(f"{image.path.absolute()}\n" for image, *_ in rows), "utf-8", _BYTES)
 
 
 def _write_sheet(path: Path, predictor: Predictor, rows: Sequence[Row], by: str) -> None:

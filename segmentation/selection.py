@@ -32,10 +32,7 @@ from segmentation.visualization import contact_sheet, heated
 
 log = logging.getLogger(__name__)
 
-_TEXT = {
-    "encoding": "utf-8",
-    "errors": "surrogateescape",
-}  # names of files that are not UTF-8 keep their bytes
+_BYTES = "surrogateescape"  # names of files that are not UTF-8 keep their bytes
 _SHOWN = 60  # images of the contact sheet, so that viewers open it
 
 

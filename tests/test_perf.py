@@ -111,6 +111,21 @@ def test_a_measurement_prints_its_table(
     assert f"Command: `python perf/{script} {arguments[0]}" in said
 
 
+def test_recipes_are_trained_for_the_same_time_and_not_twice(run: Run, tmp_path: Path) -> None:
+    time = ("--minutes", "0.001", "--rounds", "1", "--threads", "1", "--steps", "1", "--device", "cpu")
+    small = ("backbone=mobilenetv3_small", "head=lraspp", "data.size=[64,64]", "data.batch_size=4")
+    output = tmp_path / "results.json"
+    few = ("--contenders", "ours", "smp, batch 8", "loop", "--judged", "2", "--crop", "64")
+    arguments = (*time, *few, "--weights", "none", "--output", str(output), "--set", *small)
+    said = run("results.py", *arguments)
+    rows = {cells[0]: cells[1:] for line in said.splitlines() if (cells := _cells(line))}
+    assert {"ours", "smp, batch 8", "loop"} <= rows.keys(), said
+    assert all(0 <= float(rows[name][0]) < 1 and int(rows[name][3]) >= 1 for name in ("ours", "loop"))
+    finished = output.read_text()
+    run("results.py", *arguments)
+    assert output.read_text() == finished
+
+
 def test_the_doctor_is_measured(run: Run) -> None:
     said = run("doctor.py", "--images", "4", "--many", "60", "--rounds", "1")
     assert "| images/s per core, objects of 4 masks measured |" in said

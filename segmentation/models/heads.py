@@ -293,10 +293,124 @@ class LRASPPHead(nn.Module):
         return logits
 
 
+_UNET_WIDTHS = {16: 256, 8: 128, 4: 64, 2: 32}  # of the decoder behind each stride, half of the paper's
+
+
+class UNetHead(nn.Module):
+    """U-Net's decoder (Ronneberger et al. 2015, arXiv:1505.04597) on any backbone: from coarse to fine, step by step.
+
+    Each step enlarges what there is to the next finer feature map, joins the two, and has two 3x3 convolutions with
+    batch norm, which the paper did not have. The finest is that of stride 2, where the backbone has one.
+    """
+
+    stride_2 = True
+    """Whether the backbone is to give that feature map as well."""
+
+    def __init__(self, *, channels: dict[int, int], strides: dict[int, int], outputs: int) -> None:
+        super().__init__()
+        self._levels = sorted(channels, reverse=True)
+        width, steps = channels[self._levels[0]], {}
+        for level in self._levels[1:]:
+            own = _UNET_WIDTHS[level]
+            first = nn.Conv2d(width + channels[level], own, 3, padding=1, bias=False)
+            second = nn.Conv2d(own, own, 3, padding=1, bias=False)
+            steps[str(level)] = nn.Sequential(*norm_relu(first, own), *norm_relu(second, own))
+            width = own
+        self.steps = nn.ModuleDict(steps)
+        self.classifier = nn.Conv2d(width, outputs, 1)
+
+    def forward(self, features: dict[int, Tensor]) -> Tensor:
+        """Feature maps by nominal stride -> logits (B, K, h, w) at the stride of the finest."""
+        values_BCHW = features[self._levels[0]]
+        for level, step in zip(self._levels[1:], self.steps.values(), strict=True):
+            values_BCHW = step(torch.cat([_like(values_BCHW, features[level]), features[level]], dim=1))
+        logits: Tensor = self.classifier(values_BCHW)
+        return logits
+
+
+_UPERNET_WIDTH = 256  # of every level; the paper has 512
+_UPERNET_BINS = (
+    1,
+    2,
+    3,
+    6,
+)  # cells per side of the grids in which the coarsest features are pooled, as in the paper
+
+
+class UPerNetHead(nn.Module):
+    """UPerNet (Xiao et al. 2018, arXiv:1807.10221): pyramid pooling, then a feature pyramid of which all is joined.
+
+    For large scenes, and for transformers, whose features come at stride 32.
+    """
+
+    def __init__(self, *, channels: dict[int, int], strides: dict[int, int], outputs: int) -> None:
+        super().__init__()
+        *finer, coarsest = sorted(strides)
+        width = _UPERNET_WIDTH
+        pooled = [
+            (nn.Conv2d(channels[coarsest], width, 1, bias=False), PooledBatchNorm(width), nn.ReLU())
+            for _ in _UPERNET_BINS
+        ]
+        self.pooled = nn.ModuleList([nn.Sequential(*layers) for layers in pooled])
+        self.context = _smooth(channels[coarsest] + len(_UPERNET_BINS) * width, width)
+        self.laterals = nn.ModuleDict(
+            {
+                str(level): nn.Sequential(*norm_relu(nn.Conv2d(channels[level], width, 1, bias=False), width))
+                for level in finer
+            }
+        )
+        self.smooth = nn.ModuleDict({str(level): _smooth(width, width) for level in finer})
+        self.fuse = _smooth((len(finer) + 1) * width, width)
+        self.classifier = nn.Sequential(nn.Dropout(0.1), nn.Conv2d(width, outputs, 1))
+
+    def forward(self, features: dict[int, Tensor]) -> Tensor:
+        """Feature maps by nominal stride -> logits (B, K, h, w) at stride 4."""
+        *finer, coarsest = sorted(features)
+        coarse_BCHW, finest_BCHW = features[coarsest], features[finer[0]]
+        grids = [
+            # Without `resize`, which compares the sizes: an exported model would refuse images of a grid's size.
+            interpolate(
+                layers(mean_of_cells(coarse_BCHW, bins)), size=coarse_BCHW.shape[-2:], mode="bilinear"
+            )
+            for bins, layers in zip(_UPERNET_BINS, self.pooled, strict=True)
+        ]
+        level_BCHW = self.context(torch.cat([coarse_BCHW, *grids], dim=1))
+        levels = [_like(level_BCHW, finest_BCHW)]
+        for level in reversed(finer):
+            lateral_BCHW = self.laterals[str(level)](features[level])
+            level_BCHW = lateral_BCHW + _like(level_BCHW, lateral_BCHW)
+            levels.append(_like(self.smooth[str(level)](level_BCHW), finest_BCHW))
+        logits: Tensor = self.classifier(self.fuse(torch.cat(levels, dim=1)))
+        return logits
+
+
+def _smooth(channels: int, width: int) -> nn.Sequential:
+    return nn.Sequential(*norm_relu(nn.Conv2d(channels, width, 3, padding=1, bias=False), width))
+
+
+def mean_of_cells(values_BCHW: Tensor, bins: int) -> Tensor:
+    """The means over a grid of `bins` x `bins` cells, (B, C, bins, bins), as `nn.AdaptiveAvgPool2d` divides them.
+
+    That operation has no ONNX form for images of any size; two products with matrices have.
+    """
+    rows_IH, columns_JW = (_cells(bins, values_BCHW.shape[axis], values_BCHW) for axis in (2, 3))
+    return rows_IH @ values_BCHW @ columns_JW.T
+
+
+def _cells(bins: int, length: int, like: Tensor) -> Tensor:
+    """(bins, length): the share of each of `length` places in the mean of each cell; cells overlap by what is left."""
+    places = torch.arange(length, device=like.device)
+    numbers = torch.arange(bins, device=like.device)[:, None]
+    inside = (places >= numbers * length // bins) & (places < ((numbers + 1) * length + bins - 1) // bins)
+    return (inside / inside.sum(1, keepdim=True)).to(like.dtype)
+
+
 HEADS: Mapping[str, type[nn.Module]] = {
     "deeplabv3": DeepLabV3Head,
     "deeplabv3plus": DeepLabV3PlusHead,
     "fpn": FPNHead,
+    "unet": UNetHead,
+    "upernet": UPerNetHead,
     "lraspp": LRASPPHead,
     "fcn": FCNHead,
 }

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from segmentation.models import HEADS, create_segmenter
 from segmentation.models.backbones import Backbone
 from segmentation.models.compile import free_sizes
+from segmentation.models.heads import mean_of_cells
 
 BACKBONES: dict[str, dict[str, Any]] = {
     path.stem: yaml.safe_load(path.read_text()) for path in sorted(Path(CONF, "backbone").glob("[!_]*.yaml"))
@@ -77,7 +78,11 @@ def check_trained(parameters: Iterable[tuple[str, Tensor]], name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("head", "stride"), [("deeplabv3", 16), ("deeplabv3plus", 4), ("fpn", 4), ("lraspp", 8), ("fcn", 16)]
+    ("head", "stride"),
+    [
+        *(("deeplabv3", 16), ("deeplabv3plus", 4), ("fpn", 4), ("unet", 2), ("upernet", 4), ("lraspp", 8)),
+        ("fcn", 16),
+    ],
 )
 def test_logits_come_at_the_heads_own_stride(head: str, stride: int) -> None:
     model = made("resnet18", head=head).eval()
@@ -104,6 +109,24 @@ def test_deeplabv3plus_has_the_parameters_of_its_parts() -> None:
     expected = pyramid + 64 * detail + 2 * detail + decoder
     head = made("resnet18", head="deeplabv3plus").head
     assert sum(parameter.numel() for parameter in head.parameters()) == expected
+
+
+@pytest.mark.parametrize(("backbone", "finest"), [("efficientnet_lite0", 2), ("resnet18", 2), ("swin_t", 4)])
+def test_unet_uses_the_features_of_stride_2_where_there_are_some(backbone: str, finest: int) -> None:
+    model = create_segmenter(backbone=section(backbone), head={"name": "unet"}, outputs=3).eval()
+    with torch.no_grad():
+        features = model.backbone(torch.randn(1, 3, 64, 96))
+        logits = model.head(features)
+    assert min(features) == min(model.backbone.channels) == finest
+    assert logits.shape == (1, 3, 64 // finest, 96 // finest)
+    plain = create_segmenter(backbone=section(backbone), head={"name": "fcn"}, outputs=3)
+    assert min(plain.backbone.channels) == 4  # nothing is kept in memory for a head that does not use it
+
+
+@pytest.mark.parametrize("bins", [1, 2, 3, 6])
+def test_cells_are_those_of_adaptive_pooling(bins: int) -> None:
+    values = torch.randn(2, 3, 5, 13)
+    torch.testing.assert_close(mean_of_cells(values, bins), nn.AdaptiveAvgPool2d(bins)(values))
 
 
 @pytest.mark.parametrize("backbone", KINDS)

@@ -35,6 +35,9 @@ class Backbone(nn.Module):
     def forward(self, image_BCHW: Tensor) -> dict[int, Tensor]:
         """Normalised images (B, C, H, W) -> feature maps (B, c, h, w) by nominal stride."""
 
+    def add_stride_2(self) -> None:
+        """From now on gives the feature map of stride 2 as well, for a head that uses it, if there is one."""
+
     @abstractmethod
     def key(self, key: str) -> str:
         """The name in this backbone of the tensor that the classifier calls `key`."""

@@ -33,7 +33,7 @@ _BUILD_ERRORS = (TypeError, AssertionError, NotImplementedError, ValueError, Run
 
 
 class TimmBackbone(Backbone):
-    """The last four feature maps of a timm model; its parameters keep timm's names below `net`.
+    """The feature maps of a timm model; its parameters keep timm's names below `net`.
 
     `output_stride` as in `TorchvisionBackbone`; timm does the dilation. For a model that only takes sizes that halve
     evenly, the image's last row and column are repeated up to the next multiple of 32.
@@ -49,20 +49,27 @@ class TimmBackbone(Backbone):
         self.net = _open(name, output_stride, in_channels)
         shapes = _feature_shapes(self.net, in_channels)
         self._pads = not _accepts(self.net, torch.empty(1, in_channels, 97, 131, device="meta"))
-        self._channels_last = [shape.channels_last for shape in shapes]
-        self.strides = {nominal: shape.stride for nominal, shape in zip(STRIDES, shapes, strict=True)}
-        self.channels = {nominal: shape.channels for nominal, shape in zip(STRIDES, shapes, strict=True)}
+        self._shapes = dict(zip(STRIDES, shapes[-len(STRIDES) :], strict=True))
+        self._finest = next((shape for shape in shapes if shape.stride == 2), None)
+        self.strides = {nominal: shape.stride for nominal, shape in self._shapes.items()}
+        self.channels = {nominal: shape.channels for nominal, shape in self._shapes.items()}
         self.train()
+
+    def add_stride_2(self) -> None:
+        """That which timm gives, if it does: transformers and ConvNeXt have none."""
+        if self._finest is not None:
+            self._shapes = {2: self._finest, **self._shapes}
+            self.strides[2], self.channels[2] = self._finest.stride, self._finest.channels
 
     def forward(self, image_BCHW: Tensor) -> dict[int, Tensor]:
         """Normalised images (B, C, H, W) -> feature maps (B, c, h, w) by nominal stride."""
         height, width = image_BCHW.shape[-2:]
         if self._pads:
             image_BCHW = pad(image_BCHW, (0, -width % 32, 0, -height % 32), mode="replicate")
-        maps = self.net(image_BCHW)[-len(STRIDES) :]
+        maps = self.net(image_BCHW)[-len(self._shapes) :]
         features = {}
-        for nominal, values, channels_last in zip(STRIDES, maps, self._channels_last, strict=True):
-            values_BCHW = values.permute(0, 3, 1, 2) if channels_last else values
+        for (nominal, shape), values in zip(self._shapes.items(), maps, strict=True):
+            values_BCHW = values.permute(0, 3, 1, 2) if shape.channels_last else values
             if self._pads:
                 stride = self.strides[nominal]
                 values_BCHW = values_BCHW[..., : -(-height // stride), : -(-width // stride)]
@@ -141,14 +148,14 @@ def _build(name: str, output_stride: int, in_channels: int) -> nn.Module:
     # Most transformers do not have this option.
     option = {} if output_stride == 32 else {"output_stride": output_stride}
     net = _create_features(name, in_chans=in_channels, **option).eval()
-    found = [shape.stride for shape in _feature_shapes(net, in_channels)]
+    found = [shape.stride for shape in _feature_shapes(net, in_channels)[-len(STRIDES) :]]
     if found != [min(stride, output_stride) for stride in STRIDES]:
         raise ValueError(f"its last feature maps have strides {found}")
     return net
 
 
 def _feature_shapes(net: nn.Module, in_channels: int) -> list[FeatureShape]:
-    return [FeatureShape.of(values) for values in run_on_meta(net, meta_image(in_channels))][-len(STRIDES) :]
+    return [FeatureShape.of(values) for values in run_on_meta(net, meta_image(in_channels))]
 
 
 def _accepts(net: nn.Module, image_BCHW: Tensor) -> bool:

@@ -103,11 +103,23 @@ class TorchvisionBackbone(Backbone, nn.ModuleDict):
             # torchvision trained its MobileNetV3 with dilation in the strided convolution itself.
             dilate(self, nominal, output_stride, dilate_strided=name.startswith("mobilenet_v3"))
             shapes = _shapes(self, name, output_stride, in_channels)
-        tapped = _tapped(nominal, taps)
-        self._taps = {block: (stride, shapes[block].channels_last) for stride, block in tapped.items()}
-        self.strides = {stride: shapes[block].stride for stride, block in tapped.items()}
-        self.channels = {stride: shapes[block].channels for stride, block in tapped.items()}
+        self._taps: dict[str, tuple[int, bool]] = {}
+        self.strides, self.channels = {}, {}
+        for stride, block in _tapped(nominal, taps).items():
+            self._tap(stride, block, shapes[block])
+        self._finest = next(
+            ((block, shapes[block]) for block in reversed(nominal) if nominal[block] == 2), None
+        )
         self.train()
+
+    def _tap(self, nominal: int, block: str, shape: FeatureShape) -> None:
+        self._taps[block] = nominal, shape.channels_last
+        self.strides[nominal], self.channels[nominal] = shape.stride, shape.channels
+
+    def add_stride_2(self) -> None:
+        """That of the last block of this stride; transformers and ConvNeXt have none."""
+        if self._finest is not None:
+            self._tap(2, *self._finest)
 
     def forward(self, image_BCHW: Tensor) -> dict[int, Tensor]:
         """Normalised images (B, C, H, W) -> feature maps (B, c, h, w) by nominal stride."""

@@ -30,6 +30,7 @@ TABLES: dict[str, Mapping[str, Callable[..., Any]]] = {
 
 NEEDED = {
     "pairs": ("dataset.images='*.jpg'", "dataset.masks='{stem}_mask.png'"),
+    "voc_resnet50_gpu": ("dataset.train_list=train",),  # without SBD's masks
     "geotiff": (
         "dataset.images=image.tif",
         "dataset.labels=roofs.gpkg",

@@ -15,8 +15,8 @@ from markdown.preprocessors import Preprocessor
 
 _ROOT = Path(__file__).parents[1]
 _MARKER = re.compile(r"<!-- (conf/\S+|messages: .+) -->")
-_OPTION = re.compile(r"(?P<indent> *)(?P<key>[\w./]+): *(?P<value>.*?)(?: +# ?(?P<why>.*)| *)")
-_NO_OPTION = re.compile(r"(defaults|hydra\b.*|(\w+\.)?(name|source)|dataset\.names\..*)")
+_OPTION = re.compile(r"(?P<indent> *)(?P<key>[\w./]+):(?P<value>.*?)(?: +# ?(?P<why>.*)| *)")
+_NO_OPTION = re.compile(r"(hydra\b.*|(\w+\.)?(defaults|name|source)|dataset\.names\..*)")
 """Hydra's, or the choice itself."""
 
 
@@ -50,7 +50,7 @@ def read_choice(path: Path) -> Choice:
             above.append(line.lstrip()[2:])
             continue
         if found := _OPTION.fullmatch(line):
-            depth, value, why = len(found["indent"]), found["value"], found["why"] or ""
+            depth, value, why = len(found["indent"]), found["value"].strip(), found["why"] or ""
             sections = [section for section in sections if section[0] < depth]
             name = ".".join([*(key for _, key in sections), found["key"]])
             if not about and not options:
@@ -66,16 +66,15 @@ def read_choice(path: Path) -> Choice:
     return Choice(about, options)
 
 
-def group_files(folder: Path) -> list[Path]:
-    """The files of a group, first those with what its choices share."""
-    return sorted(folder.glob("*.yaml"), key=lambda path: (not path.stem.startswith("_"), path.stem))
-
-
-def _in_words(path: Path) -> Iterator[str]:
-    choice = read_choice(path)
-    group, name = path.parent.name, path.stem
-    if group != "conf":
-        title = "shared" if name.startswith("_") else f"`{group}={name}`"
+def choices(place: Path) -> Iterator[str]:
+    """A file of conf/ in the words of a page; of a group all choices, first the files with what they share."""
+    if place.is_dir():
+        for path in sorted(place.glob("*.yaml"), key=lambda path: (path.stem[0] != "_", path.stem)):
+            yield from choices(path)
+        return
+    choice = read_choice(place)
+    if place.parent.name != "conf":
+        title = "shared" if place.stem[0] == "_" else f"`{place.parent.name}={place.stem}`"
         yield f"**{title}** {_text(choice.about)}\n"
     for option in choice.options:
         yield f"- `{option.name}={option.default}` {_text(option.why)}"
@@ -106,9 +105,7 @@ def _text(words: str) -> str:
 
 def _replaced(what: str) -> Iterator[str]:
     if what.startswith("conf/"):
-        path = _ROOT / what
-        for file in group_files(path) if path.is_dir() else [path]:
-            yield from _in_words(file)
+        yield from choices(_ROOT / what)
         return
     texts = {text for place in what.removeprefix("messages: ").split() for _, text in messages(_ROOT / place)}
     for text in sorted(texts, key=str.lower):

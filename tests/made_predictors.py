@@ -48,11 +48,17 @@ SMALL = {"backbone": {"name": "mobilenet_v3_small"}, "head": {"name": "deeplabv3
 
 
 def write_checkpoint(
-    path: Path, *, binary: bool = False, resize: bool = True, network: dict[str, Any] = SMALL, **about: Any
+    path: Path,
+    *,
+    binary: bool = False,
+    resize: bool = True,
+    network: dict[str, Any] = SMALL,
+    known: Classes | None = None,
+    **about: Any,
 ) -> Path:
     """A checkpoint file of a small model that answers differently to different images."""
     torch.manual_seed(0)
-    known = classes(binary)
+    known = known or classes(binary)
     model = create_segmenter(**network, outputs=known.outputs)
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:

@@ -3,10 +3,16 @@
 import math
 import os
 import re
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+ENDING_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
+)
+"""Ctrl-C, preemption, and what Slurm sends before a time limit (--signal=USR1@SECONDS); Windows has no SIGUSR1."""
 
 _CGROUPS = Path("/sys/fs/cgroup")  # the limits of a container
 _PROC = Path("/proc")

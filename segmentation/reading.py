@@ -86,7 +86,7 @@ def read_yaml(path: Path, loader: type[Loader] = Loader) -> Any:
 
 
 def _not_waiting(name: str, flags: int) -> int:
-    return os.open(name, flags | os.O_NONBLOCK)
+    return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))  # Windows has no pipes among files
 
 
 def _parsed(path: Path, kind: str, parse: Callable[[bytes], Any], longest: int) -> Any:

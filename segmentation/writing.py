@@ -61,9 +61,13 @@ def remove_unfinished(folder: Path) -> None:
         left.unlink(missing_ok=True)
 
 
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+"""Not on Windows, where only administrators make links."""
+
+
 def no_link(name: str, flags: int) -> int:
     """Opener for `open`: raises `OSError` for a symbolic link, and for a pipe that nobody reads instead of waiting."""
-    return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    return os.open(name, flags | _NO_LINK, 0o666)
 
 
 def refuse_links(paths: Iterable[Path]) -> None:

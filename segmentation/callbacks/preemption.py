@@ -17,11 +17,10 @@ from pytorch_lightning.callbacks import WeightAveraging
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from segmentation.data.datamodule import end_loader_processes
+from segmentation.machine import ENDING_SIGNALS
 
 log = logging.getLogger(__name__)
 
-# Ctrl-C, preemption, and Slurm's --signal=USR1@SECONDS.
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _STOPPED = "stopped"
 _AGAIN_S = 3.0
 """A signal other than Ctrl-C counts as sent again after so long: process managers send it twice to be sure."""
@@ -62,7 +61,7 @@ class Preemption(Callback):
         if threading.current_thread() is not threading.main_thread():
             yield  # only the main thread can handle signals
             return
-        self._earlier = {number: signal.getsignal(number) for number in _SIGNALS}
+        self._earlier = {number: signal.getsignal(number) for number in ENDING_SIGNALS}
         try:
             self._listen(trainer, stepping=False)
             yield

@@ -30,13 +30,13 @@ from typing import TYPE_CHECKING, Any
 from segmentation.cli.messages import explain, handling, leave, lost_another, rank
 from segmentation.cli.overrides import Config, Job
 from segmentation.errors import UserError
+from segmentation.machine import ENDING_SIGNALS
 
 # torch is imported where it is needed: a single process must not wait for it before its options are checked.
 if TYPE_CHECKING:
     from torch.distributed import Store, TCPStore
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _START = timedelta(minutes=10)  # for the first process to compose the job
 _READ_S = 15.0  # for the others to read it
 _GRACE_S = 30.0  # for a process to end by itself after the first one, or the command, has ended
@@ -94,7 +94,7 @@ def _run_in_processes(job: Job, config: Config, folder: Path, processes: int) ->
     from segmentation.distributed import OWN_LAUNCH
 
     received: list[int] = []
-    noting = handling(_SIGNALS, lambda number, frame: received.append(number))
+    noting = handling(ENDING_SIGNALS, lambda number, frame: received.append(number))
     with TemporaryDirectory() as logs, noting, _logging_disabled():
         launch = LaunchConfig(
             min_nodes=1,
@@ -114,7 +114,7 @@ def _run_in_processes(job: Job, config: Config, folder: Path, processes: int) ->
         # In a thread of its own: there torch installs no signal handlers, which would end the processes in 30 s
         # whether they have written their checkpoint or not. They begin with the signals blocked, as the thread has.
         with ThreadPoolExecutor(
-            1, initializer=signal.pthread_sigmask, initargs=(signal.SIG_BLOCK, _SIGNALS)
+            1, initializer=signal.pthread_sigmask, initargs=(signal.SIG_BLOCK, ENDING_SIGNALS)
         ) as pool:
             results = pool.submit(elastic_launch(launch, _run_worker), *arguments)
             _forward_signals(received, results)
@@ -194,7 +194,7 @@ def _run_worker(script: str, function: str, config: Config, folder: str, log_con
     signal.signal(signal.SIGINT, signal.default_int_handler if first else signal.SIG_IGN)
     signal.signal(signal.SIGUSR1, leave if first else signal.SIG_IGN)
     signal.signal(signal.SIGTERM, leave if first else signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
     if first:
         if log_config.get("root"):
             logging.config.dictConfig(log_config)
@@ -208,7 +208,7 @@ def _run_worker(script: str, function: str, config: Config, folder: str, log_con
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except SystemExit as end:
-        if first or end.code not in [128 + number for number in _SIGNALS]:
+        if first or end.code not in [128 + number for number in ENDING_SIGNALS]:
             raise
         return math.nan  # the first process ends the run after a signal, once it has written all
     except Exception as error:

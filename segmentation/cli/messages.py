@@ -15,6 +15,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from segmentation.errors import UserError, closest, one_line, printable
+from segmentation.machine import ENDING_SIGNALS
 from segmentation.writing import no_link
 
 # Hydra is imported where it is needed: --help must not wait for it.
@@ -90,7 +91,7 @@ def signals_as_exits() -> Iterator[None]:
     A training has handlers of its own while it steps. One of several processes of a run keeps the system's handling:
     it may wait for another in code that no exception reaches.
     """
-    with nullcontext() if rank() >= 0 else handling((signal.SIGTERM, signal.SIGUSR1), leave):
+    with nullcontext() if rank() >= 0 else handling(ENDING_SIGNALS[1:], leave):
         yield
 
 

@@ -41,7 +41,7 @@ _WORKER_DIED = (
 
 Outcome = Literal["begun", "ran", "went on", "finished before", "cut off", "failed"]
 
-_KILLED = 128 + signal.SIGKILL  # what a shell says of it
+_KILLED = 128 + 9  # what a shell says of SIGKILL, which not every system has
 
 
 @dataclass(frozen=True)

@@ -176,7 +176,8 @@ def end_loader_processes() -> None:
     They ignore the first SIGTERM, which is all that they would get before the exit waits for them. From then on torch,
     which watches for their ends by SIGCHLD, no longer raises an error for them.
     """
-    if _processes and threading.current_thread() is threading.main_thread():
+    watched = hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread()
+    if _processes and watched:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for process in _processes:
         process.kill()

@@ -13,6 +13,7 @@ difference in probability to the first contender, and how many pixels get the sa
 import time
 from argparse import Namespace
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -117,7 +118,7 @@ def _exported(checkpoint: Path, images: list[Any], size: tuple[int, int]) -> dic
     from segmentation.export.graph import export_network, whole_graph
     from segmentation.export.precision import Quantisation, layers
 
-    trained = load(checkpoint)
+    trained = replace(load(checkpoint), resize=False)  # all images have its size
     network = export_network(trained)
     pixels_BCHW = (np.ascontiguousarray(image.numpy(), np.float32) for image in images)
     networks = {

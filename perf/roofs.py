@@ -178,25 +178,23 @@ def town(height: int, width: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
             cv2.fillPoly(outline, [part.round().astype(np.int32)], 1)
         if outline.any() and not (outline & (1 - free)).any():
             free &= 1 - cv2.dilate(outline, np.ones((7, 7), np.uint8))
-            placed.append((parts, outline))
-    for _, outline in placed:
-        for step in range(1, 15):
-            shift = np.float32([[1, 0, -_LIGHT[0] * step], [0, 1, -_LIGHT[1] * step]])
-            moved = cv2.warpAffine(outline, shift, size[::-1])
-            shade[(moved > 0)] = 0.5
+            mask |= outline
+            placed.append(parts)
+    for step in range(1, 15):
+        shift = np.float32([[1, 0, -_LIGHT[0] * step], [0, 1, -_LIGHT[1] * step]])
+        moved = cv2.warpAffine(mask, shift, size[::-1])
+        shade[(moved > 0)] = 0.5
     for centre in random.uniform(0, 1, (220, 2)) * size[::-1]:
         _tree(random, image, shade, free, centre)
     image *= cv2.GaussianBlur(shade, (0, 0), 1.2)[..., None]
-    for parts, outline in placed:
+    for parts in placed:
         colour = np.array(_ROOFS[random.integers(len(_ROOFS))]) * random.uniform(0.88, 1.12)
         for part in parts:
             _roof(random, image, part, colour)
-        mask[outline > 0] = 255
     image += random.normal(0, 5, (*size, 1)) + random.normal(0, 2.5, (*size, 3))
     small = cv2.resize(image.clip(0, 255).astype(np.uint8), (width, height), interpolation=cv2.INTER_AREA)
-    return small, (cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA) > 127).astype(
-        np.uint8
-    ) * 255
+    share = cv2.resize(255 * mask, (width, height), interpolation=cv2.INTER_AREA)
+    return small, (share > 127).astype(np.uint8) * 255
 
 
 def _noise(random: np.random.Generator, size: tuple[int, int], scales: tuple[int, ...]) -> np.ndarray:

@@ -9,8 +9,9 @@ os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 
 import functools
 import gc
+import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ from segmentation.types import voc_palette
 
 # A shell starts what runs in the background deaf to Ctrl-C, and a test that sends it would wait for ever.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# pytest hands a handler to each logger that does not propagate, and torch would describe each step of a compilation.
+logging.getLogger("torch.__trace").propagate = True
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
@@ -50,9 +54,12 @@ def pytest_unconfigure() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _drawn_alike() -> None:
-    """Random values of a test are the same whatever ran before it, here and on another machine."""
+def _alike() -> Iterator[None]:
+    """Random values of a test are the same whatever ran before it, and the next one has as many threads."""
     torch.manual_seed(0)
+    threads = torch.get_num_threads()
+    yield
+    assert torch.get_num_threads() == threads, "several threads in several processes wait for each other"
 
 
 def composed(*overrides: str) -> Config:

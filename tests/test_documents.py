@@ -83,6 +83,15 @@ def test_every_message_is_on_the_page() -> None:
     assert re.findall(r"^\| `([\w-]+)` \|", page, re.MULTILINE) == list(KINDS)
 
 
+def test_every_layout_has_a_picture_of_its_folder() -> None:
+    sections = (ROOT / "docs" / "data.md").read_text().split("\n### ")[1:]
+    drawn = {
+        name for section in sections if "── " in section for name in _CODE.findall(section.split("\n")[0])
+    }
+    layouts = {path.stem for path in (CONF / "dataset").glob("[!_]*.yaml")}
+    assert drawn == layouts - {"auto", "camvid", "mix", "shapes", "shapes_binary"}
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As `make docs` builds it."""

@@ -8,7 +8,8 @@ with a schedule that spans them. Time is what the processor spent, so that other
 a minute is 60 seconds of each of `--threads` cores. Loading counts, judging does not. No recipe is changed by what
 comes out here: val and test are read once, at the end of each training, at the masks' own size, with the same counts.
 
-What is finished stands in `--output` and is not repeated: the measurement may be stopped and repeated at any time.
+What is finished stands in `--output` and is not repeated: the measurement may be stopped and begun again at any time.
+For a recipe that has changed give another file.
 """
 
 import json
@@ -62,13 +63,13 @@ def main() -> None:
             name: train for name, train in _contenders(data, args).items() if name in args.contenders
         }
         content = json.loads(args.output.read_text()) if args.output.exists() else {"paces": {}, "runs": []}
-        paces = content["paces"].setdefault(args.data, {})
+        paces = content["paces"].setdefault(f"{args.data}, {args.threads} threads", {})
         if missing := {name: train for name, train in contenders.items() if name not in paces}:
             paces |= _paces(missing, args)
             _write(args.output, content)
         for seed in range(1, args.rounds + 1):
             for name, train in contenders.items():
-                key = {"data": args.data, "contender": name, "minutes": args.minutes, "seed": seed}
+                key = {**_place(args), "contender": name, "seed": seed}
                 if not any(key.items() <= run.items() for run in content["runs"]):
                     steps = max(1, int(args.minutes * 60 * args.threads / paces[name]))
                     content["runs"].append(
@@ -261,6 +262,11 @@ def _judge(predict: "Predict", data: Data, split: str, judged: int | None) -> Re
     }
 
 
+def _place(args: Namespace) -> Record:
+    """What the rows of a table have in common."""
+    return {"data": args.data, "minutes": args.minutes, "threads": args.threads}
+
+
 def _write(path: Path, content: Record) -> None:
     path.write_text(json.dumps(content, indent=2))
 
@@ -269,11 +275,7 @@ def _print(runs: Sequence[Record], args: Namespace) -> None:
     """A row for each contender that was trained on these data for these minutes."""
     rows = []
     for name in args.contenders:
-        own = [
-            run
-            for run in runs
-            if (run["data"], run["minutes"], run["contender"]) == (args.data, args.minutes, name)
-        ]
+        own = [run for run in runs if {**_place(args), "contender": name}.items() <= run.items()]
         if own:
             scores = [run["test"]["miou"] for run in own]
             rows.append(

@@ -67,6 +67,22 @@ def predict(config: Mapping[str, Any], folder: Path) -> float:
     return predict(config)
 
 
+@script("app", paths=("host",), lists=("checkpoint",))
+def app(config: Mapping[str, Any], folder: Path) -> float:
+    """Try checkpoints in the browser: drop a picture or a video on a page of this machine, and see what they say.
+
+    Examples:
+      python app.py checkpoint=RUN/checkpoints/best.ckpt
+      python app.py checkpoint=[A.ckpt,B.onnx] browser=true     side by side, with the time that each takes
+    """
+    from segmentation.config import read_app_settings
+
+    settings = read_app_settings(config)
+    from segmentation.app import app
+
+    return app(settings)
+
+
 @script("select", paths=("input", "labelled", "output", "group"), lists=("checkpoint",))
 def select(config: Mapping[str, Any], folder: Path) -> float:
     """Choose which unlabelled images to label next: those a model is unsure of, and unlike each other.
@@ -159,6 +175,6 @@ def leaderboard(config: Mapping[str, Any], folder: Path) -> float:
 
 COMMANDS: dict[str, Callable[[], None]] = {
     command.__name__: command
-    for command in (train, evaluate, predict, select, export, inspect, benchmark, leaderboard)
+    for command in (train, evaluate, predict, app, select, export, inspect, benchmark, leaderboard)
 }
 """By the names that they have in `segmentation NAME`."""

@@ -27,6 +27,7 @@ _LEVELS = {
     "lightning_fabric": logging.WARNING,
     "lightning.pytorch": logging.WARNING,
     "pytorch_lightning.loggers.mlflow": logging.ERROR,  # that the first run of an experiment creates it
+    "httpx": logging.WARNING,  # by which gradio asks whether its own server is up
     # With compile=true it warns about a CUDA toolkit on a machine without a GPU.
     "torch.utils.cpp_extension": logging.ERROR,
 }

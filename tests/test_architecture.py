@@ -34,7 +34,7 @@ FLOORS = (
     {"distributed"},
     {"build", "planner"},
     {"training", "evaluation", "predict", "benchmark", "leaderboard", "doctor", "cli"},
-    {"export", "selection"},
+    {"export", "selection", "app"},
     {"commands"},
     {"console", "api"},
     {"__main__"},

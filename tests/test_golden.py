@@ -425,6 +425,7 @@ SCRIPTS = (
     "inspect_data",
     "evaluate",
     "predict",
+    "app",
     "select_images",
     "export",
     "benchmark",

@@ -24,6 +24,7 @@ from segmentation.config.export import (
 from segmentation.config.prediction import (
     ANNOTATION_FILES,
     ANNOTATIONS,
+    AppSettings,
     Existing,
     ObjectOptions,
     OutputKind,
@@ -32,6 +33,7 @@ from segmentation.config.prediction import (
     PredictionSettings,
     SelectionSettings,
     Span,
+    read_app_settings,
     read_prediction_settings,
     read_selection_settings,
 )
@@ -51,6 +53,7 @@ from segmentation.config.training import (
 __all__ = [
     "ANNOTATIONS",
     "ANNOTATION_FILES",
+    "AppSettings",
     "Auxiliary",
     "BenchmarkSettings",
     "Budget",
@@ -78,6 +81,7 @@ __all__ = [
     "checkpoint_file",
     "checkpoint_files",
     "full_precision",
+    "read_app_settings",
     "read_benchmark_settings",
     "read_evaluation_settings",
     "read_export_settings",

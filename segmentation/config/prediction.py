@@ -174,6 +174,34 @@ def read_prediction_settings(config: Mapping[str, Any]) -> PredictionSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AppSettings(Checkpoints):
+    """`conf/app.yaml` says what each is for."""
+
+    host: str
+    port: Annotated[int, Field(ge=0, le=65535)]
+    browser: bool
+    threshold: Threshold
+    tta: str | float | list[str | float]
+    tile: Annotated[int, Field(ge=16)] | None
+    overlap: Annotated[int, Field(ge=0)] | None
+    max_upload: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    max_pixels: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    max_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    precision: Precision
+    accelerator: Accelerator
+
+
+def read_app_settings(config: Mapping[str, Any]) -> AppSettings:
+    """The config with its types checked.
+
+    Raises `UserError` for an option that does not exist, is missing, or has a value that it cannot have.
+    """
+    settings = call("", AppSettings, **config)
+    check_threshold(settings.threshold)
+    return settings
+
+
+@dataclass(frozen=True, kw_only=True)
 class SelectionSettings(Checkpoints):
     """`conf/select.yaml` says what each is for."""
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path, PurePath
+from typing import Any
 
 import cv2
 import numpy as np
@@ -135,27 +136,33 @@ def save_disagreement(path: Path, disagreement_HW: np.ndarray | None) -> None:
 def save_objects(
     path: Path, labels_HW: np.ndarray, probabilities_HWK: np.ndarray, classes: Classes, options: ObjectOptions
 ) -> None:
-    """A CSV with a row per connected region of a class but the background, class by class, from the top.
-
-    `pixels` is its area in pixels, `area` that in the square of the unit of `pixel_size`, if there is one. Boxes and
-    centroids are in pixels from the upper left one, which is 0, 0; `confidence` is the mean probability of its class
-    over its pixels. Raises `UserError` for another ending.
-    """
+    """A CSV of `object_rows`. Raises `UserError` for another ending."""
     _check_ending(path, ".csv")
-    area_of_pixel = None if options.pixel_size is None else options.pixel_size**2
     with written_whole(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        measures = ["pixels"] if area_of_pixel is None else ["pixels", "area"]
-        writer.writerow(["class", *measures, "left", "top", "width", "height", "x", "y", "confidence"])
-        for label in np.intersect1d(np.unique(labels_HW), classes.foreground).tolist():
-            objects = find_objects(labels_HW == label, watershed=options.watershed)
-            probability_HW = probabilities_HWK[:, :, 0 if classes.binary else label]
-            sums = np.bincount(objects.labels.ravel(), probability_HW.ravel(), len(objects) + 1)[1:]
-            for index in np.flatnonzero(objects.areas * (area_of_pixel or 1.0) >= options.min_area):
-                pixels = int(objects.areas[index])
-                areas = [pixels] if area_of_pixel is None else [pixels, f"{pixels * area_of_pixel:.6g}"]
-                places = (*objects.boxes[index].tolist(), *(f"{at:.2f}" for at in objects.centroids[index]))
-                writer.writerow([classes.names[label], *areas, *places, f"{sums[index] / pixels:.4f}"])
+        csv.writer(file).writerows(object_rows(labels_HW, probabilities_HWK, classes, options))
+
+
+def object_rows(
+    labels_HW: np.ndarray, probabilities_HWK: np.ndarray, classes: Classes, options: ObjectOptions
+) -> Iterator[list[Any]]:
+    """A table with a row per connected region of a class but the background, class by class, from the top.
+
+    The first row names the columns. `pixels` is its area in pixels, `area` that in the square of the unit of
+    `pixel_size`, if there is one. Boxes and centroids are in pixels from the upper left one, which is 0, 0;
+    `confidence` is the mean probability of its class over its pixels.
+    """
+    area_of_pixel = None if options.pixel_size is None else options.pixel_size**2
+    measures = ["pixels"] if area_of_pixel is None else ["pixels", "area"]
+    yield ["class", *measures, "left", "top", "width", "height", "x", "y", "confidence"]
+    for label in np.intersect1d(np.unique(labels_HW), classes.foreground).tolist():
+        objects = find_objects(labels_HW == label, watershed=options.watershed)
+        probability_HW = probabilities_HWK[:, :, 0 if classes.binary else label]
+        sums = np.bincount(objects.labels.ravel(), probability_HW.ravel(), len(objects) + 1)[1:]
+        for index in np.flatnonzero(objects.areas * (area_of_pixel or 1.0) >= options.min_area):
+            pixels = int(objects.areas[index])
+            areas = [pixels] if area_of_pixel is None else [pixels, f"{pixels * area_of_pixel:.6g}"]
+            places = (*objects.boxes[index].tolist(), *(f"{at:.2f}" for at in objects.centroids[index]))
+            yield [classes.names[label], *areas, *places, f"{sums[index] / pixels:.4f}"]
 
 
 @contextmanager

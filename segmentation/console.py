@@ -30,12 +30,18 @@ _CLASSES = """\
 names: [background, object]
 """
 
+_COMPLETION = ("-sc", "--shell-completion")
+
 _EXAMPLES = {"conf/experiment/mine.yaml": _EXPERIMENT, "classes.yaml": _CLASSES}
 
 
 def main() -> None:
     """Runs the command that `sys.argv` names."""
-    name, *_ = [*sys.argv[1:], "--help"]
+    name, *arguments = sys.argv[1:] or ["--help"]
+    called = f"{CONSOLE} {name}"
+    if name in _COMPLETION:
+        # Hydra's own knows one command of a program, and is told of the one that is being typed.
+        called, arguments, name = CONSOLE, [name, *arguments], _typed()
     with short_messages(quiet=os.environ.get("HYDRA_FULL_ERROR", "0") != "1"):
         if name in ("-h", "--help"):
             print(_overview())  # noqa: T201
@@ -43,11 +49,26 @@ def main() -> None:
             print(f"{CONSOLE} {__version__}")  # noqa: T201
         elif name == "init":
             print(init(Path()))  # noqa: T201
+        elif name == "":
+            print(*COMMANDS, "init")  # noqa: T201
         elif name not in COMMANDS:
             raise UserError(f"There is no command {name}.{closest(name, (*COMMANDS, 'init'))}")
     if name in COMMANDS:
-        sys.argv = [f"{CONSOLE} {name}", *sys.argv[2:]]
+        sys.argv = [called, *arguments]
         COMMANDS[name]()
+
+
+def _typed() -> str:
+    """The command in the line that a shell completes, which is taken out of it; "" for a line that has none yet.
+
+    Without a line the shell installs the completion, which any command can tell it.
+    """
+    line = os.environ.get("COMP_LINE", f"{CONSOLE} {next(iter(COMMANDS))} ")
+    program, *words = line.split(maxsplit=2)
+    if len(words) < 2 and not (words and line[-1].isspace()):
+        return ""
+    os.environ["COMP_LINE"] = f"{program} {' '.join(words[1:])}"
+    return words[0] if words[0] in COMMANDS else ""
 
 
 def init(folder: Path) -> str:
@@ -78,6 +99,7 @@ def _overview() -> str:
             *lines,
             "",
             f"{CONSOLE} COMMAND --help tells its options. With --config-dir conf your own files in conf/ come beside",
-            "those that are shipped.",
+            "those that are shipped. Options complete by TAB in bash after",
+            f'  eval "$({CONSOLE} -sc install=bash)"    (for scripts: eval "$(python train.py -sc install=bash)")',
         ]
     )

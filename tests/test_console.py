@@ -119,6 +119,31 @@ def test_a_mistake_is_said_in_a_line(
     assert status == 2 and words in err and "Traceback" not in err
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("segmentation ", {"train", "predict", "init"}),
+        ("segmentation pre", {"predict", "train"}),  # the shell leaves what fits
+        ("segmentation train backbone=resnet1", {"backbone=resnet18", "backbone=resnet101"}),
+        ("segmentation predict input=a thres", {"threshold="}),
+    ],
+)
+def test_a_line_is_completed(
+    line: str, expected: set[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMP_LINE", line)
+    out, err, status = said(capsys, "-sc", "query=bash")
+    assert status == 0 and expected <= {*out.split()}, err
+
+
+def test_bash_is_told_how_to_complete(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COMP_LINE", raising=False)
+    out, _, status = said(capsys, "-sc", "install=bash")
+    assert status == 0 and out.rstrip().endswith("-F hydra_bash_completion segmentation")
+
+
 def test_scripts_and_commands_have_the_same_names() -> None:
     scripts = {path.stem.partition("_")[0] for path in ROOT.glob("*.py")} - {"setup"}
     assert scripts == set(COMMANDS)

@@ -28,6 +28,7 @@ NOT_RUN = {
     r"trainer=ddp": "test_several_processes.py runs several processes",
     r"submitit_slurm": "needs Slurm: tests/machines",
     r"train\.py -m|runs=outputs": "test_sweep_script.py and leaderboard/ run sweeps, searches and boards",
+    r"app\.py": "app/test_app_page.py opens it in a browser",
     r"benchmark\.py": "test_benchmark_script.py measures",
     r"export\.py|model\.onnx": "export/ makes each kind of file: each takes half a minute",
     r"hub:|push=": "needs the network",

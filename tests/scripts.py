@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import traceback
 from collections.abc import Mapping
@@ -39,7 +40,8 @@ def run_script(
     """Runs `name` (train.py, evaluate.py ...) with `folder` as its working directory, in a process of its own.
 
     That process is a fork of one in which the libraries are imported already; with `fresh` it is a new Python,
-    as for a user: once a script is enough. What a fork itself starts as new processes are forks, too.
+    as for a user: once a script is enough. What a fork itself starts as new processes are forks, too: by
+    multiprocessing, or by `sys.executable`, which is `warm_python` there.
     """
     command = [str(ROOT / name), *arguments]
     if fresh:
@@ -114,14 +116,58 @@ class Script:
         return out, err
 
 
+def warm_python() -> str:
+    """A file that stands in for Python: what it is given to run is such a fork, if it is a script, `-m` or `-c`."""
+    _server()
+    return str(_folder() / "python")
+
+
+# In a Python that imports next to nothing.
+_STAND_IN = """#!{python} -IS
+import json, os, signal, socket, sys
+
+given = [word for word in sys.argv[1:] if word not in ("-u", "-P")]
+if not given or given[0].startswith("-") and given[0] not in ("-m", "-c"):
+    os.execv({python!r}, [{python!r}, *sys.argv[1:]])
+answers, theirs = os.pipe()
+with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
+    server.connect({address!r})
+    request = json.dumps([given, os.getcwd(), dict(os.environ)]).encode()
+    socket.send_fds(server, [request], [1, 2, theirs])
+os.close(theirs)
+child = int.from_bytes(os.read(answers, 4), sys.byteorder, signed=True)
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    signal.signal(number, lambda number, frame: os.kill(child, number))
+status = int.from_bytes(os.read(answers, 4), sys.byteorder, signed=True)
+if status < 0:
+    signal.signal(-status, signal.SIG_DFL) if -status != signal.SIGKILL else None
+    os.kill(os.getpid(), -status)
+os._exit(status)
+"""
+
+
+@functools.cache
+def _folder() -> Path:
+    """Of the process that forks: its address, and the file that stands in for Python."""
+    folder = tempfile.TemporaryDirectory()  # short, as the address of a socket has to be
+    atexit.register(folder.cleanup)
+    return Path(folder.name)
+
+
 @functools.cache
 def _server() -> socket.socket:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    server = subprocess.Popen(
-        [sys.executable, __file__, str(theirs.fileno())],
-        pass_fds=[theirs.fileno()],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
+    address, python = _folder() / "address", _folder() / "python"
+    python.write_text(_STAND_IN.format(python=sys.executable, address=str(address)))
+    python.chmod(0o700)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(str(address))
+        listener.listen(16)
+        server = subprocess.Popen(
+            [sys.executable, __file__, str(theirs.fileno()), str(listener.fileno()), str(python)],
+            pass_fds=[theirs.fileno(), listener.fileno()],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
     theirs.close()
 
     @atexit.register
@@ -132,7 +178,7 @@ def _server() -> socket.socket:
     return ours
 
 
-def _serve(requests: socket.socket) -> None:
+def _serve(requests: socket.socket, listener: socket.socket, python: str) -> None:
     """Forks for every request, and answers on its third stream with the process's number and exit status."""
     import segmentation.evaluation
     import segmentation.training  # noqa: F401
@@ -144,12 +190,18 @@ def _serve(requests: socket.socket) -> None:
     assert threading.active_count() == 1, "a fork of several threads may wait for ever"
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
     while True:
-        request, streams, _, _ = socket.recv_fds(requests, 1 << 20, 3)
-        if not request:
+        ready, _, _ = select.select([requests, listener], [], [])
+        source = requests if requests in ready else listener.accept()[0]
+        request, streams, _, _ = socket.recv_fds(source, 1 << 20, 3)
+        if source is not requests:
+            source.close()
+        elif not request:
             os._exit(0)  # what is frozen would be reported as leaked
         if os.fork() == 0:
             requests.close()
+            listener.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            sys.executable = python
             _watch(*json.loads(request), *streams)
         for stream in streams:
             os.close(stream)
@@ -178,12 +230,18 @@ def _run(command: list[str], folder: str, environment: dict[str, str], out: int,
         os.close(stream)
     os.chdir(folder)
     os.environ.update(environment)
-    sys.argv = command
-    sys.path[0] = str(Path(command[0]).parent)
+    kind, name = (command[0], command[1]) if command[0] in ("-c", "-m") else ("", command[0])
+    sys.argv = ["-c", *command[2:]] if kind == "-c" else [name, *command[2 if kind else 1 :]]
+    sys.path[0] = folder if kind else str(Path(name).parent)
     _spawn_by_forks()
     status = 0
     try:
-        runpy.run_path(command[0], run_name="__main__")
+        if kind == "-c":
+            exec(name, {"__name__": "__main__"})
+        elif kind == "-m":
+            runpy.run_module(name, run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(name, run_name="__main__")
     except SystemExit as ended:
         status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except BaseException:
@@ -218,4 +276,4 @@ def _spawn_by_forks() -> None:
 
 
 if __name__ == "__main__":
-    _serve(socket.socket(fileno=int(sys.argv[1])))
+    _serve(socket.socket(fileno=int(sys.argv[1])), socket.socket(fileno=int(sys.argv[2])), sys.argv[3])

@@ -1,10 +1,12 @@
 """The commands from Python, and how their results show themselves."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import write_pair
+from scripts import warm_python
 
 import segmentation
 from segmentation.api import Run
@@ -26,6 +28,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("a = b,c") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder.parent)
+        patch.setattr(sys, "executable", warm_python())
         return segmentation.train("dataset=shapes", hydra={"run": {"dir": folder}}, **SMALL)
 
 
@@ -40,7 +43,10 @@ def test_a_training_gives_its_scores_and_its_model(run: Run) -> None:
     assert page.count("data:image/png") == 2
 
 
-def test_an_evaluation_gives_its_report(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_evaluation_gives_its_report(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", warm_python())
     found = segmentation.evaluate("split=val", checkpoint=run.checkpoint, output=tmp_path / "out", workers=0)
     assert found.folder == tmp_path / "out"
     assert found.metrics["val/miou"] == pytest.approx(run.metrics["val/miou"], abs=1e-3)

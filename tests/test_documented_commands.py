@@ -143,8 +143,8 @@ def _checkpoint(command: str, here: Path, roots: dict[str, Path]) -> dict[str, A
 def _root(command: str, here: Path, roots: dict[str, Path]) -> Path:
     if "dataset.labels=" in command:
         return here / "unnamed"
-    named = re.search(r"dataset=(\w+)|experiment=([a-z]+)", command)
-    name = (named[1] or named[2]) if named else "auto"
+    named = re.search(r"dataset=(\w+)", command) or re.search(r"experiment=([a-z]+)", command)
+    name = named[1] if named else "auto"
     return here / "pairs" if name == "pairs" else roots.get(name, here)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import make_folder, write_pair
+from conftest import ROOT, make_folder, write_pair
 from documents import DOCUMENTS, NAMES, blocks, shown
 from made_data import save
 from made_earth import photo, roofs, write_outlines, write_raster
@@ -19,8 +19,11 @@ from scripts import Done, run_script
 
 import segmentation
 from segmentation import api
+from segmentation.cli import compose
 from segmentation.data.layouts.voc import NAMES as VOC
 from segmentation.types import Classes
+
+_CHOICES = "differs from one that runs in choices alone, each of which test_configs.py builds"
 
 NOT_RUN = {
     r"train\.py --help": "its text is recorded by test_golden.py",
@@ -34,12 +37,13 @@ NOT_RUN = {
     r"hub:|push=": "needs the network",
     r"input=0 ": "needs a camera",
     r"threshold=best": "needs an evaluation: test_evaluate_script.py",
-    r"train\.py backbone=(?!\w+ dataset)": "test_configs.py builds every backbone and head",
+    r"train\.py backbone=|backbone=(resnet34|efficientnet)|resnet18 weights=imagenet head": _CHOICES,
+    r"=camvid_resnet18|optimizer\.lr=1e-4|accumulate_grad": _CHOICES,
     r"weights=coco|experiment=binary_resnet50": "its weights are on the network; test_configs.py composes it",
     r"perf/": "test_perf.py runs each, small",
     r"my_train\.py": "test_extending.py runs it",
 }
-"""Commands that are only composed, and why."""
+"""Commands that are composed at most, and why."""
 
 TINY = {
     "train": (
@@ -79,6 +83,23 @@ def test_what_is_not_run_is_shown() -> None:
     assert all(any(re.search(each, command) for command in shown()) for each in NOT_RUN)
 
 
+def _has_config(command: str) -> bool:
+    script = command.split()[1]
+    return (ROOT / script).exists() and "/" not in script and "--help" not in command
+
+
+@pytest.mark.parametrize("command", [each for each in shown() if not _runs(each) and _has_config(each)])
+def test_what_is_not_run_composes(command: str) -> None:
+    _, script, *words = shlex.split(command)
+    name = NAMES.get(Path(script).stem, Path(script).stem)
+    swept = "-m" in words
+    words = [word for word in words if word not in ("-m", "...") and not re.match("hydra|.*glob", word)]
+    words = [word.split(",")[0] if swept and "[" not in word else word for word in words]
+    if "dataset.root=PATH" in words and not re.search("dataset=|experiment=", command):
+        words.insert(0, "dataset=auto")  # which a root alone means
+    assert compose(name, *words)
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the names of the pages exist."""
@@ -90,7 +111,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (here / "DATA" / "images").symlink_to("train/images")
     for number in range(8):
         name = f"{number}.png"
-        write_pair(here / "pairs/x/Imgs", here / "pairs/x/Imgs", str(number), 2)
+        site = here / "pairs" / "xy"[number % 2] / "Imgs"
+        write_pair(site, site, str(number), 2)
         write_pair(here / "pairs/raw/s", here / "pairs/truth/s", str(number), 2)
         (here / "pairs/truth/s" / name).rename(here / f"pairs/truth/s/{number}_mask.png")
         Image.open(here / f"pairs/raw/s/{number}.jpg").save(here / f"pairs/raw/s/{number}.ome.tif")

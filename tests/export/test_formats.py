@@ -13,7 +13,7 @@ import torch
 import torchvision
 from conftest import make_binary
 from made_earth import SIDE, write_raster
-from made_exports import exported
+from made_exports import PLAIN, exported
 from made_predictors import NAMES, classes, write_checkpoint
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -27,8 +27,6 @@ from segmentation.export.for_torch import constructor, torchvision_use, torchvis
 from segmentation.models import Decision, create_segmenter
 from segmentation.models.pretrained import COCO
 
-PLAIN = {"backbone": {"name": "resnet18"}, "head": {"name": "fcn"}}
-"""Exported in less time than others."""
 LARGE = {"backbone": {"name": "mobilenet_v3_large"}, "head": {"name": "deeplabv3", "rates": [12, 24, 36]}}
 LITE = {"backbone": {"name": "mobilenet_v3_large", "taps": "first"}, "head": {"name": "lraspp"}}
 

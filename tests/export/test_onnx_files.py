@@ -13,7 +13,7 @@ import onnxruntime
 import pytest
 import torch
 from conftest import make_binary
-from made_exports import LOOSE, QUICK, config, exported
+from made_exports import LOOSE, PLAIN, QUICK, config, exported
 from made_predictors import write_checkpoint
 from torch import Tensor, nn
 
@@ -37,7 +37,7 @@ Change = Callable[[onnx.ModelProto], object]
 @pytest.fixture(scope="module")
 def classes_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three classes, resized to 64x64, labels alone."""
-    return exported(write_checkpoint(tmp_path_factory.mktemp("classes") / "best.ckpt"))
+    return exported(write_checkpoint(tmp_path_factory.mktemp("classes") / "best.ckpt", network=PLAIN))
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import onnx
 import pytest
 import torch
 from conftest import make_binary
-from made_exports import config, exported
+from made_exports import PLAIN, config, exported
 from made_predictors import write_checkpoint
 from PIL import Image
 
@@ -26,7 +26,8 @@ from segmentation.export.precision import Pictures
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three classes, resized to 64x64."""
-    return write_checkpoint(tmp_path_factory.mktemp("precision") / "best.ckpt")
+    network = {**PLAIN, "head": {"name": "deeplabv3"}}
+    return write_checkpoint(tmp_path_factory.mktemp("precision") / "best.ckpt", network=network)
 
 
 @pytest.fixture(scope="module")

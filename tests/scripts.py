@@ -117,7 +117,10 @@ class Script:
 
 
 def warm_python() -> str:
-    """A file that stands in for Python: what it is given to run is such a fork, if it is a script, `-m` or `-c`."""
+    """A file that stands in for Python: a script, or the package, that it is given to run is such a fork.
+
+    Libraries start Python otherwise, and give it files that are open: that is a new Python.
+    """
     _server()
     return str(_folder() / "python")
 
@@ -127,7 +130,7 @@ _STAND_IN = """#!{python} -IS
 import json, os, signal, socket, sys
 
 given = [word for word in sys.argv[1:] if word not in ("-u", "-P")]
-if not given or given[0].startswith("-") and given[0] not in ("-m", "-c"):
+if given[:2] != ["-m", "segmentation"] and (not given or given[0].startswith("-")):
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 answers, theirs = os.pipe()
 with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
@@ -230,18 +233,16 @@ def _run(command: list[str], folder: str, environment: dict[str, str], out: int,
         os.close(stream)
     os.chdir(folder)
     os.environ.update(environment)
-    kind, name = (command[0], command[1]) if command[0] in ("-c", "-m") else ("", command[0])
-    sys.argv = ["-c", *command[2:]] if kind == "-c" else [name, *command[2 if kind else 1 :]]
-    sys.path[0] = folder if kind else str(Path(name).parent)
+    module = command[0] == "-m"
+    sys.argv = command[module:]
+    sys.path[0] = folder if module else str(Path(command[0]).parent)
     _spawn_by_forks()
     status = 0
     try:
-        if kind == "-c":
-            exec(name, {"__name__": "__main__"})
-        elif kind == "-m":
-            runpy.run_module(name, run_name="__main__", alter_sys=True)
+        if module:
+            runpy.run_module(command[1], run_name="__main__", alter_sys=True)
         else:
-            runpy.run_path(name, run_name="__main__")
+            runpy.run_path(command[0], run_name="__main__")
     except SystemExit as ended:
         status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except BaseException:

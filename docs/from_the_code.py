@@ -87,7 +87,8 @@ def messages(folder: Path) -> Iterator[tuple[str, str]]:
         for node in ast.walk(ast.parse(path.read_text())):
             name = getattr(node, "func", None)
             if isinstance(node, ast.Call) and getattr(name, "id", "") == "UserError" and node.args:
-                yield str(path.relative_to(_ROOT)), _written(node.args[0])
+                text = re.sub(r"…(\.?…)+", "…", _written(node.args[0]))
+                yield str(path.relative_to(_ROOT)), text
 
 
 def _written(node: ast.AST) -> str:

@@ -41,6 +41,12 @@ def free_memory() -> float:
     return min(free, default=math.inf)
 
 
+def used_memory() -> float | None:
+    """Bytes of memory that this process holds; None where the system does not say."""
+    found = re.search(r"^VmRSS:\s+(\d+) kB$", _text(_PROC / "self/status"), re.MULTILINE)
+    return 1024 * float(found[1]) if found else None
+
+
 def _cgroups() -> Iterator[Path]:
     """The folders of the process's control groups, from its own up to the root."""
     line = next(

@@ -109,7 +109,13 @@ def read_history(path: Path) -> list[Row]:
 
 
 def _line(row: Row) -> str:
-    numbers = "  ".join(f"{name} {row[name]:.4g}" for name in _CONSOLE_METRICS if name in row)
+    """Short enough for a terminal of 80 columns."""
+    shown = {
+        name.replace("train/images_per_second", "images/s"): row[name]
+        for name in _CONSOLE_METRICS
+        if name in row
+    }
+    numbers = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
     return f"epoch {row['epoch']:>3}  {numbers}"
 
 

@@ -4,9 +4,12 @@ import math
 import time
 from typing import Any
 
+import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
+
+from segmentation.machine import used_memory
 
 
 class Throughput(Callback):
@@ -81,8 +84,11 @@ class Throughput(Callback):
 class Progress(TQDMProgressBar):
     """Lightning's bar, which counts epochs from 1 as the log does and is removed when the epoch ends.
 
-    It shows the time left for the whole run, validations included, at the pace since it began or went on.
+    It shows the time left for the whole run, validations included, at the pace since it began or went on, and the
+    memory: on a GPU the most that was taken of it, else what the process holds. All fits into 80 columns.
     """
+
+    BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{rate_noinv_fmt}{postfix}]"
 
     def __init__(self) -> None:
         super().__init__(refresh_rate=10)  # each refresh waits for the device
@@ -96,14 +102,43 @@ class Progress(TQDMProgressBar):
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """What is shown behind the bar."""
-        shown = super().get_metrics(trainer, pl_module)
-        shown.pop("v_num", None)
+        shown: dict[str, Any] = {}
         done = trainer.global_step - self._first_step
         left = trainer.estimated_stepping_batches - trainer.global_step
         if done > 0 and math.isfinite(left):
             seconds = (time.perf_counter() - self._begun) / done * left
             shown["left"] = Tqdm.format_interval(seconds)
-        return shown
+        on_gpu = torch.cuda.is_initialized()
+        if (memory := torch.cuda.max_memory_allocated() if on_gpu else used_memory()) is not None:
+            shown["mem"] = f"{memory / 1e9:.1f}G"
+        measured = super().get_metrics(trainer, pl_module)
+        return shown | {name: value for name, value in measured.items() if name == "loss"}
+
+    def on_validation_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Lightning would name a loader."""
+        super().on_validation_batch_start(trainer, pl_module, batch, batch_idx, dataloader_idx)
+        if batch_idx == 0:
+            self.val_progress_bar.set_description("val")
+
+    def on_test_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Lightning would name a loader."""
+        super().on_test_batch_start(trainer, pl_module, batch, batch_idx, dataloader_idx)
+        if batch_idx == 0:
+            self.test_progress_bar.set_description("test")
 
     def init_train_tqdm(self) -> Tqdm:
         """A bar that is removed at the end."""

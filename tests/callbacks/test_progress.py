@@ -21,13 +21,15 @@ def test_the_time_left_follows_from_the_pace_since_the_run_went_on(
     clock = iter([50.0, 60.0])
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
     monkeypatch.setattr(progress_bar, "get_standard_metrics", lambda trainer: {"v_num": "1"})
+    monkeypatch.setattr("segmentation.callbacks.monitoring.used_memory", lambda: 1.26e9)
     bar, trainer = Progress(), trainer_at(began_at, all_steps)
     bar._trainer = trainer
     bar.disable()
     bar.on_train_start(trainer)
     trainer.global_step = now
     shown = bar.get_metrics(trainer, Any)
-    assert shown == {"loss": 0.5} | ({} if left is None else {"left": left})
+    assert shown == {"loss": 0.5, "mem": "1.3G"} | ({} if left is None else {"left": left})
+    assert "left" not in shown or next(iter(shown)) == "left"  # what stands last is cut off first
 
 
 def trainer_at(step: int, steps: float) -> Any:

@@ -135,3 +135,12 @@ def test_workers(cores: int, gpu: bool, workers: int, monkeypatch: pytest.Monkey
     monkeypatch.setattr("segmentation.data.datamodule.cores", lambda: cores)
     assert count_workers("auto") == workers
     assert count_workers(5) == 5
+
+
+def test_used_memory_is_that_of_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self" / "status").write_text("VmHWM:\t 4096 kB\nVmRSS:\t 2048 kB\n")
+    monkeypatch.setattr(machine, "_PROC", tmp_path)
+    assert machine.used_memory() == 2048 * 1024
+    monkeypatch.setattr(machine, "_PROC", tmp_path / "none")  # as on a Mac
+    assert machine.used_memory() is None

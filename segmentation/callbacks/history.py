@@ -111,7 +111,7 @@ def read_history(path: Path) -> list[Row]:
 def _line(row: Row) -> str:
     """Short enough for a terminal of 80 columns."""
     shown = {
-        name.replace("train/images_per_second", "images/s"): row[name]
+        name.replace("train/images_per_second", "img/s"): row[name]
         for name in _CONSOLE_METRICS
         if name in row
     }

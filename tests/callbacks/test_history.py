@@ -108,3 +108,10 @@ def test_two_classes_without_colours_differ_in_brightness() -> None:
 
 def test_a_narrow_legend_wraps() -> None:
     assert legend(THREE, width=120).height > legend(THREE, width=900).height
+
+
+def test_the_line_of_an_epoch_fits_into_a_terminal(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="segmentation")
+    scores = {"train/loss": 0.01234, "val/loss": 0.01234, "val/miou": 0.01234}
+    History(tmp_path / "metrics.csv").log_metrics({"epoch": 99, "train/images_per_second": 123.45, **scores})
+    assert caplog.messages[-1].endswith("img/s 123.5") and len(caplog.messages[-1]) <= 80

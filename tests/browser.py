@@ -120,6 +120,8 @@ def driven(folder: Path, width: int = 1280) -> Iterator[Tab]:
 
     assert CHROMIUM is not None
     profile = folder / "driven"
+    told = profile / "DevToolsActivePort"
+    told.unlink(missing_ok=True)  # of an earlier one
     flags = [flag for flag in _FLAGS if not flag.startswith("--virtual-time")]
     with subprocess.Popen(
         [CHROMIUM, *flags, "--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"],
@@ -127,7 +129,6 @@ def driven(folder: Path, width: int = 1280) -> Iterator[Tab]:
         stderr=subprocess.DEVNULL,
     ) as process:
         try:
-            told = profile / "DevToolsActivePort"
             end = time.monotonic() + 60
             while not told.exists() or "\n" not in told.read_text():
                 assert time.monotonic() < end and process.poll() is None, "the browser does not start"

@@ -266,7 +266,7 @@ def _save(kind: str, folder: Path, said: Answer | None, alpha: float, threshold:
     try:
         path = write_file(said.at(threshold), kind, Path(tempfile.mkdtemp(dir=folder)), said.name, alpha)
     except UserError as error:
-        return gr.DownloadButton(None), _message(str(error))
+        return gr.DownloadButton(value=None), _message(str(error))
     return gr.DownloadButton(value=str(path)), _message("")
 
 

@@ -22,6 +22,8 @@ import segmentation
 
 pytest.importorskip("gradio", reason="gradio is not installed: pip install '.[app]'")
 
+pytest.importorskip("websockets", reason="websockets is not installed, by which the browser is driven")
+
 pytestmark = needs_browser
 
 _STUB = "Method not implemented."  # what gradio's own page says of a stream that it closes

@@ -329,12 +329,8 @@ class UNetHead(nn.Module):
 
 
 _UPERNET_WIDTH = 256  # of every level; the paper has 512
-_UPERNET_BINS = (
-    1,
-    2,
-    3,
-    6,
-)  # cells per side of the grids in which the coarsest features are pooled, as in the paper
+# Cells per side of the grids in which the coarsest features are pooled, as in the paper.
+_UPERNET_BINS = (1, 2, 3, 6)
 
 
 class UPerNetHead(nn.Module):

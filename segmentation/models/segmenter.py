@@ -131,7 +131,7 @@ def create_segmenter(
     Raises `UserError` for a part, option or combination that is not possible.
     """
     trunk = create_backbone(backbone, output_stride=output_stride, in_channels=channels)
-    if getattr(HEADS.get(head.get("name", "")), "stride_2", False):
+    if getattr(HEADS.get(str(head.get("name"))), "stride_2", False):
         trunk.add_stride_2()
     shape: dict[str, Any] = {"channels": trunk.channels, "strides": trunk.strides, "outputs": outputs}
     options = dict(head)

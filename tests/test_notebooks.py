@@ -50,11 +50,13 @@ def test_it_runs_and_shows_pictures(path: Path, tmp_path: Path) -> None:
         "TMPDIR": str(tmp_path),
         "IPYTHONDIR": str(tmp_path),
     }  # the quickstart keeps its run in the first
+    before = sorted(path.parent.iterdir())
     done = run_script(
         str(tmp_path / "run.py"), str(tmp_path / "cells.json"), folder=path.parent, environment=environment
     )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) == PICTURES[path.stem]
+    assert sorted(path.parent.iterdir()) == before  # nothing is left beside it
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

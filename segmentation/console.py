@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from segmentation import __version__
@@ -48,11 +49,12 @@ def main() -> None:
         elif name == "--version":
             print(f"{CONSOLE} {__version__}")  # noqa: T201
         elif name == "init":
-            print(init(Path()))  # noqa: T201
+            print(_init(arguments))  # noqa: T201
         elif name == "":
             print(*COMMANDS, "init")  # noqa: T201
         elif name not in COMMANDS:
-            raise UserError(f"There is no command {name}.{closest(name, (*COMMANDS, 'init'))}")
+            choices = ("--help", "--version") if name.startswith("-") else (*COMMANDS, "init")
+            raise UserError(f"There is no command {name}.{closest(name, choices)}")
     if name in COMMANDS:
         sys.argv = [called, *arguments]
         COMMANDS[name]()
@@ -69,6 +71,18 @@ def _typed() -> str:
         return ""
     os.environ["COMP_LINE"] = f"{program} {' '.join(words[1:])}"
     return words[0] if words[0] in COMMANDS else ""
+
+
+def _init(arguments: Sequence[str]) -> str:
+    if {"-h", "--help"} & {*arguments}:
+        about = (init.__doc__ or "").splitlines()[0]
+        files = "\n".join(f"  {name}" for name in _EXAMPLES)
+        return f"Usage: {CONSOLE} init\n\n{about}\n\n{files}\n\nWhere one of them exists nothing is written."
+    if arguments:
+        raise UserError(
+            f"{CONSOLE} init takes no options, {arguments[0]} is one: it writes into this folder."
+        )
+    return init(Path())
 
 
 def init(folder: Path) -> str:

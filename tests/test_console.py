@@ -88,6 +88,18 @@ def test_init_writes_what_trains(
     assert status == 2 and "mine.yaml exists already" in err
 
 
+def test_init_writes_nothing_when_it_is_asked_for_help_or_for_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for arguments in (["--help"], ["-h"]):
+        out, _, status = said(capsys, "init", *arguments)
+        assert status == 0 and out.startswith("Usage: segmentation init\n") and "classes.yaml" in out
+    _, err, status = said(capsys, "init", "folder")
+    assert status == 2 and "takes no options, folder is one" in err
+    assert not [*tmp_path.iterdir()]
+
+
 def test_every_command_is_listed_and_tells_its_options(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in ((), ("--help",)):
         out, _, status = said(capsys, *arguments)
@@ -103,6 +115,7 @@ def test_every_command_is_listed_and_tells_its_options(capsys: pytest.CaptureFix
     ("arguments", "words"),
     [
         (["tarin"], "There is no command tarin. Did you mean 'train'"),
+        (["--verison"], "There is no command --verison. Did you mean '--version'"),
         (["evaluate", "checkpoint=nowhere.ckpt"], "There is no checkpoint nowhere.ckpt"),
         (["train", "backbone=resnet19"], "resnet18"),
     ],

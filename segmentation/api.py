@@ -147,6 +147,10 @@ def _run(name: str, words: tuple[str, ...], options: Mapping[str, Any]) -> list[
 
 
 def _command(name: str, words: tuple[str, ...], options: Mapping[str, Any]) -> list[str]:
+    for word in words:
+        if not isinstance(word, str):
+            kind = type(word).__name__
+            raise UserError(f"{kind} is no option: write 'KEY=VALUE', or name it, as in backbone='resnet18'.")
     if {"-m", "--multirun", "-h", "--help"} & {*words}:
         raise UserError("Sweeps and help are for the command line: here a command runs once.")
     # -P: a file in the working folder must not stand in for a library.

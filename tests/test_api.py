@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,12 +71,22 @@ def test_an_inspection_lists_what_is_wrong(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        ([{"seed": 1}], "dict is no option: write 'KEY=VALUE'"),
+        ([3], "int is no option"),
         (["backbone=resnet19"], "resnet18"),
         (["seed=x"], "seed"),
         (["-m", "seed=1,2"], "command line"),
     ],
 )
-def test_a_mistake_is_an_error_of_one_line(words: list[str], message: str) -> None:
+def test_a_mistake_is_an_error_of_one_line(words: list[Any], message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         segmentation.train(*words)
     assert "\n" not in str(caught.value) and "error:" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("given", "kind"), [(3, "int"), (None, "NoneType"), (["best.ckpt", 3], "int")])
+def test_what_is_no_path_is_no_checkpoint(given: Any, kind: str) -> None:
+    with pytest.raises(UserError, match=f"^checkpoint: {kind} is no path"):
+        segmentation.load(given)
+    with pytest.raises(UserError, match="the list is empty"):
+        segmentation.load([])

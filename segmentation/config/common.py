@@ -1,6 +1,6 @@
 """Types and checks of options that several commands have."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -41,9 +41,20 @@ def checkpoint_file(given: str | Path) -> Path:
     return next((file for file in inside if file.is_file()), path)
 
 
+def _path(given: Any) -> str | Path:
+    if not isinstance(given, str | Path):
+        kind = type(given).__name__
+        raise UserError(f"checkpoint: {kind} is no path: give one such as RUN/checkpoints/best.ckpt.")
+    return given
+
+
 def checkpoint_files(given: str | Path | Sequence[str | Path]) -> list[Path]:
-    """The files of one checkpoint or several. Raises `UserError` for one that is given twice."""
-    paths = [checkpoint_file(path) for path in ([given] if isinstance(given, str | Path) else given)]
+    """The files of one checkpoint or several. Raises `UserError` for one that is given twice, and for no path."""
+    several = isinstance(given, Iterable) and not isinstance(given, str | Path)
+    listed: Any = given if several else [given]
+    paths = [checkpoint_file(_path(each)) for each in listed]
+    if not paths:
+        raise UserError("checkpoint: the list is empty: name one at least.")
     files = [path.resolve() for path in paths]
     for path, file in zip(paths, files, strict=True):
         if files.count(file) > 1:

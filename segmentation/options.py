@@ -98,6 +98,14 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return options
 
 
+_PLAIN = {
+    "a valid integer": "a whole number",
+    "a valid number": "a number",
+    "a valid boolean": "true or false",
+}
+"""Words of pydantic's messages, and plain ones."""
+
+
 def _convert(where: str, value: Any, hint: Any) -> Any:
     # Dataclasses bring a configuration of their own.
     config = None if is_dataclass(hint) else _ANY_CLASS
@@ -113,7 +121,9 @@ def _convert(where: str, value: Any, hint: Any) -> Any:
                 f"{where}={value} is unknown.{closest(str(value), choices)}", kind="option"
             ) from None
         reason = first["msg"].removeprefix("Input ").removeprefix("List ").removeprefix("Value error, ")
-        reason = reason.replace("an instance of Sequence", "a list")
+        reason = reason.replace("an instance of Sequence", "a list").partition(", unable to ")[0]
+        for theirs, plain in _PLAIN.items():
+            reason = reason.replace(theirs, plain)
         if first["type"] == "missing":
             reason = "has too few values"
         raise UserError(f"{where}={value} is not right: it {reason}.", kind="option") from None

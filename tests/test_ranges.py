@@ -29,6 +29,8 @@ from segmentation.ranges import RANGES
         (["loss.class_weights=[1,-1,1,1]"], "loss.class_weights=[1, -1, 1, 1]"),
         (["loss.smooth=nan"], "loss.smooth=nan"),
         (["weights=no/where.pth"], "weights=no/where.pth is no file"),
+        (["seed=none"], "seed=none is not right: it should be a whole number."),
+        (["channels_last=maybe"], "channels_last=maybe is not right: it should be true or false."),
         (["name=a/../../b"], "name=a/../../b is not right: it leads out of outputs/"),
         (["name=/tmp/b"], "name=/tmp/b is not right: it leads out of outputs/"),
         (["head.rates=[1,2]"], "head.rates=[1, 2] is not right: it should have at least 3 items"),

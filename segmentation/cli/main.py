@@ -24,6 +24,7 @@ from segmentation.cli.overrides import (
     given_keys,
     own_config,
     quote_paths,
+    refuse_missing_folders,
     refuse_training_options,
     refuse_wrong_choices,
     shared_options,
@@ -85,6 +86,7 @@ def script(
                 os.environ["HYDRA_FULL_ERROR"] = "1"
                 refuse_training_options(sys.argv[1:], CONF, config_name)
                 typed = Command.parse(sys.argv[1:], config_name)
+                refuse_missing_folders(typed.config_folders)
                 refuse_wrong_choices(typed.overrides, typed.config_folders)
                 sys.argv[1:], recognised = with_recognised(sys.argv[1:], config_name)
                 if (sweep := plan_sweep(sys.argv[1:], config_name)) is not None:

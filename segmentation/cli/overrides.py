@@ -208,6 +208,13 @@ def parse_overrides(overrides: Sequence[str]) -> "list[Override]":
         raise UserError(f"'{shown}' cannot be read: {str(error)[:60]}.") from error
 
 
+def refuse_missing_folders(config_folders: Sequence[Path]) -> None:
+    """Raises `UserError` for a config folder that is not there: Hydra would warn of it in several lines."""
+    for folder in config_folders:
+        if not folder.is_dir():
+            raise UserError(f"There is no folder {folder}: --config-dir takes one with config files in it.")
+
+
 def refuse_wrong_choices(overrides: Sequence[str], config_folders: Sequence[Path]) -> None:
     """Raises `UserError` where a group's choice is not the name of one of its files: a list, a number or a path.
 

@@ -37,6 +37,7 @@ ROOT = Path(__file__).parents[2]
         ("batch_size=4", "write data.batch_size=VALUE"),
         ("root=/x", "write dataset.root=VALUE"),
         ("size=[64,64]", "write data.size=VALUE"),
+        ("--config-dir=nowhere", "nowhere: --config-dir takes one with config files in it."),
         ("--epochs=3", "There is no flag --epochs: options have no dashes. Write trainer.max_epochs=3."),
         ("--backbone", "Write backbone=VALUE."),
         ("dataset.root=it's [a] path=ü", "There is no folder it's [a] path=ü"),

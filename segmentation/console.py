@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segmentation import __version__
-from segmentation.cli.messages import short_messages
+from segmentation.cli.messages import say, short_messages
 from segmentation.commands import COMMANDS
 from segmentation.errors import UserError, closest
 from segmentation.machine import CONSOLE
@@ -45,13 +45,13 @@ def main() -> None:
         called, arguments, name = CONSOLE, [name, *arguments], _typed()
     with short_messages(quiet=os.environ.get("HYDRA_FULL_ERROR", "0") != "1"):
         if name in ("-h", "--help"):
-            print(_overview())  # noqa: T201
+            say(_overview())
         elif name == "--version":
-            print(f"{CONSOLE} {__version__}")  # noqa: T201
+            say(f"{CONSOLE} {__version__}")
         elif name == "init":
-            print(_init(arguments))  # noqa: T201
+            say(_init(arguments))
         elif name == "":
-            print(*COMMANDS, "init")  # noqa: T201
+            say(" ".join((*COMMANDS, "init")))
         elif name not in COMMANDS:
             choices = ("--help", "--version") if name.startswith("-") else (*COMMANDS, "init")
             raise UserError(f"There is no command {name}.{closest(name, choices)}")

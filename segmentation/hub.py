@@ -152,7 +152,7 @@ def _library() -> Any:
         with variable("HF_HUB_DISABLE_TELEMETRY", "1"), variable("HF_HUB_DISABLE_PROGRESS_BARS", "1"):
             import huggingface_hub
     except ModuleNotFoundError as error:
-        raise UserError("Models on the hub need huggingface_hub: pip install 'segmentation[hub]'.") from error
+        raise UserError("Models on the hub need huggingface_hub: pip install '.[hub]'.") from error
     return huggingface_hub
 
 
@@ -160,9 +160,7 @@ def _safetensors() -> Any:
     try:
         import safetensors.torch
     except ModuleNotFoundError as error:
-        raise UserError(
-            "Files of safetensors need their library: pip install 'segmentation[hub]'."
-        ) from error
+        raise UserError("Files of safetensors need their library: pip install '.[hub]'.") from error
     return safetensors
 
 

@@ -36,7 +36,7 @@ def app(settings: AppSettings) -> float:
         except ModuleNotFoundError as error:
             if error.name != "gradio":
                 raise
-            raise UserError("The app needs gradio: pip install 'segmentation[app]'.") from error
+            raise UserError("The app needs gradio: pip install '.[app]'.") from error
         from segmentation.app.answers import open_models
 
         page = build_page(open_models(settings), settings, Path(name))

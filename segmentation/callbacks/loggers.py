@@ -65,7 +65,7 @@ def build_loggers(
     for name, (build, options) in others.items():
         if options is not None:
             if find_spec(name) is None:
-                raise UserError(f"logger={name} needs {name}: pip install 'segmentation[{name}]'.")
+                raise UserError(f"logger={name} needs {name}: pip install '.[{name}]'.")
             for variable, value in _SILENT.items():
                 os.environ.setdefault(variable, value)
             # Of several processes the first alone opens their stores.

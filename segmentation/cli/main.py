@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segmentation.cli import launch
-from segmentation.cli.messages import rank, short_messages, signals_as_exits
+from segmentation.cli.messages import rank, say, short_messages, signals_as_exits
 from segmentation.cli.overrides import (
     CHOICES,
     CONF,
@@ -63,7 +63,7 @@ def script(
         def command() -> None:
             quote_paths(*paths, lists=lists)
             if {"-h", "--help"} & set(sys.argv[1:]):
-                print(help_text(shlex.join(program()), job.__doc__ or "", CONF, config_name))  # noqa: T201
+                say(help_text(shlex.join(program()), job.__doc__ or "", CONF, config_name))
                 return
             # OpenCV reads it when it is imported: it would print a warning for each georeferenced or damaged TIFF.
             os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")

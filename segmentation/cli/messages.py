@@ -114,6 +114,14 @@ def leave(number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
+def say(text: str) -> None:
+    """Prints the text, also into a pipe whose reader has gone, as `head` does."""
+    try:
+        print(text, flush=True)  # noqa: T201
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes once more when it ends
+
+
 def stop(message: str) -> NoReturn:
     """Ends the process as for a user's mistake."""
     sys.stderr.write(f"error: {message}\n")
@@ -204,7 +212,7 @@ def _missing_option(error: "MissingConfigException") -> str:
     if not group:
         return f"There is no config '{option}'."
     if group in ("hydra/sweeper", "hydra/launcher"):
-        return f"{group}={option} needs its package: pip install 'segmentation[sweep]'."
+        return f"{group}={option} needs its package: pip install '.[sweep]'."
     # A leading underscore marks files that other options inherit from.
     choices = [name for name in error.options or [] if not name.startswith("_")]
     return f"{group}={option} is unknown.{closest(option, choices)}"

@@ -141,7 +141,7 @@ def import_geo(module: str) -> Any:
     except ImportError as error:
         package = module.partition(".")[0]
         raise UserError(
-            f"GeoTIFFs, TIFFs by tiles, and vectors need {package}: pip install 'segmentation[geo]'."
+            f"GeoTIFFs, TIFFs by tiles, and vectors need {package}: pip install '.[geo]'."
         ) from error
 
 

@@ -115,9 +115,7 @@ def fetch(address: str, path: Path) -> None:
     except UserError:
         raise
     except ImportError as error:
-        raise UserError(
-            f"{address} needs one more package ({error}): pip install 'segmentation[remote]'."
-        ) from error
+        raise UserError(f"{address} needs one more package ({error}): pip install '.[remote]'.") from error
     except Exception as error:  # file systems raise many kinds
         cause = str(error).partition("\n")[0][:200] or type(error).__name__
         raise UserError(f"{address} cannot be fetched: {cause}.") from error

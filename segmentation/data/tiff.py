@@ -124,6 +124,6 @@ def _import_rasterio(path: Path) -> Any:
         import rasterio
     except ImportError as error:
         raise UserError(
-            f"{path} is damaged, or is a TIFF that needs rasterio: pip install 'segmentation[geo]'."
+            f"{path} is damaged, or is a TIFF that needs rasterio: pip install '.[geo]'."
         ) from error
     return rasterio

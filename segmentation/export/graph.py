@@ -185,7 +185,7 @@ def export_part(
                 verbose=False,
             )
     except ModuleNotFoundError as error:
-        raise UserError(f"ONNX files need {error.name}: pip install 'segmentation[export]'.") from error
+        raise UserError(f"ONNX files need {error.name}: pip install '.[export]'.") from error
     except Exception as error:  # torch raises many kinds; the first cause says which operation it was
         cause: BaseException = error
         while cause.__cause__ is not None:

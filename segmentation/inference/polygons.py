@@ -37,7 +37,7 @@ def require_packages(*packages: str) -> None:
     """Raises `UserError` where one of the packages is missing (the extra `geo`)."""
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
-        raise UserError(f"Polygons need {' and '.join(missing)}: pip install 'segmentation[geo]'.")
+        raise UserError(f"Polygons need {' and '.join(missing)}: pip install '.[geo]'.")
 
 
 def trace(mask: Any, *, background: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -126,7 +126,7 @@ def predict_video(
     except ModuleNotFoundError as error:
         if error.name != "av":
             raise
-        raise UserError("Videos need PyAV: pip install 'segmentation[video]'.") from error
+        raise UserError("Videos need PyAV: pip install '.[video]'.") from error
 
     with video_io.Reader(source) as reader, terminable():
         span = span or Span()

@@ -39,7 +39,7 @@ def import_onnx() -> tuple[ModuleType, ModuleType]:
         import onnx
         import onnxruntime
     except ModuleNotFoundError as error:
-        raise UserError(f"ONNX files need {error.name}: pip install 'segmentation[export]'.") from error
+        raise UserError(f"ONNX files need {error.name}: pip install '.[export]'.") from error
     return onnx, onnxruntime
 
 

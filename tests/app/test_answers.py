@@ -123,7 +123,7 @@ def test_a_missing_package_and_a_taken_port_are_said_in_a_line(
     monkeypatch.setattr("os.environ", dict(os.environ))
     monkeypatch.setitem(sys.modules, "gradio", None)
     monkeypatch.delitem(sys.modules, "segmentation.app.page", raising=False)
-    with pytest.raises(UserError, match=r"needs gradio: pip install 'segmentation\[app\]'"):
+    with pytest.raises(UserError, match=r"needs gradio: pip install '\.\[app\]'"):
         app(settings(checkpoint=checkpoint, port=0))
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

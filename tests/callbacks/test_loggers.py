@@ -76,7 +76,7 @@ def test_csv_has_the_scores_and_the_options(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", OTHERS)
 def test_a_missing_package_is_asked_for(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("segmentation.callbacks.loggers.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=rf"needs {name}: pip install 'segmentation\[{name}\]'"):
+    with pytest.raises(UserError, match=rf"needs {name}: pip install '\.\[{name}\]'"):
         build_loggers(tmp_path, **options(name, tmp_path))
     assert not [*tmp_path.iterdir()]
 

@@ -1,6 +1,8 @@
 """Help, short messages for mistakes on the command line, and the way from a script to the training."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -97,6 +99,15 @@ def test_the_traceback_comes_back_on_request(tmp_path: Path, monkeypatch: pytest
     done = run_script("train.py", "backbone=resnet19", f"hydra.run.dir={tmp_path}", fresh=True)
     assert done.returncode == 1
     assert "Traceback" in done.stderr
+
+
+def test_help_may_be_read_in_part() -> None:
+    with subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()  # before anything was written, as `head` closes it afterwards
+        assert (process.stderr.read(), process.wait(60)) == (b"", 0)
 
 
 def test_help_names_every_group_option_and_key() -> None:

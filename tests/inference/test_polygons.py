@@ -423,7 +423,7 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None if name == "pyogrio" else name)
     with pytest.raises(UserError) as caught:
         require_packages("rasterio", "shapely", "pyogrio")
-    assert str(caught.value) == "Polygons need pyogrio: pip install 'segmentation[geo]'."
+    assert str(caught.value) == "Polygons need pyogrio: pip install '.[geo]'."
 
 
 def house(angle: float, noise: float) -> np.ndarray:

@@ -50,7 +50,7 @@ def test_deterministic_runs_choose_no_algorithms_by_their_speed(tmp_path: Path) 
     ("override", "words"),
     [
         ("output_stride=12", ["output_stride=12", "8, 16, 32"]),
-        ("output_stride=four", ["output_stride=four", "integer"]),
+        ("output_stride=four", ["output_stride=four", "a whole number"]),
         ("head.rates=[1,2]", ["head.rates"]),
         ("head.rates=[0,2,4]", ["head.rates"]),
         ("head.aux=perhaps", ["aux"]),

@@ -110,9 +110,7 @@ def _replaced(what: str) -> Iterator[str]:
         return
     texts = {text for place in what.removeprefix("messages: ").split() for _, text in messages(_ROOT / place)}
     for text in sorted(texts, key=str.lower):
-        if (
-            len(re.findall(r"\w\w", text)) > 3
-        ):  # else nothing is written there: the message comes from a library
+        if len(re.findall(r"\w\w", text)) > 3:  # others are a library's words alone
             yield f"- {_text(text)}"
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from segmentation import hub
-from segmentation.config import Threshold, check_threshold
+from segmentation.config import Threshold, check_threshold, require_checkpoint
 from segmentation.data.pixel_range import PixelRange
 from segmentation.environment import versions
 from segmentation.errors import UserError, one_line
@@ -125,9 +125,7 @@ def read(path: Path) -> dict[str, Any]:
 
     Raises `UserError` for a file that is missing, damaged, no checkpoint of this project, or that would run code.
     """
-    if not path.is_file():
-        raise UserError(f"There is no checkpoint {path}. Give a file such as RUN/checkpoints/best.ckpt.")
-    if is_exported(path):
+    if is_exported(require_checkpoint(path)):
         raise UserError(f"{path} is an exported model: this needs the checkpoint that it was made of.")
     contents = hub.read_weights(path) if path.suffix == ".safetensors" else _unpickled(path)
     if not {"segmentation", "state_dict"} <= contents.keys():

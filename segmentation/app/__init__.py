@@ -24,9 +24,7 @@ def app(settings: AppSettings) -> float:
 
     Raises `UserError` for a checkpoint that cannot be read, a port that is in use, and where gradio is missing.
     """
-    for path in settings.checkpoints:
-        if not path.is_file():
-            raise UserError(f"There is no checkpoint {path}. Give a file such as RUN/checkpoints/best.ckpt.")
+    settings.require_checkpoints()
     port = _free(settings.host, settings.port)
     with TemporaryDirectory(prefix="segmentation-app-") as name:
         # gradio reads them when it is imported.
@@ -37,9 +35,9 @@ def app(settings: AppSettings) -> float:
             if error.name != "gradio":
                 raise
             raise UserError("The app needs gradio: pip install '.[app]'.") from error
-        from segmentation.app.answers import open_models
+        from segmentation.app.answers import load_models
 
-        page = build_page(open_models(settings), settings, Path(name))
+        page = build_page(load_models(settings), settings, Path(name))
         with serve(page, settings, port) as address, _ended_quietly():
             log.info("%s (Ctrl-C ends it)", address)
             page.block_thread()

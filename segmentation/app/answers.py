@@ -63,7 +63,7 @@ class Answer:
         return replace(self.prediction, mask=mask_HW)
 
 
-def open_models(settings: AppSettings) -> list[Model]:
+def load_models(settings: AppSettings) -> list[Model]:
     """The checkpoints, each of which has answered once: a first answer takes longer."""
     models = []
     for path, name in zip(settings.checkpoints, short_names(settings.checkpoints), strict=True):
@@ -74,9 +74,8 @@ def open_models(settings: AppSettings) -> list[Model]:
             tta=settings.tta,
             threshold=settings.threshold,
         )
-        predictor.tiling(
-            tile=settings.tile, overlap=settings.overlap, batch_size=1
-        )  # refuses what does not fit
+        # A tile or an overlap that does not fit is refused here.
+        predictor.tiling(tile=settings.tile, overlap=settings.overlap, batch_size=1)
         predictor.predict(np.zeros((*predictor.trained.size, predictor.trained.channels), np.uint8))
         models.append(Model(name, predictor))
     return models

@@ -114,31 +114,15 @@ class Progress(TQDMProgressBar):
         measured = super().get_metrics(trainer, pl_module)
         return shown | {name: value for name, value in measured.items() if name == "loss"}
 
-    def on_validation_batch_start(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
+    def on_validation_batch_start(self, *args: Any, **options: Any) -> None:
         """Lightning would name a loader."""
-        super().on_validation_batch_start(trainer, pl_module, batch, batch_idx, dataloader_idx)
-        if batch_idx == 0:
-            self.val_progress_bar.set_description("val")
+        super().on_validation_batch_start(*args, **options)
+        self.val_progress_bar.set_description("val")
 
-    def on_test_batch_start(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
+    def on_test_batch_start(self, *args: Any, **options: Any) -> None:
         """Lightning would name a loader."""
-        super().on_test_batch_start(trainer, pl_module, batch, batch_idx, dataloader_idx)
-        if batch_idx == 0:
-            self.test_progress_bar.set_description("test")
+        super().on_test_batch_start(*args, **options)
+        self.test_progress_bar.set_description("test")
 
     def init_train_tqdm(self) -> Tqdm:
         """A bar that is removed at the end."""

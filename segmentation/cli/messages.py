@@ -91,7 +91,7 @@ def signals_as_exits() -> Iterator[None]:
     A training has handlers of its own while it steps. One of several processes of a run keeps the system's handling:
     it may wait for another in code that no exception reaches.
     """
-    with nullcontext() if rank() >= 0 else handling(ENDING_SIGNALS[1:], leave):
+    with nullcontext() if rank() >= 0 else handling({*ENDING_SIGNALS} - {signal.SIGINT}, leave):
         yield
 
 

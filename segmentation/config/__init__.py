@@ -8,6 +8,7 @@ from segmentation.config.common import (
     checkpoint_file,
     checkpoint_files,
     full_precision,
+    require_checkpoint,
 )
 from segmentation.config.evaluation import (
     EvaluationSettings,
@@ -90,4 +91,5 @@ __all__ = [
     "read_prediction_settings",
     "read_selection_settings",
     "read_training_settings",
+    "require_checkpoint",
 ]

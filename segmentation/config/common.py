@@ -48,6 +48,13 @@ def _path(given: Any) -> str | Path:
     return given
 
 
+def require_checkpoint(path: Path) -> Path:
+    """The same file. Raises `UserError` where it is none."""
+    if not path.is_file():
+        raise UserError(f"There is no checkpoint {path}. Give a file such as RUN/checkpoints/best.ckpt.")
+    return path
+
+
 def checkpoint_files(given: str | Path | Sequence[str | Path]) -> list[Path]:
     """The files of one checkpoint or several. Raises `UserError` for one that is given twice, and for no path."""
     several = isinstance(given, Iterable) and not isinstance(given, str | Path)
@@ -72,6 +79,11 @@ class Checkpoints:
     def checkpoints(self) -> list[Path]:
         """The files, in the order given. Raises `UserError` where `checkpoint_files` does."""
         return checkpoint_files(self.checkpoint)
+
+    def require_checkpoints(self) -> None:
+        """Raises `UserError` for a file that is missing."""
+        for path in self.checkpoints:
+            require_checkpoint(path)
 
 
 def check_threshold(threshold: Threshold) -> None:

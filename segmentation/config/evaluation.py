@@ -83,9 +83,7 @@ def read_evaluation_settings(config: Mapping[str, Any]) -> EvaluationSettings:
         )
     if not settings.objects and (settings.watershed or settings.min_area):
         raise UserError("watershed and min_area are for objects: give objects=true, or leave them out.")
-    for path in settings.checkpoints:
-        if not path.is_file():
-            raise UserError(f"There is no checkpoint {path}. Give a file such as RUN/checkpoints/best.ckpt.")
+    settings.require_checkpoints()
     if settings.ensemble and len(settings.checkpoints) == 1:
         raise UserError(f"ensemble={settings.ensemble} is for several checkpoints: give checkpoint=[A,B].")
     if settings.ensemble and (settings.write_threshold or settings.calibrate):

@@ -89,10 +89,11 @@ class ExportSettings(Checkpoints):
             self._check_push()
         elif self.licence is not None or not self.private:
             raise UserError("private and licence are for push: give push=user/name, or leave them out.")
-        if self.output is None and isinstance(self.checkpoint, list) and len(self.checkpoint) > 1:
+        named = [self.checkpoint] if isinstance(self.checkpoint, str) else self.checkpoint
+        if self.output is None and len(named) > 1:
             raise UserError("The mean of several checkpoints has no name of its own: give output=.")
-        if self.output is None and hub.is_named(str(self.checkpoint)):
-            raise UserError(f"checkpoint={self.checkpoint} lies in the hub's cache: give output=.")
+        if self.output is None and hub.is_named(named[0]):
+            raise UserError(f"checkpoint={named[0]} lies in the hub's cache: give output=.")
         if self.format not in _GRAPHS and self.precision != "fp32":
             raise UserError(f"precision is not for format={self.format}: leave it out.")
         if self.format not in ("onnx", "torch_export") and self.layout != "nhwc":
@@ -134,8 +135,5 @@ def read_export_settings(config: Mapping[str, Any]) -> ExportSettings:
     else:
         hub.check_name(settings.push)
     settings.check()
-    if not settings.file.is_file():
-        raise UserError(
-            f"There is no checkpoint {settings.file}. Give a file such as RUN/checkpoints/best.ckpt."
-        )
+    settings.require_checkpoints()
     return settings

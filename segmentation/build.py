@@ -1,11 +1,13 @@
 """Builds the objects of a run (data, model, task, trainer) from the settings."""
 
+import inspect
 import logging
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from pytorch_lightning import Trainer
@@ -45,13 +47,17 @@ THRESHOLD = 0.5
 
 log = logging.getLogger(__name__)
 
+Thing = TypeVar("Thing")
+
 
 def build_data(settings: TrainingSettings, dataset: SegmentationDataset) -> SegmentationData:
     """The data module with the configured augmentation.
 
     Raises `UserError` for an invalid augmentation.
     """
-    transform = call("augmentation", training_transform, **settings.data.input, **settings.augmentation)
+    transform = call(
+        "augmentation", partial(training_transform, **settings.data.input), **settings.augmentation
+    )
     return SegmentationData(dataset, transform, settings.data, seed=settings.seed)
 
 
@@ -112,10 +118,8 @@ def build_task(settings: TrainingSettings, dataset: SegmentationDataset) -> Segm
         log.info("licence of the weights: %s", licence)
     if settings.compile:
         compile_parts(model, _device(settings.trainer.get("accelerator")))
-    loss, loss_options = _named("loss", settings.loss)
-    optimizer, optimizer_options = _named("optimizer", settings.optimizer)
-    scheduler, scheduler_options = _named("scheduler", settings.scheduler)
-    criterion = create_loss(loss, binary=classes.binary, classes=len(classes), **loss_options)
+    make_loss = maker("loss", create_loss, settings.loss)
+    criterion = make_loss(binary=classes.binary, classes=len(classes))
     one_vs_rest = not classes.binary and getattr(criterion, "one_vs_rest", False)
     tile = None if settings.data.resize else tile_of_windows(settings.data.size)
     rules = protocol(dataset, threshold=THRESHOLD, tile=tile, **inputs)
@@ -123,8 +127,8 @@ def build_task(settings: TrainingSettings, dataset: SegmentationDataset) -> Segm
         model,
         loss=criterion,
         classes=classes,
-        optimizer=partial(create_optimizer, optimizer, **optimizer_options),
-        scheduler=partial(create_scheduler, scheduler, **scheduler_options),
+        optimizer=maker("optimizer", create_optimizer, settings.optimizer),
+        scheduler=maker("scheduler", create_scheduler, settings.scheduler),
         aux_weight=split_head(settings.head)[0].aux_weight,
         threshold=THRESHOLD,
         one_vs_rest=one_vs_rest,
@@ -140,7 +144,7 @@ def build_task(settings: TrainingSettings, dataset: SegmentationDataset) -> Segm
             dataset=settings.dataset,
             pixel_range=dataset.pixel_range,
             training={
-                "loss": loss,
+                "loss": settings.loss["name"],
                 "max_epochs": settings.trainer.get("max_epochs"),
                 "weights": settings.weights,
                 **({"licence": licence} if licence else {}),
@@ -199,11 +203,19 @@ def _device(accelerator: Any) -> torch.device:
     return torch.device("cuda" if gpu else "cpu")
 
 
-def _named(group: str, section: Section) -> tuple[str, Section]:
+def maker(group: str, create: Callable[..., Thing], section: Section) -> Callable[..., Thing]:
+    """`create` with the name and the options in a group's section.
+
+    Raises `UserError` without a name, and for an option that is one of `create`'s own parameters.
+    """
     options = dict(section)
     if "name" not in options:
         raise UserError(f"{group}.name is missing: choose {group}=OPTION.")
-    return options.pop("name"), options
+    name = options.pop("name")
+    for option in inspect.signature(create).parameters:
+        if option in options:
+            raise UserError(f"There is no option '{group}.{option}'.", kind="option")
+    return partial(create, name, **options)
 
 
 def split_head(section: Section) -> tuple[Auxiliary, Section]:

@@ -71,7 +71,8 @@ def printable(text: str) -> str:
 
 def closest(wrong: str, choices: Iterable[str]) -> str:
     """The end of an error message: the closest choice if one is similar, and all choices if they are few."""
-    names = sorted(str(choice) for choice in choices)
+    if not (names := sorted(str(choice) for choice in choices)):
+        return ""
     near = get_close_matches(str(wrong)[:_LONGEST_NAME], names, n=1, cutoff=0.6)
     hint = f" Did you mean '{near[0]}'?" if near else ""
     return hint if near and len(names) > _FEW else f"{hint} Choose from: {', '.join(names)}."

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import is_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -59,11 +60,17 @@ def call(group: str, function: Callable[..., Thing], /, *given: Any, **options: 
 def checked(group: str, function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
     """The options for the keyword-only parameters of `function`, converted to their annotated types.
 
+    Those that a `functools.partial` has set already are ours: users cannot set them.
+
     Raises `UserError` for an option that the function does not have, one that is missing, or a value that
     its annotation does not allow ("3" passes as a number, "abc" does not).
     """
+    own: Mapping[str, Any] = {}
+    if isinstance(function, partial):
+        function, own = function.func, function.keywords
     parameters = inspect.signature(function).parameters
-    choices = [name for name, parameter in parameters.items() if parameter.kind is parameter.KEYWORD_ONLY]
+    keywords = [name for name, parameter in parameters.items() if parameter.kind is parameter.KEYWORD_ONLY]
+    choices = [name for name in keywords if name not in own]
     hints = get_type_hints(function.__init__ if inspect.isclass(function) else function, include_extras=True)
     prefix = f"{group}." if group else ""
     for option in options:

@@ -127,6 +127,15 @@ def test_deterministic_runs_choose_no_algorithms_by_their_speed(tmp_path: Path) 
         ("+colour=red", ["colour"]),
         ("+loss.gamma=2", ["gamma"]),
         ("+trainer.max_epoch=2", ["max_epoch", "max_epochs"]),
+        # What the run itself sets is no option, and none that can be chosen.
+        ("+callbacks.folder=x", ["no option 'callbacks.folder'"]),
+        ("+callbacks.best.metrics=[a]", ["no option 'callbacks.best.metrics'"]),
+        ("+augmentation.size=[8,8]", ["no option 'augmentation.size'"]),
+        ("+head.channels=3", ["no option 'head.channels'."]),
+        ("+loss.classes=3", ["no option 'loss.classes'"]),
+        ("+optimizer.model=3", ["no option 'optimizer.model'"]),
+        ("+scheduler.epochs=4", ["no option 'scheduler.epochs'"]),
+        ("~callbacks.best.monitor", ["callbacks.best.monitor is missing"]),
     ],
 )
 def test_wrong_values_are_named(override: str, words: list[str], tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -202,14 +201,13 @@ def benchmark(config: Mapping[str, Any], folder: Path) -> float:
 
 def _workload(settings: BenchmarkSettings) -> Workload:
     classes = settings.classes
-    loss = {"name": "", **settings.loss}
-    optimizer = {"name": "", **settings.optimizer}
+    make_loss = build.maker("loss", create_loss, settings.loss)
     model = build.build_model(settings, classes)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return Workload(
         model.to(device),
-        loss=create_loss(**loss, binary=classes.binary, classes=len(classes)).to(device),
-        optimizer=partial(create_optimizer, optimizer.pop("name"), **optimizer),
+        loss=make_loss(binary=classes.binary, classes=len(classes)).to(device),
+        optimizer=build.maker("optimizer", create_optimizer, settings.optimizer),
         aux_weight=build.split_head(settings.head)[0].aux_weight,
         classes=len(classes),
         shape=(settings.data.channels, *settings.data.size),

@@ -1,6 +1,7 @@
 """Callbacks: early stopping, checkpoints, weight averaging, pictures, history, preemption."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,8 @@ def build_callbacks(
     """
     measured = scores(torch.zeros(2, 2), binary=binary)
     names = [f"val/{name}" for name in ("loss", *measured)]
-    return call("callbacks", _callbacks, folder=folder, metrics=names, progress_bar=progress_bar, **config)
+    own = partial(_callbacks, folder=folder, metrics=names, progress_bar=progress_bar)
+    return call("callbacks", own, **config)
 
 
 def _callbacks(
@@ -64,10 +66,12 @@ def _callbacks(
         LearningRateMonitor("step"),
         CurvesOfInterrupted(folder),
         Preemption(folder / "checkpoints" / "last.ckpt"),
-        *call("callbacks.early_stopping", _early_stopping, metrics=metrics, **early_stopping),
-        *call("callbacks.best", _checkpoints, folder=folder / "checkpoints", metrics=metrics, **best),
-        *call("callbacks.pruning", _pruning, folder=folder, monitor=best["monitor"], **pruning),
-        *call("callbacks.grid", _grid, folder=folder, **grid),
+        *call("callbacks.early_stopping", partial(_early_stopping, metrics=metrics), **early_stopping),
+        *call(
+            "callbacks.best", partial(_checkpoints, folder=folder / "checkpoints", metrics=metrics), **best
+        ),
+        *call("callbacks.pruning", partial(_pruning, folder=folder, monitor=best.get("monitor")), **pruning),
+        *call("callbacks.grid", partial(_grid, folder=folder), **grid),
     ]
     if freeze_backbone_epochs:
         callbacks.append(FreezeBackbone(freeze_backbone_epochs))

@@ -45,7 +45,7 @@ def check_samples(dataset: SegmentationDataset) -> tuple[str, ...]:
         if isinstance(samples, FileDataset):
             looked = evenly_spaced(len(samples), _HEADERS)
             turned = [samples.names[index] for index in looked if is_turned_unseen(samples, index)]
-            notes += turned_images(split, turned, len(looked))
+            notes += turned_images(split, turned, len(looked), len(samples))
     return tuple(finding.message for finding in notes)
 
 

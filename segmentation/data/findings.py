@@ -101,14 +101,22 @@ def absent_classes(
     return [Finding("absent-class", text)]
 
 
-def turned_images(split: str, names: Sequence[str], looked: int) -> list[Finding]:
-    """Images that their EXIF orientation turns while they keep their size, which a wrong mask has, too."""
+def turned_images(split: str, names: Sequence[str], looked: int, images: int) -> list[Finding]:
+    """Images that their EXIF orientation turns while they keep their size, which a wrong mask has, too.
+
+    So many of the split's `images` were `looked` at.
+    """
     if not len(names):
         return []
+    seen = (
+        f"{images} {split} images"
+        if looked == images
+        else f"the {looked} of {images} {split} images looked at"
+    )
     return [
         Finding(
             "turned-image",
-            f"EXIF orientation turns {len(names)} of {looked} {split} images without changing their size "
+            f"EXIF orientation turns {len(names)} of {seen} without changing their size "
             f"({first_of(names)}): a mask that was drawn on the unturned image does not fit",
         )
     ]

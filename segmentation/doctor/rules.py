@@ -186,7 +186,7 @@ def _masks(scans: Sequence[Scan]) -> Iterator[Finding]:
     for scan in scans:
         turned = np.flatnonzero(scan.turned & scan.readable).tolist()
         names = [scan.samples.names[index] for index in turned]
-        for found in turned_images(scan.split, names, len(scan.samples)):
+        for found in turned_images(scan.split, names, len(scan.samples), len(scan.samples)):
             files = [scan.image(index) for index in turned]
             shown = [(scan.split, index) for index in turned[:PICTURES]]
             cure = ("turn the masks, or remove the orientation: exiftool -Orientation= FILE",)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
+from functools import partial
 from typing import Annotated, Any
 
 import torch
@@ -12,7 +13,6 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.nn.functional import pad
 
-from segmentation.errors import UserError
 from segmentation.models.backbones import create_backbone
 from segmentation.models.backbones.base import STRIDES, Backbone, repeat_channels
 from segmentation.models.heads import HEADS, FCNHead, resize
@@ -134,11 +134,9 @@ def create_segmenter(
     if getattr(HEADS.get(str(head.get("name"))), "stride_2", False):
         trunk.add_stride_2()
     shape: dict[str, Any] = {"channels": trunk.channels, "strides": trunk.strides, "outputs": outputs}
+    heads = {name: partial(each, **shape) for name, each in HEADS.items()}
     options = dict(head)
-    for name in shape:
-        if name in options:
-            raise UserError(f"There is no option 'head.{name}': the model sets it.")
-    main_head = create("head", HEADS, options.pop("name", ""), **shape, **options)
+    main_head = create("head", heads, options.pop("name", ""), **options)
     aux_head = FCNHead(16, **shape) if aux else None
     description = {
         "backbone": dict(backbone),

@@ -10,6 +10,7 @@ from PIL import Image
 from segmentation.data import create_dataset, open_dataset
 from segmentation.data.checks import check_samples
 from segmentation.data.dataset import SegmentationDataset
+from segmentation.data.findings import turned_images
 from segmentation.errors import UserError
 from segmentation.types import Classes, Sample
 
@@ -114,3 +115,8 @@ def test_images_that_turn_without_changing_their_size_are_counted(
     # A mask that turns with its image is right.
     save(tmp_path / f"masks/{name}.png", np.zeros((height, width), np.uint8), exif=exif)
     assert open_dataset(**options).notes == ()
+
+
+def test_a_note_says_of_how_many_images_it_is() -> None:
+    (found,) = turned_images("train", ["a"], 512, 9000)
+    assert found.text.startswith("EXIF orientation turns 1 of the 512 of 9000 train images looked at without")

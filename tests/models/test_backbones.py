@@ -223,7 +223,7 @@ def test_the_first_block_of_a_stride_can_be_tapped() -> None:
         (16, {"name": "resnet18", "norm_momentum": 0.0}, "norm_momentum=0.0"),
         (16, {"name": "resnet18", "norm_momentum": 1.5}, "norm_momentum=1.5"),
         (16, {"name": "resnet18", "norm_momentum": float("nan")}, "norm_momentum=nan"),
-        (16, {"name": "resnet18", "in_channels": 4}, "the model sets it"),
+        (16, {"name": "resnet18", "in_channels": 4}, "no option 'backbone.in_channels'"),
     ],
 )
 def test_an_impossible_option_is_an_error(

@@ -1,12 +1,12 @@
 """Backbones: any classifier of torchvision or timm that has feature maps."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic import Field
 from torch import nn
 
-from segmentation.errors import UserError
 from segmentation.models.backbones.base import OUTPUT_STRIDES, STRIDES, Backbone
 from segmentation.models.backbones.timm import TimmBackbone
 from segmentation.models.backbones.torchvision import TorchvisionBackbone
@@ -24,13 +24,12 @@ def create_backbone(section: Mapping[str, Any], *, output_stride: int | None, in
     library's. Raises `UserError` for a name, option or stride that is not possible.
     """
     options = dict(section)
-    for name in ("output_stride", "in_channels"):
-        if name in options:
-            raise UserError(f"There is no option 'backbone.{name}': the model sets it.")
+    sources = {
+        name: partial(each, output_stride=output_stride, in_channels=in_channels)
+        for name, each in SOURCES.items()
+    }
     source, momentum = options.pop("source", "torchvision"), options.pop("norm_momentum", None)
-    backbone = create(
-        "backbone", SOURCES, source, output_stride=output_stride, in_channels=in_channels, **options
-    )
+    backbone: Backbone = create("backbone", sources, source, **options)
     call("backbone", _set_momentum, backbone, norm_momentum=momentum)
     return backbone
 

@@ -113,6 +113,15 @@ def choose_device(name: str) -> torch.device:
 
 
 _BYTES = 12  # of an output's values for a pixel: float32 logits, probabilities and their copy
+_MOST_BYTES = (
+    2**33
+)  # of one picture, however much is free: a file of 100 KB may say that it has 200 megapixels
+
+
+def check_picture(name: Path, height: int, width: int, values: int, device: torch.device) -> None:
+    """Raises `UserError` where a picture of this size, with `values` outputs for a pixel, is too large as a whole."""
+    if device.type == "cpu" and height * width * values * _BYTES > min(free_memory(), _MOST_BYTES):
+        raise UserError(f"{name} has {width}x{height} pixels, too many to predict at once: give tile=1024.")
 
 
 @contextmanager

@@ -109,8 +109,11 @@ _PLAIN = {
     "a valid integer": "a whole number",
     "a valid number": "a number",
     "a valid boolean": "true or false",
+    "a valid tuple": "a list",
 }
 """Words of pydantic's messages, and plain ones."""
+_SIZES = {"missing": "has too few values", "too_long": "has too many values"}
+"""What is said of lists by the type of pydantic's error, which speaks of tuples."""
 
 
 def _convert(where: str, value: Any, hint: Any) -> Any:
@@ -131,8 +134,7 @@ def _convert(where: str, value: Any, hint: Any) -> Any:
         reason = reason.replace("an instance of Sequence", "a list").partition(", unable to ")[0]
         for theirs, plain in _PLAIN.items():
             reason = reason.replace(theirs, plain)
-        if first["type"] == "missing":
-            reason = "has too few values"
+        reason = _SIZES.get(first["type"], reason)
         raise UserError(f"{where}={value} is not right: it {reason}.", kind="option") from None
 
 

@@ -332,6 +332,7 @@ class Files:
         for source in targets:
             pixels_HWC = None
             with self._failing(1):
+                self.predictor.check_picture(source.path)
                 pixels_HWC = self._pixels(source)
             if pixels_HWC is not None:
                 yield source, pixels_HWC

@@ -438,6 +438,19 @@ def test_objects_are_those_of_pictures(checkpoint: Path, shots: Path, tmp_path: 
         predict(config(checkpoint, shots, tmp_path / "out", save="objects"))
 
 
+@pytest.mark.parametrize("ending", ["gif", "png", "tif"])
+def test_a_small_file_of_a_huge_picture_is_refused_before_it_is_decoded(
+    ending: str, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, output = tmp_path / f"a.{ending}", tmp_path / "out"
+    Image.new("L", (400, 300)).save(path)
+    monkeypatch.setattr("segmentation.environment._MOST_BYTES", 10**6)
+    with pytest.raises(UserError, match=rf"a\.{ending} has 400x300 pixels, too many .*: give tile=1024"):
+        predict(config(checkpoint, path, output))
+    assert not output.exists()
+    assert predict(config(checkpoint, path, output, tile=128)) == 1
+
+
 def test_a_gif_of_one_frame_is_a_picture(checkpoint: Path, tmp_path: Path) -> None:
     Image.fromarray(np.zeros((40, 50), np.uint8)).save(tmp_path / "a.gif")
     assert predict(config(checkpoint, tmp_path / "a.gif", tmp_path / "out", save=["mask"])) == 1

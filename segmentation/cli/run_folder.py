@@ -20,17 +20,8 @@ log = logging.getLogger(__name__)
 
 _FOLDERS = ("checkpoints", "tensorboard", "csv", "profile", ".hydra")
 _FILES = (
-    *(
-        "config.yaml",
-        "split.csv",
-        "metrics.csv",
-        "classes.csv",
-        "curves.png",
-        "predictions.png",
-        "report.json",
-        "report.md",
-    ),
-    *("run.log", "error.txt", "pruned.txt", ".lock"),
+    *("config.yaml", "split.csv", "metrics.csv", "curves.png", "predictions.png", "report.json", "report.md"),
+    *("classes.csv", "run.log", "error.txt", "pruned.txt", ".lock"),
 )
 _BEFORE_THE_FIRST_STEP = {"run.log", ".lock", ".hydra", "tensorboard", "csv"}
 _CHOOSING = ("hydra.run.dir=", "output=")

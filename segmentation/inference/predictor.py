@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from copy import copy
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 
 from segmentation.checkpoint import Trained
 from segmentation.data.augmentation import evaluation_transform
-from segmentation.environment import autocast, choose_device, choose_precision, enough_memory
+from segmentation.data.image_io import read_size
+from segmentation.environment import autocast, check_picture, choose_device, choose_precision, enough_memory
 from segmentation.errors import UserError
 from segmentation.inference.inputs import Picture, as_pixels
 from segmentation.inference.outputs import Prediction
@@ -109,6 +111,10 @@ class Predictor:
         return (
             asked.predict_all([pixels_HWC])[0] if tiling is None else asked.predict_tiles(pixels_HWC, tiling)
         )
+
+    def check_picture(self, path: Path) -> None:
+        """Raises `UserError` for a picture that is too large to be predicted at once, before it is decoded."""
+        check_picture(path, *read_size(path), self.planes, self.device)
 
     def tiling(
         self,

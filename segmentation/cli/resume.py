@@ -50,6 +50,8 @@ def with_resumed(arguments: Sequence[str]) -> list[str]:
         run = "" if latest is None else str(latest)
     if run in ("", "null"):
         return [*command.flags, *typed]
+    if runs[-1] != "auto" and "hydra.run.dir" in map(key_of, typed):
+        raise UserError(f"resume={run} goes on in that folder: leave hydra.run.dir out.")
     folder = Path(run).expanduser().resolve()
     kept = _earlier(folder, run, command)
     # The run keeps its own .hydra: a mistyped resume must not change what the run is.

@@ -153,6 +153,11 @@ def test_resume_repeats_the_overrides_in_the_same_folder(tmp_path: Path) -> None
     assert with_resumed([f"+resume={folder}"]) == with_resumed([f"resume={folder}"])
 
 
+def test_a_resumed_run_has_its_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"goes on in that folder: leave hydra\.run\.dir out"):
+        with_resumed([f"resume={strange(tmp_path, 'seed=1')}", "hydra.run.dir=elsewhere"])
+
+
 def test_flags_may_stand_anywhere_beside_resume(tmp_path: Path) -> None:
     (tmp_path / ".hydra").mkdir()
     (tmp_path / ".hydra" / "overrides.yaml").write_text("- backbone=resnet34\n")

@@ -124,7 +124,11 @@ def _convert(where: str, value: Any, hint: Any) -> Any:
         # pathlib's own would fail for a ~ that is nobody's home.
         return Path(os.path.expanduser(converted)) if isinstance(converted, Path) else converted  # noqa: PTH111
     except ValidationError as error:
-        first = error.errors()[0]
+        # Of "text, or a list" the other kind is not what is wrong with a list.
+        faults = [
+            fault for fault in error.errors() if fault["type"] != "string_type" or not isinstance(value, list)
+        ]
+        first = (faults or error.errors())[0]
         if first["type"] == "literal_error":
             choices = re.findall(r"'([^']*)'", first["ctx"]["expected"])
             raise UserError(
@@ -132,6 +136,7 @@ def _convert(where: str, value: Any, hint: Any) -> Any:
             ) from None
         reason = first["msg"].removeprefix("Input ").removeprefix("List ").removeprefix("Value error, ")
         reason = reason.replace("an instance of Sequence", "a list").partition(", unable to ")[0]
+        reason = reason.partition(" or an instance of ")[0]  # of a class of ours
         for theirs, plain in _PLAIN.items():
             reason = reason.replace(theirs, plain)
         reason = _SIZES.get(first["type"], reason)

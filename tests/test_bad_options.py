@@ -124,7 +124,7 @@ def test_deterministic_runs_choose_no_algorithms_by_their_speed(tmp_path: Path) 
         ("callbacks.freeze_backbone_epochs=-1", ["freeze_backbone_epochs=-1"]),
         ("logger.tensorboard=maybe", ["logger.tensorboard=maybe"]),
         ("dataset.size=10", ["dataset.size=10"]),
-        ("data=3", ["data=3"]),
+        ("data=3", ["data=3", "it should be a dictionary."]),
         ("+colour=red", ["colour"]),
         ("+loss.gamma=2", ["gamma"]),
         ("+trainer.max_epoch=2", ["max_epoch", "max_epochs"]),

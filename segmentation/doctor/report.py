@@ -156,7 +156,7 @@ def _table(inspection: Inspection) -> list[str]:
         size = "-" if row["object"] is None else f"{row['object']:.0f}"
         lines.append(f"{row['name']:{width}}{shares}{size:>16}")
     absent = len(every) - len(rows)
-    return [*lines, f"and {absent} classes that occur nowhere"] if absent else lines
+    return [*lines, f"and {absent} that {'occurs' if absent == 1 else 'occur'} nowhere"] if absent else lines
 
 
 def chosen(findings: Sequence[Finding], only: Sequence[str], skip: Sequence[str]) -> list[Finding]:

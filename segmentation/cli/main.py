@@ -104,7 +104,7 @@ def script(
                         if "plan" in config:
                             config["given"] = given_keys(HydraConfig.get())
                         with only_writer(config, folder):
-                            for note in recognised:
+                            for note in (*recognised, *left_out):
                                 log.info("%s", note)
                             for note in notes:
                                 log.info("note: %s", note)
@@ -116,7 +116,8 @@ def script(
                             print(gather(folder), flush=True)  # noqa: T201
                     return value
 
-                command = Command.parse(with_resumed(sys.argv[1:]), config_name)
+                arguments, left_out = with_resumed(sys.argv[1:])
+                command = Command.parse(arguments, config_name)
                 with launch.announcing() as announce, placed(command) as sys.argv[1:]:
                     hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(run)()
 

@@ -162,6 +162,9 @@ def _explained(error: BaseException) -> str | None:
         return _missing_option(error)
     if isinstance(error, OverrideParseException):
         return _unreadable(error)
+    twice = re.match(r"Multiple values for (.+?)\. To override a value use 'override .+?: (.*)'", str(error))
+    if isinstance(error, ConfigCompositionException) and twice:
+        return f"{twice[1]} is chosen already: write {twice[1]}={twice[2]}, without a +."
     if isinstance(error, ConfigCompositionException) and str(error).startswith("Ambiguous"):
         return f"{_first_line(error)}: add -m (--multirun) to run each value, or write a list as KEY=[1,2]."
     if isinstance(error, ConfigCompositionException) and isinstance(

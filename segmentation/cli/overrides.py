@@ -334,7 +334,7 @@ def without_leftovers(composed: "DictConfig", hydra: Any) -> tuple["DictConfig",
     for group in sorted(typed & choices.keys() - {"experiment"}):
         if not isinstance(composed.get(group), DictConfig):
             continue
-        known = _option_values(folders, group, str(choices[group]))
+        known = option_values(folders, group, str(choices[group]))
         left = [str(key) for key in composed[group] if key not in known and f"{group}.{key}" not in typed]
         for key in left:
             with open_dict(composed):
@@ -374,7 +374,7 @@ def _set_keys(folders: Sequence[Path], group: str, choice: str) -> set[str]:
     return keys | flat(content).keys()
 
 
-def _option_values(folders: Sequence[Path], group: str, choice: str) -> Config:
+def option_values(folders: Sequence[Path], group: str, choice: str) -> Config:
     """The content of a group's option, with that of the files that it inherits from."""
     path = next((file for folder in folders if (file := folder / group / f"{choice}.yaml").is_file()), None)
     if path is None:
@@ -384,7 +384,7 @@ def _option_values(folders: Sequence[Path], group: str, choice: str) -> Config:
     section = content.get(group, {}) if path.read_text().startswith("# @package _global_") else content
     values: Config = {}
     for each in inherited:
-        values |= _option_values(folders, group, each)
+        values |= option_values(folders, group, each)
     return values | section
 
 
@@ -413,7 +413,7 @@ def refuse_words_for_numbers(composed: "DictConfig", hydra: Any) -> None:
         group, _, option = key.partition(".")
         if key in _WORDS_TOO or not option or hydra.runtime.choices.get(group) is None:
             continue
-        default = flat(_option_values(folders, group, str(hydra.runtime.choices[group]))).get(option)
+        default = flat(option_values(folders, group, str(hydra.runtime.choices[group]))).get(option)
         value = values.get(key)
         if not isinstance(default, int | float) or isinstance(default, bool):
             continue

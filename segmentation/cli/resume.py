@@ -16,6 +16,7 @@ from segmentation.cli.overrides import (
     Config,
     as_plain_data,
     key_of,
+    option_values,
     quoted,
     refuse_wrong_choices,
     unquoted,
@@ -34,12 +35,12 @@ _MAY_CHANGE = ("trainer.", "compile ")
 """Options that may change when a run goes on: how long, and on how many devices, it trains."""
 
 
-def with_resumed(arguments: Sequence[str]) -> list[str]:
+def with_resumed(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Command line arguments -> the same, after the overrides of the run that `resume=RUN` names, in its folder.
 
-    The overrides typed now hold for this time only, instead of the run's own with the same key. `resume=auto` is the
-    latest unfinished run with this config, if any. Raises `UserError` where RUN is no run folder, has no checkpoint
-    to go on from, or holds overrides that a run does not need.
+    The overrides typed now hold for this time only, instead of the run's own with the same key; what is left out of
+    the run's own is said in notes. `resume=auto` is the latest unfinished run with this config, if any. Raises
+    `UserError` where RUN is no run folder, has no checkpoint to go on from, or holds overrides that no run needs.
     """
     command = Command.parse(arguments, "train")
     runs = [unquoted(each.lstrip("+").removeprefix(_KEY)) for each in command.overrides if _is_resume(each)]
@@ -49,11 +50,11 @@ def with_resumed(arguments: Sequence[str]) -> list[str]:
         latest = latest_unfinished([*command.flags, *typed])
         run = "" if latest is None else str(latest)
     if run in ("", "null"):
-        return [*command.flags, *typed]
+        return [*command.flags, *typed], []
     if runs[-1] != "auto" and "hydra.run.dir" in map(key_of, typed):
         raise UserError(f"resume={run} goes on in that folder: leave hydra.run.dir out.")
     folder = Path(run).expanduser().resolve()
-    kept = _earlier(folder, run, command)
+    kept, notes = _fitting(_earlier(folder, run, command), command)
     # The run keeps its own .hydra: a mistyped resume must not change what the run is.
     in_its_folder = [
         f"{_KEY}{quoted(str(folder))}",
@@ -61,7 +62,7 @@ def with_resumed(arguments: Sequence[str]) -> list[str]:
         "hydra.output_subdir=null",
     ]
     # Hydra refuses a flag between two overrides.
-    return [*command.flags, *kept, *typed, *in_its_folder]
+    return [*command.flags, *kept, *typed, *in_its_folder], notes
 
 
 def _earlier(folder: Path, run: str, command: Command) -> list[str]:
@@ -93,6 +94,23 @@ def _earlier(folder: Path, run: str, command: Command) -> list[str]:
     except UserError as error:
         raise UserError(f"{overrides}: {error}") from error
     return kept
+
+
+def _fitting(earlier: Sequence[str], command: Command) -> tuple[list[str], list[str]]:
+    """Earlier overrides without those of options that a choice typed now does not have, and notes of these.
+
+    `scheduler=cosine` beside a run of `scheduler=multistep scheduler.milestones=[5]`: nobody typed that now.
+    """
+    typed = {key: unquoted(value) for key, _, value in (each.partition("=") for each in command.overrides)}
+    kept, notes = [], []
+    for text in earlier:
+        group, _, option = key_of(text).partition(".")
+        known = option_values(command.config_folders, group, typed[group]) if group in typed else {}
+        if option and known and option.partition(".")[0] not in known and not text.startswith("+"):
+            notes.append(f"note: {group}={typed[group]} does not have {group}.{option} of the run: left out")
+        else:
+            kept.append(text)
+    return kept, notes
 
 
 def _is_resume(argument: str) -> bool:

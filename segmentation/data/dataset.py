@@ -21,6 +21,7 @@ from segmentation.data.image_io import is_wide, read_size, read_sized, read_valu
 from segmentation.data.masks import MaskDecoder
 from segmentation.data.pixel_range import PERCENTILES, PixelRange
 from segmentation.data.raster import read_window
+from segmentation.data.tiff import no_data
 from segmentation.errors import UserError
 from segmentation.types import Area, Classes, Sample
 
@@ -233,9 +234,12 @@ class FileDataset:
         return mask
 
     def values(self, index: int) -> np.ndarray | None:
-        """The image's values (H, W, C) in the file's own type; None where they have 8 bits."""
+        """The image's values (H, W, C), nan where a TIFF has no data; None where they have 8 bits."""
         path = self.images.path(index)
-        return read_values(path, self.channels) if is_wide(path) else None
+        if not is_wide(path):
+            return None
+        values_HWC, missing = read_values(path, self.channels), no_data(path)
+        return values_HWC if missing is None else np.where(values_HWC == missing, np.nan, values_HWC)
 
     def size(self, index: int) -> tuple[int, int]:
         """(H, W) of the image, from its header; (0, 0) for a file that cannot be opened."""

@@ -15,6 +15,7 @@ MAX_BANDS = 256
 """The most bands of a TIFF that is read; models take up to 128."""
 _PLANAR = 2  # the TIFF tag's value for bands that are stored one after the other
 _PLACE = (33922, 34264)  # GeoTIFF's tags that tie pixels to coordinates: tie points, or a transformation
+_NO_DATA = 42113  # GDAL's tag: the value, as text, of pixels without data
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # TIFF and BigTIFF in both byte orders
 
 
@@ -60,6 +61,14 @@ def has_wide_values(tags: Mapping[int, Any]) -> bool:
     """Whether the values have more than 8 bits, a sign or a decimal point, by the tags of a TIFF."""
     bits = max(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,)))
     return bits > 8 or max(tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,))) > 1
+
+
+def no_data(path: Path) -> float | None:
+    """The value that pixels without data have in a TIFF; None where it does not say."""
+    try:
+        return float(str(tiff_tags(path).get(_NO_DATA, "")).strip("\0 "))
+    except ValueError:
+        return None
 
 
 def read_tiff(path: Path, *, alpha: bool) -> np.ndarray:

@@ -142,7 +142,7 @@ def test_resume_repeats_the_overrides_in_the_same_folder(tmp_path: Path) -> None
         with_resumed([f"resume={folder}"])
     (folder / "checkpoints").mkdir()
     (folder / "checkpoints" / "last.ckpt").touch()
-    arguments = with_resumed([f"resume={folder}", "trainer.max_epochs=9"])
+    arguments, _ = with_resumed([f"resume={folder}", "trainer.max_epochs=9"])
     assert arguments == [
         "backbone=resnet34",
         "trainer.max_epochs=9",
@@ -158,12 +158,20 @@ def test_a_resumed_run_has_its_folder(tmp_path: Path) -> None:
         with_resumed([f"resume={strange(tmp_path, 'seed=1')}", "hydra.run.dir=elsewhere"])
 
 
+def test_what_another_choice_does_not_have_is_left_out(tmp_path: Path) -> None:
+    folder = strange(tmp_path, "scheduler=multistep", "scheduler.milestones=[1]", "+scheduler.min_lr=0")
+    assert with_resumed([f"resume={folder}"])[1] == []
+    arguments, notes = with_resumed([f"resume={folder}", "scheduler=poly"])
+    assert arguments[:3] == ["scheduler=multistep", "+scheduler.min_lr=0", "scheduler=poly"]
+    assert notes == ["note: scheduler=poly does not have scheduler.milestones of the run: left out"]
+
+
 def test_flags_may_stand_anywhere_beside_resume(tmp_path: Path) -> None:
     (tmp_path / ".hydra").mkdir()
     (tmp_path / ".hydra" / "overrides.yaml").write_text("- backbone=resnet34\n")
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "last.ckpt").touch()
-    arguments = with_resumed([f"resume={tmp_path}", "--config-dir", "mine", "trainer.max_epochs=3"])
+    arguments, _ = with_resumed([f"resume={tmp_path}", "--config-dir", "mine", "trainer.max_epochs=3"])
     assert arguments[:4] == ["--config-dir", "mine", "backbone=resnet34", "trainer.max_epochs=3"]
 
 
@@ -172,7 +180,7 @@ def test_resume_auto_reads_a_users_own_config_files(tmp_path: Path) -> None:
     (tmp_path / "mine" / "experiment" / "own.yaml").write_text("# @package _global_\nname: own\n")
     flags = ["--config-dir", str(tmp_path / "mine")]
     # Nothing is there to go on with, so a new run begins.
-    assert with_resumed([*flags, "resume=auto", "experiment=own"]) == [*flags, "experiment=own"]
+    assert with_resumed([*flags, "resume=auto", "experiment=own"]) == ([*flags, "experiment=own"], [])
 
 
 def strange(folder: Path, *overrides: str) -> Path:
@@ -249,13 +257,13 @@ def test_what_no_run_needs_is_refused(override: str, tmp_path: Path) -> None:
     ["name=${dataset.name}_x", "+loss.more=[1,{a:null}]", "~loss.smooth", "name='a, b=c'", "experiment=null"],
 )
 def test_what_a_run_may_have_is_repeated(override: str, tmp_path: Path) -> None:
-    assert with_resumed([f"resume={strange(tmp_path, override)}"])[0] == override
+    assert with_resumed([f"resume={strange(tmp_path, override)}"])[0][0] == override
 
 
 def test_an_option_that_is_typed_again_need_not_be_plain(tmp_path: Path) -> None:
     folder = strange(tmp_path, "seed=1", "dataset.root=${oc.env:DATA}/voc")
     typed = "dataset.root=${oc.env:DATA}/voc"
-    assert with_resumed([f"resume={folder}", typed])[:2] == ["seed=1", typed]
+    assert with_resumed([f"resume={folder}", typed])[0][:2] == ["seed=1", typed]
 
 
 def test_a_choice_may_lie_in_a_config_folder_that_is_typed(tmp_path: Path) -> None:
@@ -265,7 +273,7 @@ def test_a_choice_may_lie_in_a_config_folder_that_is_typed(tmp_path: Path) -> No
     folder = strange(tmp_path, "experiment=own")
     with pytest.raises(UserError, match="experiment=own is unknown"):
         with_resumed([f"resume={folder}"])
-    assert "experiment=own" in with_resumed(["--config-dir", str(own.parent), f"resume={folder}"])
+    assert "experiment=own" in with_resumed(["--config-dir", str(own.parent), f"resume={folder}"])[0]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from made_data import mask, save
 from made_predictors import write_checkpoint
+from PIL import Image
 
 from segmentation.checkpoint import load
 from segmentation.data import open_dataset
@@ -139,6 +140,17 @@ def test_training_images_say_what_is_black_and_white(tmp_path: Path) -> None:
     assert image.min() < 5 and image.max() > 250
     assert np.array_equal(open_dataset(3, dataset.pixel_range.to_list(), **options).test[0]["image"], image)
     assert open_dataset(3, "full", **options).test[0]["image"][:, :, 0].max() < 10
+
+
+def test_pixels_without_data_are_not_measured(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for number in range(6):
+        values = np.full((8, 12), 300 + number, np.float32)
+        values[:2] = -9999
+        Image.fromarray(values).save(tmp_path / "images" / f"{number}.tif", tiffinfo={42113: "-9999"})
+        save(tmp_path / "masks" / f"{number}.png", mask(0, 255))
+    found = open_dataset(1, name="binary", root=str(tmp_path)).pixel_range
+    assert found is not None and found.low[0] >= 300
 
 
 def test_a_checkpoint_keeps_the_range(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def checked(group: str, function: Callable[..., Any], options: Mapping[str, Any]
     """
     own: Mapping[str, Any] = {}
     if isinstance(function, partial):
-        function, own = function.func, function.keywords
+        own, function = function.keywords, function.func
     parameters = inspect.signature(function).parameters
     keywords = [name for name, parameter in parameters.items() if parameter.kind is parameter.KEYWORD_ONLY]
     choices = [name for name in keywords if name not in own]

@@ -70,7 +70,7 @@ def _callbacks(
         *call(
             "callbacks.best", partial(_checkpoints, folder=folder / "checkpoints", metrics=metrics), **best
         ),
-        *call("callbacks.pruning", partial(_pruning, folder=folder, monitor=best.get("monitor")), **pruning),
+        *call("callbacks.pruning", partial(_pruning, folder=folder, monitor=best["monitor"]), **pruning),
         *call("callbacks.grid", partial(_grid, folder=folder), **grid),
     ]
     if freeze_backbone_epochs:

@@ -17,6 +17,8 @@ _YAML_BYTES = 2**18  # a hundred times our largest; the parser takes a second fo
 _JSON_BYTES = 2**24
 ANNOTATION_BYTES = 2**32
 """The limit of annotation files, which hold all polygons of a data set: COCO's largest has 450 million bytes."""
+LIST_BYTES = 2**28
+"""The limit of lists of files, of which there may be millions."""
 _TEXT_BYTES = 2**26
 _DEPTH = 50
 
@@ -36,9 +38,10 @@ def read_bytes(path: Path, longest: int = _TEXT_BYTES) -> bytes:
     return content
 
 
-def read_text(path: Path, longest: int = _TEXT_BYTES) -> str:
+def read_text(path: Path, longest: int = _TEXT_BYTES, errors: str = "replace") -> str:
     """UTF-8 text, with a question mark for other bytes. Raises as `read_bytes`."""
-    return read_bytes(path, longest).decode(errors="replace")
+    # Editors and spreadsheet programs write a byte order mark at the start.
+    return read_bytes(path, longest).decode("utf-8-sig", errors)
 
 
 def last_line(path: Path) -> str:

@@ -69,6 +69,7 @@ IGNORE_COLOUR: Colour = (224, 224, 192)
 
 _TWO_COLOURS: tuple[Colour, Colour] = ((0, 0, 0), (240, 180, 40))
 
+_LONGEST_NAME = 200
 _CONTROLS = frozenset({"Cc", "Zl", "Zp"})
 
 
@@ -98,8 +99,8 @@ class Classes:
 
     `binary` data has two names, background and foreground, and models give one logit.
 
-    Raises `UserError` if names repeat or hold control characters, if colours are missing or outside 0..255, or if
-    there are more classes than 8 bits can hold.
+    Raises `UserError` if names repeat, hold control characters, are empty or have more than 200 letters, if colours
+    are missing or outside 0..255, or if there are more classes than 8 bits can hold.
     """
 
     names: tuple[str, ...]
@@ -119,6 +120,11 @@ class Classes:
         unclean = next((name for name in self.names if set(map(category, name)) & _CONTROLS), None)
         if unclean is not None:  # a terminal would execute them
             raise UserError(f"The class name {unclean!r} has control characters: use letters only.")
+        wordy = next((name for name in self.names if not 0 < len(name) <= _LONGEST_NAME), None)
+        if wordy is not None:  # tables, pictures and notes would be unreadable
+            raise UserError(
+                f"The class name '{wordy[:50]}' has {len(wordy)} letters: give it 1 to {_LONGEST_NAME}."
+            )
         if not 2 <= len(self.names) <= IGNORE_INDEX:
             raise UserError(f"{len(self.names)} classes: between 2 and {IGNORE_INDEX} are possible.")
         if len(self.palette) != len(self.names):

@@ -18,7 +18,7 @@ from unicodedata import normalize
 import numpy as np
 
 from segmentation.data.recognise import recognised
-from segmentation.errors import UserError, refuse
+from segmentation.errors import UserError, one_line, refuse
 
 ENDINGS = frozenset({"bmp", "gif", "jpeg", "jpg", "png", "tif", "tiff", "webp"})
 """The file name endings of masks, and of images with up to four bands."""
@@ -30,6 +30,7 @@ IMAGE_ENDINGS = ENDINGS | ARRAYS
 """The file name endings of images, which may have any number of bands."""
 
 _CHUNK = 4096  # names decoded at once
+_SHOWN_LETTERS = 100  # of a name in a message
 
 
 def encode_names(names: Iterable[str]) -> np.ndarray:
@@ -193,8 +194,8 @@ def pair_folders(images: Path, masks: Path, expected: str) -> Pairs:
 
 
 def first_of(names: Collection[str] | Collection[int], count: int = 3) -> str:
-    """For messages: the first `count` names in sorted order, with "..." if there are more."""
-    shown = ", ".join(map(str, heapq.nsmallest(count, names)))
+    """For messages: the first `count` names in sorted order, each as `one_line`, with "..." if there are more."""
+    shown = ", ".join(one_line(str(name), _SHOWN_LETTERS) for name in heapq.nsmallest(count, names))
     return f"{shown}, ..." if len(names) > count else shown
 
 

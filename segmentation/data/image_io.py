@@ -11,7 +11,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageFile, TiffImagePlugin
+from PIL import Image, ImageFile
 
 from segmentation.data.opening import (
     JPEG_END,
@@ -26,7 +26,15 @@ from segmentation.data.opening import (
     unreadable,
 )
 from segmentation.data.pixel_range import PixelRange, to_bytes
-from segmentation.data.tiff import has_wide_values, is_tiff, misses_bands, read_tiff, tiff_tags, to_rgb
+from segmentation.data.tiff import (
+    has_wide_values,
+    is_tiff,
+    misses_bands,
+    read_tiff,
+    tiff_size,
+    tiff_tags,
+    to_rgb,
+)
 from segmentation.errors import UserError
 from segmentation.reading import read_bytes
 
@@ -165,7 +173,8 @@ def _as_picture(values_HWC: np.ndarray, path: Path) -> Image.Image:
         )
     values = values_HWC[:, :, 0]
     if values.dtype.kind == "f":
-        parts = values[~(np.isfinite(values) & (values == np.rint(values)))]
+        with np.errstate(invalid="ignore"):  # of numbers that are none
+            parts = values[~(np.isfinite(values) & (values == np.rint(values)))]
         if len(parts):
             raise UserError(
                 f"{path} holds {parts[0]:.6g}, which is no label: save whole numbers.", kind="mask-values"
@@ -220,8 +229,8 @@ def read_size(path: Path) -> tuple[int, int]:
         height, width = read_array(path).shape[:2]
         return height, width
     orientation, (height, width) = read_orientation(path)
-    if not height and (tags := tiff_tags(path)):
-        return int(tags[TiffImagePlugin.IMAGELENGTH]), int(tags[TiffImagePlugin.IMAGEWIDTH])
+    if not height:
+        return tiff_size(path)
     return (width, height) if orientation > 4 else (height, width)
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import logging
+import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")
 JPEG_FORMATS = ("JPEG", "MPO")  # MPO is a JPEG with further pictures behind it
 _JPEG_SCAN = b"\xff\xda"  # the header's last segment starts with it, then the pixels follow
 _JSON_BYTES = 2**29
+_MOST_UNPACKED = 1032  # bytes that zlib makes of one
 JPEG_END = b"\xff\xd9"
 
 
@@ -47,7 +49,20 @@ def opened(path: Path) -> Iterator[Image.Image]:
         except Image.DecompressionBombError:
             stack.enter_context(_without_limit())
             picture = Image.open(source, formats=FORMATS)
-        yield stack.enter_context(picture)
+        stack.enter_context(picture)
+        _refuse_bomb(picture)
+        yield picture
+
+
+def _refuse_bomb(picture: Image.Image) -> None:
+    """Raises `OSError` for a PNG that claims more pixels than its bytes can hold, where Pillow would add black ones."""
+    if isinstance(picture, PngImagePlugin.PngImageFile):
+        assert picture.fp is not None
+        position = picture.fp.tell()
+        most = picture.fp.seek(0, os.SEEK_END) * _MOST_UNPACKED
+        picture.fp.seek(position)
+        if picture.height * (1 + picture.width // 8) > most:  # rows of at least a bit a pixel
+            raise OSError("its end is missing")
 
 
 def _copy_in_json(path: Path) -> BytesIO:

@@ -1,6 +1,6 @@
 """Values of image bands -> 0..255: which value is black and which is white, for images with more than 8 bits."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ PERCENTILES = (0.5, 99.5)
 """A measured range leaves out this share of the values at either end, because a few glints would darken the rest."""
 
 _VALUES_PER_IMAGE = 2**16
+_STRIP = 2**20  # values that are changed at once
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,16 @@ class PixelRange:
                 "give images with the bands of the training."
             )
         low, high = (np.array(side, np.float32) for side in (self.low, self.high))
-        scaled_HWC = values_HWC.astype(np.float32)
-        scaled_HWC -= low
-        scaled_HWC *= 255 / (high - low)
-        scaled_HWC += 0.5
-        return np.nan_to_num(scaled_HWC, copy=False).clip(0, 255).astype(np.uint8)
+
+        def scaled(part_HWC: np.ndarray) -> np.ndarray:
+            scaled_HWC = part_HWC.astype(np.float32)
+            scaled_HWC -= low
+            scaled_HWC *= 255 / (high - low)
+            scaled_HWC += 0.5
+            return np.nan_to_num(scaled_HWC, copy=False).clip(0, 255)
+
+        with np.errstate(invalid="ignore", over="ignore"):  # of nan, and of float64
+            return _by_strips(scaled, values_HWC)
 
     def __str__(self) -> str:
         """`1..1890, 3..2011`: the values of each band."""
@@ -118,4 +124,13 @@ def to_bytes(
             f"{name} holds {values_HWC.dtype.name} pixels, whose range is unknown: save it with 8 or 16 bits, "
             "unsigned; or, if the training images are like it, train with data.pixel_range=auto."
         )
-    return ((values_HWC.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return _by_strips(lambda part_HWC: (part_HWC.astype(np.uint32) + 128) // 257, values_HWC)
+
+
+def _by_strips(change: Callable[[np.ndarray], np.ndarray], values_HWC: np.ndarray) -> np.ndarray:
+    """uint8 (H, W, C): what `change` makes of some rows at a time, because it takes many times as much memory."""
+    found_HWC = np.empty(values_HWC.shape, np.uint8)
+    rows = max(1, _STRIP // max(1, values_HWC[:1].size))
+    for top in range(0, len(values_HWC), rows):
+        found_HWC[top : top + rows] = change(values_HWC[top : top + rows])
+    return found_HWC

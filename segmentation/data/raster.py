@@ -22,6 +22,9 @@ BOUNDED = {"GDAL_CACHEMAX": 64 * 2**20}
 """GDAL's settings: otherwise its block cache grows to a share of the machine's memory."""
 
 _NO_LIGHT = frozenset({"palette", "cyan"})
+_LONGEST_SIDE = 2**23
+"""Pixels: twice around the Earth at 10 m. A damaged header claims more, and the plan of its tiles takes gigabytes."""
+_MOST_PIXELS = 2**40  # so does the table of an output's blocks
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,10 @@ def open_raster(
                 raise UserError(f"{path} holds {min(meanings)} values: save it in colours.")
             if any(kind.startswith("complex") for kind in kinds):
                 raise UserError(f"{path} holds complex numbers: save it with real ones.")
+            if max(file.shape) > _LONGEST_SIDE or file.width * file.height > _MOST_PIXELS:
+                raise UserError(
+                    f"{path} has {file.width}x{file.height} pixels: repair it, or cut it into parts."
+                )
             if bands and max(bands) > file.count:
                 raise UserError(f"{path} has {file.count} bands; the model was trained on {list(bands)}.")
             yield Raster(path, file, channels, pixel_range, bands, blank)
@@ -134,6 +141,12 @@ def import_rasterio() -> Any:
     return import_geo("rasterio")
 
 
+def rasterio_errors() -> tuple[type[Exception], ...]:
+    """What rasterio raises for a damaged file or value, and what GDAL does where rasterio lets it through."""
+    rasterio = import_rasterio()
+    return rasterio.errors.RasterioError, rasterio._err.CPLE_BaseError
+
+
 def import_geo(module: str) -> Any:
     """A module of the packages of the extra `geo`. Raises `UserError` if it is missing."""
     try:
@@ -147,10 +160,9 @@ def import_geo(module: str) -> Any:
 
 @contextmanager
 def _damage(path: Path) -> Iterator[None]:
-    rasterio = import_rasterio()
     try:
         yield
-    except rasterio.errors.RasterioError as error:
+    except rasterio_errors() as error:
         cause = "it is damaged or no TIFF" if path.exists() else "there is no such file"
         raise unreadable(path, cause) from error
 

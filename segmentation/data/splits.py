@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from io import StringIO
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated
@@ -22,6 +23,7 @@ from segmentation.data.files import Names, composed, encode_names, first_of
 from segmentation.data.image_io import present_values
 from segmentation.errors import UserError, closest
 from segmentation.options import find_in_names
+from segmentation.reading import LIST_BYTES, read_text
 from segmentation.types import IGNORE_INDEX
 from segmentation.writing import replacing
 
@@ -186,9 +188,8 @@ def _read_rows(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise UserError(
             f"There is no file {path}: give dataset.split=PATH of a split.csv, or null to split by seed."
         )
-    # utf-8-sig: spreadsheet programs write a byte order mark at the start.
-    with path.open(newline="", encoding="utf-8-sig", errors=_OTHER_BYTES) as file, _refusing(path):
-        reader = csv.reader(file)
+    with _refusing(path):
+        reader = csv.reader(StringIO(read_text(path, LIST_BYTES, _OTHER_BYTES), newline=""))
         rows = (row for row in reader if any(row))  # editors and spreadsheet programs leave blank lines
         header = next(rows, [])
         if header != _COLUMNS:

@@ -34,7 +34,7 @@ def is_georeferenced(path: Path) -> bool:
 
 def check_bands(path: Path) -> None:
     """Raises `UserError` for a TIFF with more bands than any model takes, before they are read: it may have 65,535."""
-    bands = tiff_tags(path).get(TiffImagePlugin.SAMPLESPERPIXEL, 1)
+    bands = _whole_number(tiff_tags(path), TiffImagePlugin.SAMPLESPERPIXEL, 1)
     if bands > MAX_BANDS:
         raise UserError(
             f"{path} holds {bands} bands, more than {MAX_BANDS}: save it with the bands that are needed."
@@ -55,6 +55,18 @@ def tiff_tags(path: Path) -> Mapping[int, Any]:
             return dict(tags)
     except Exception:  # decoding it will report the error
         return {}
+
+
+def tiff_size(path: Path) -> tuple[int, int]:
+    """The size (H, W) by the tags of a TIFF; (0, 0) of a file that cannot be read."""
+    tags = tiff_tags(path)
+    return _whole_number(tags, TiffImagePlugin.IMAGELENGTH), _whole_number(tags, TiffImagePlugin.IMAGEWIDTH)
+
+
+def _whole_number(tags: Mapping[int, Any], tag: int, default: int = 0) -> int:
+    """A tag's value; in a damaged file it may be text, a fraction or several values."""
+    value = tags.get(tag, default)
+    return value if isinstance(value, int) else default
 
 
 def has_wide_values(tags: Mapping[int, Any]) -> bool:
@@ -97,7 +109,8 @@ def read_tiff(path: Path, *, alpha: bool) -> np.ndarray:
             check_size(path, file.width, file.height)
             wanted = [band for band, meaning in enumerate(meanings, 1) if alpha or meaning != "alpha"]
             bands_CHW = file.read(wanted)
-    except rasterio.errors.RasterioError as error:
+    # Where rasterio lets them through, GDAL's own errors.
+    except (rasterio.errors.RasterioError, rasterio._err.CPLE_BaseError) as error:
         raise unreadable(path, "it is damaged") from error
     return np.ascontiguousarray(bands_CHW.transpose(1, 2, 0))
 

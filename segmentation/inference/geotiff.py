@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from segmentation.config import PolygonOptions
+from segmentation.data.opening import check_size
 from segmentation.data.raster import (
     Raster,
     import_rasterio,
     open_raster,
+    rasterio_errors,
     window,
     without_georeference_warning,
 )
@@ -76,6 +78,8 @@ def predict_raster(
     rasters: dict[str, Path] = {kind: path for kind, path in targets.items() if kind != "polygons"}
     earth = trained.dataset.get("name") == "geotiff"
     with open_raster(source, trained.channels, trained.pixel_range, trained.bands, blank=earth) as raster:
+        if isinstance(tiling, Whole):
+            check_size(source, *reversed(raster.size))
         if "polygons" not in targets:
             _predict(raster, rasters, tiling, predictor, alpha)
             return
@@ -249,8 +253,7 @@ def _create(path: Path, raster: Raster, *, overviews: str | None = None, **profi
             if overviews is not None:
                 _add_overviews(part, rasterio.enums.Resampling[overviews])
             _check(part)
-        # Where a file is opened once more, GDAL's own errors come through.
-        except (rasterio.errors.RasterioError, rasterio._err.CPLE_BaseError) as error:
+        except rasterio_errors() as error:
             raise unwritten(path, "the disk may be full") from error
 
 

@@ -15,6 +15,7 @@ from segmentation.data.image_io import fit_bands, is_animated, picture_values, r
 from segmentation.data.pixel_range import PixelRange, to_bytes
 from segmentation.data.tiff import is_georeferenced
 from segmentation.errors import UserError
+from segmentation.reading import LIST_BYTES, read_text
 
 VIDEO_ENDINGS = frozenset(
     {"avi", "gif", "m2ts", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "mts", "webm", "wmv"}
@@ -90,8 +91,8 @@ def find_inputs(given: str, output: Path) -> tuple[list[Input], bool]:
 
 
 def _listed(path: Path) -> list[Input]:
-    text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")  # names may have other bytes
-    lines = [line.strip() for line in text.splitlines()]
+    # Names may have other bytes.
+    lines = [line.strip() for line in read_text(path, LIST_BYTES, "surrogateescape").splitlines()]
     # A link keeps its own name.
     files = [Path(os.path.abspath(path.parent / line)) for line in dict.fromkeys(lines) if line]  # noqa: PTH100
     missing = next((file for file in files if not file.is_file() or _ending(file.name) not in _ENDINGS), None)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from segmentation.config import PolygonOptions
-from segmentation.data.raster import equal_area, import_rasterio
+from segmentation.data.raster import equal_area, import_rasterio, rasterio_errors
 from segmentation.errors import UserError
 from segmentation.inference.outlines import regularise, simplify_together
 from segmentation.inference.outputs import FOREGROUND, FULL, unwritten
@@ -186,7 +186,7 @@ class Place:
         wgs84 = rasterio.crs.CRS.from_epsg(4326)
         try:
             longitude, latitude = _project(_apply(file.transform, np.array([middle])), file.crs, wgs84)[0]
-        except (rasterio.errors.RasterioError, rasterio._err.CPLE_BaseError):
+        except rasterio_errors():
             longitude = np.inf
         if not np.isfinite(longitude):
             raise UserError(
@@ -257,7 +257,7 @@ def write_polygons(
         traced = np.where(together, fine, traced)
     try:
         polygons = shapely.transform(shapely.segmentize(traced, _LONGEST_EDGE / place.pixel), place.to_metres)
-    except (rasterio.errors.RasterioError, rasterio._err.CPLE_BaseError) as error:
+    except rasterio_errors() as error:
         raise UserError(
             f"{path} was not written: polygons of the mask reach where its coordinate system has no place on Earth, "
             f"or around it. Crop the image."

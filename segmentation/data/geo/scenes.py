@@ -15,7 +15,7 @@ import numpy as np
 
 from segmentation.data import remote
 from segmentation.data.opening import unreadable
-from segmentation.data.raster import BOUNDED, import_geo, without_georeference_warning
+from segmentation.data.raster import BOUNDED, import_geo, rasterio_errors, without_georeference_warning
 from segmentation.errors import UserError
 
 # Others may refer to further files and addresses.
@@ -220,7 +220,7 @@ def opened_raster(name: str) -> Iterator[Any]:
                 name, driver="JP2OpenJPEG" if name.lower().endswith(_JPEG2000) else "GTiff"
             ) as file:
                 yield file
-        except rasterio.errors.RasterioError as error:
+        except rasterio_errors() as error:
             if is_address(name):
                 raise UserError(
                     f"{name} cannot be read: correct the address, or copy the file. Its server must answer within"
@@ -419,7 +419,7 @@ def warped(points_N2: np.ndarray, source: Any, target: Any) -> np.ndarray:
     warp = import_geo("rasterio.warp")
     try:
         return np.column_stack(warp.transform(source, target, points_N2[:, 0], points_N2[:, 1]))
-    except import_geo("rasterio").errors.RasterioError:
+    except rasterio_errors():
         return np.full(points_N2.shape, np.nan)
 
 

@@ -89,10 +89,7 @@ def class_dict(*, root: Path) -> FoundFiles:
 def _rows(path: Path, columns: tuple[str, ...]) -> list[list[str]]:
     """The rows of a table without its header, as long as the columns are."""
     try:
-        table = [
-            [cell.strip() for cell in row]
-            for row in csv.reader(read_text(path).removeprefix("\ufeff").splitlines())
-        ]
+        table = [[cell.strip() for cell in row] for row in csv.reader(read_text(path).splitlines())]
     except csv.Error as error:
         raise UserError(f"{path} is no table ({error}): correct it.") from error
     rows = [row for row in table if any(row)]

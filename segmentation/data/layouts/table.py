@@ -16,7 +16,7 @@ from segmentation.data.mask_values import decoder_of
 from segmentation.data.remote import check_address, is_address, remote_listing
 from segmentation.data.splits import SPLITS
 from segmentation.errors import UserError, closest
-from segmentation.reading import read_text
+from segmentation.reading import LIST_BYTES, read_text
 
 _EXPECTED = "a CSV file with the columns image and mask"
 _COLUMNS = ("image", "mask", "split", "group")
@@ -129,8 +129,8 @@ def _read(path: Path, root: Path) -> list[_Row]:
 
 def _cells(path: Path) -> tuple[list[str], list[list[str]]]:
     """The names of the columns, in lower case, and the rows."""
-    # Spreadsheet programs write a byte order mark at the start, and semicolons in some languages.
-    lines = read_text(path).removeprefix("\ufeff").splitlines()
+    lines = read_text(path, LIST_BYTES).splitlines()
+    # In some languages spreadsheet programs write semicolons.
     separator = max(",;\t", key=lambda mark: lines[0].count(mark)) if lines else ","
     try:
         table = list(csv_files.reader(lines, delimiter=separator))

@@ -25,6 +25,7 @@ from segmentation.data.files import (
 from segmentation.data.layouts.folders import with_masks
 from segmentation.data.masks import ColourMask, IndexMask, LabelMask, any_with_eight_bits
 from segmentation.errors import UserError
+from segmentation.reading import LIST_BYTES, read_text
 from segmentation.types import IGNORE_COLOUR, Classes, Colour, voc_palette
 
 NAMES = (
@@ -121,7 +122,7 @@ def _read_classes(folders: Iterable[Path]) -> tuple[Classes, tuple[str, ...]]:
 
 
 def _read_list_of_classes(path: Path) -> Classes:
-    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines()]
+    lines = [line.strip() for line in read_text(path).splitlines()]
     rows = [line.split(":") for line in lines if line and line[0] != "#" and line != "__ignore__"]
     names = tuple("background" if row[0] in _BACKGROUND else row[0] for row in rows)
     if names == NAMES[1:]:  # a list for detection, where the background is no class
@@ -200,7 +201,7 @@ def _with_sbd(tree: Path, masks: Listing, root: Path) -> Listing:
 def _read_list(path: Path, images: Listing, masks: Listing) -> Pairs:
     if not path.is_file():
         raise UserError(f"There is no list {path}. Expected: {_DEVKIT}.")
-    lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
+    lines = read_text(path, LIST_BYTES, "surrogateescape").splitlines()
     numbered = [(number, composed(name)) for number, line in enumerate(lines, 1) if (name := line.strip())]
     if not numbered:
         raise UserError(f"{path} lists no names: write one per line, without file name ending.")

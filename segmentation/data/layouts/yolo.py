@@ -11,6 +11,7 @@ from segmentation.data.dataset import FoundFiles
 from segmentation.data.files import instead_of, missing_folder, wrong_layout
 from segmentation.data.layouts.annotations import Annotated, at, points_of, rectangle, split_of
 from segmentation.data.layouts.pairs import walk
+from segmentation.data.splits import LONGEST_NAME
 from segmentation.errors import UserError
 from segmentation.reading import read_text, read_yaml
 
@@ -100,6 +101,8 @@ def _place(given: str, base: Any, root: Path) -> Path | None:
     """A path of data.yaml in root: exports write them as seen from elsewhere, such as ../train/images."""
     parts = [part for part in given.replace("\\", "/").split("/") if part not in ("", ".", "..")]
     bases = [Path(base).name] if isinstance(base, str) else []
+    if any(len(name.encode(errors="replace")) > LONGEST_NAME for name in (*parts, *bases)):
+        return None
     for first in range(len(parts)):
         for folder in (root, *(root / name for name in bases)):
             path = folder.joinpath(*parts[first:])

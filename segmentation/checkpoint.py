@@ -132,6 +132,9 @@ def read(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} was not written by this project: give a checkpoint that train.py made.")
     _check_plain(path, contents["segmentation"], tensors=False)
     _check_plain(path, contents, tensors=True)
+    epoch, scores = contents.get("epoch", 0), contents.get("val_scores", {})
+    if not isinstance(epoch, int) or not isinstance(scores, dict):
+        raise UserError(f"{path} does not say which epoch it is of: it was not loaded.")
     return contents
 
 
@@ -163,7 +166,7 @@ def _check_plain(path: Path, content: Any, *, tensors: bool) -> None:
         elif isinstance(value, torch.Tensor):
             if not tensors or not is_dense(value):
                 raise UserError(
-                    f"{path} holds a tensor that is sparse, expanded or out of place: it was not loaded. "
+                    f"{path} holds a tensor that is sparse, complex, expanded or out of place: it was not loaded. "
                     "Ask its maker for another."
                 )
         elif isinstance(value, str) and not tensors and len(value) > _LONGEST_TEXT:

@@ -85,7 +85,7 @@ def train(config: Config, dataset: SegmentationDataset, folder: Path) -> float:
         except Exception as error:
             if preemption.gave_up:
                 sys.exit(preemption.status)
-            if (message := _explained(error, trainer, folder)) is None:
+            if (message := _explained(error, trainer, folder, resumed=last is not None)) is None:
                 raise
             raise UserError(message) from error
     if not trainer.is_global_zero:
@@ -98,12 +98,17 @@ def train(config: Config, dataset: SegmentationDataset, folder: Path) -> float:
     return score
 
 
-def _is_restoring(error: Exception) -> bool:
-    """Whether the error arose where Lightning gives the trainer, the callbacks and the optimizers their states."""
-    return any(
-        frame.f_code.co_filename.endswith("checkpoint_connector.py")
-        for frame, _ in traceback.walk_tb(error.__traceback__)
-    ) and isinstance(error, checkpoint.UNFIT)
+def _is_of_state(error: Exception, *, resumed: bool) -> bool:
+    """Whether the error is of what a checkpoint holds of the training.
+
+    It arises where Lightning gives the trainer, the callbacks and the optimizers their states, or later in a step of
+    the optimizer, which takes any state.
+    """
+    if not isinstance(error, checkpoint.UNFIT) or isinstance(error, torch.OutOfMemoryError):
+        return False
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    restoring = any(frame.f_code.co_filename.endswith("checkpoint_connector.py") for frame in frames)
+    return restoring or (resumed and "optim" in frames[-1].f_globals["__name__"].split("."))
 
 
 class FirstStep(Callback):
@@ -143,11 +148,11 @@ def _begin(
     log_choices(loggers, config)
 
 
-def _explained(error: Exception, trainer: Trainer, folder: Path) -> str | None:
+def _explained(error: Exception, trainer: Trainer, folder: Path, *, resumed: bool) -> str | None:
     """What the user can do about an error of Lightning or of the machine; None for any other."""
     last = folder / "checkpoints" / "last.ckpt"
     go_on = f"then go on with resume={folder}" if last.exists() else "then start anew"
-    if last.exists() and _is_restoring(error):
+    if last.exists() and _is_of_state(error, resumed=resumed):
         cause = next(iter(str(error).splitlines()), type(error).__name__)
         return (
             f"{last} does not fit the run: the state of its training is damaged or of another version ({cause})."
@@ -309,14 +314,27 @@ def _progress(contents: Mapping[str, Any], path: Path) -> tuple[int, int]:
         loops = contents["loops"]["fit_loop"]
         epochs = loops["epoch_progress"]["current"]
         batches = loops["epoch_loop.batch_progress"]["current"]["completed"]
+        _check_counts(contents["loops"])
         return int(epochs["processed"]), int(batches) if epochs["started"] > epochs["processed"] else 0
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+    except checkpoint.UNFIT as error:
         raise UserError(f"{path} holds a model, but not how far its training was.") from error
+
+
+def _check_counts(state: Any) -> None:
+    """Raises `ValueError` where the state of a loop holds anything but counts: Lightning would add to it later."""
+    if isinstance(state, Mapping):
+        for part in state.values():
+            _check_counts(part)
+    elif not isinstance(state, int) or not 0 <= state < 2**53:
+        raise ValueError
 
 
 def _log_missing_callbacks(trainer: Trainer, contents: Mapping[str, Any]) -> None:
     kept = {hook.state_key for hook in trainer.callbacks}  # type: ignore[attr-defined]
-    missing = sorted(str(key).partition("{")[0] for key in set(contents.get("callbacks", ())) - kept)
+    earlier = contents.get("callbacks")  # a damaged one is told when it is restored
+    missing = sorted(
+        str(key).partition("{")[0] for key in set(earlier if isinstance(earlier, Mapping) else ()) - kept
+    )
     if missing:
         log.info("switched off, or changed, since the run began: %s", ", ".join(missing))
 

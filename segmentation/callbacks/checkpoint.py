@@ -70,11 +70,13 @@ class RunCheckpoint(ModelCheckpoint):
         moved = dict(state_dict, dirpath=self.dirpath)
         for name in ("best_model_path", "kth_best_model_path", "last_model_path"):
             moved[name] = self._here(moved[name])
-        moved["best_k_models"] = {self._here(path): score for path, score in moved["best_k_models"].items()}
+        moved["best_k_models"] = {
+            self._here(path): torch.tensor(float(score)) for path, score in moved["best_k_models"].items()
+        }
         super().load_state_dict(moved)
         if "best" in state_dict:
             score, loss = state_dict["best"]
-            self._best = score, loss
+            self._best = float(score), float(loss)
         elif self.best_model_score is not None:  # written by an earlier version
             self._best = self._upwards(self.best_model_score, self.mode), -math.inf
 

@@ -5,6 +5,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+import torch
 from pytorch_lightning import Callback, LightningModule, Trainer, callbacks
 
 from segmentation.callbacks.history import read_history
@@ -36,7 +37,9 @@ class EarlyStopping(callbacks.EarlyStopping):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores the count and the best score."""
-        super().load_state_dict({**state_dict, "patience": self.patience})
+        wait_count, best_score = int(state_dict["wait_count"]), torch.tensor(float(state_dict["best_score"]))
+        now = {"wait_count": wait_count, "best_score": best_score, "patience": self.patience}
+        super().load_state_dict({**state_dict, **now})
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Decides, and gives the reason for an end."""
@@ -97,7 +100,7 @@ class Pruning(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores the scores."""
-        self._own = list(state_dict["scores"])
+        self._own = [float(score) for score in state_dict["scores"]]
 
     def _reason(self, epoch: int, last: int | None) -> str:
         """Why the run should end before epoch `last`; empty if it should not."""

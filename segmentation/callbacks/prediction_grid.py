@@ -38,7 +38,8 @@ class PredictionGrid(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The epoch of the last drawing."""
-        self._drawn = state_dict["drawn"]
+        drawn = state_dict["drawn"]
+        self._drawn = None if drawn is None else int(drawn)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws for the loggers where a drawing is due."""

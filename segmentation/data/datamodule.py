@@ -245,8 +245,10 @@ class SegmentationData(LightningDataModule):
         return {"batches": batches % int(self.trainer.num_training_batches)}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Skips these batches in the first epoch."""
-        self._seen = state_dict["batches"]
+        """Skips these batches in the first epoch. Raises `ValueError` for a number that no epoch has."""
+        self._seen = int(state_dict["batches"])
+        if not 0 <= self._seen < 2**31:
+            raise ValueError(f"{self._seen} batches")
 
     def _pop_seen(self) -> int:
         """The number of batches to skip: once, then 0."""

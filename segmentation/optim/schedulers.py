@@ -190,9 +190,9 @@ class Plateau(Curve):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores what was reached, if the state is that of a plateau: the options are those of now."""
-        self.height = state_dict.get("height", self.height)
-        self.best_loss = state_dict.get("best_loss", self.best_loss)
-        self.bad_epochs = state_dict.get("bad_epochs", self.bad_epochs)
+        self.height = float(state_dict.get("height", self.height))
+        self.best_loss = float(state_dict.get("best_loss", self.best_loss))
+        self.bad_epochs = int(state_dict.get("bad_epochs", self.bad_epochs))
 
 
 def plateau(

@@ -52,7 +52,7 @@ OPTIONS = sorted(
 def overrides_for(group: str, option: str, roots: dict[str, Path]) -> list[str]:
     data = option
     if group == "experiment":
-        (data,) = re.findall(r"override /dataset: (\w+)", (CONF / group / f"{option}.yaml").read_text())
+        data = composed(f"experiment={option}", "dataset.root=anywhere")["dataset"]["name"]
     rooted = [f"dataset.root={roots[data]}"] if group != "logger" and data in roots else []
     if option == "mix":
         rooted = ["dataset.sets=[{name: shapes, train: 2, val: 1, test: 1}, {name: shapes}]"]

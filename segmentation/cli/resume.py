@@ -51,10 +51,10 @@ def with_resumed(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         run = "" if latest is None else str(latest)
     if run in ("", "null"):
         return [*command.flags, *typed], []
-    if runs[-1] != "auto" and "hydra.run.dir" in map(key_of, typed):
-        raise UserError(f"resume={run} goes on in that folder: leave hydra.run.dir out.")
     folder = Path(run).expanduser().resolve()
     kept, notes = _fitting(_earlier(folder, run, command), command)
+    if runs[-1] != "auto" and "hydra.run.dir" in map(key_of, typed):
+        raise UserError(f"resume={run} goes on in that folder: leave hydra.run.dir out.")
     # The run keeps its own .hydra: a mistyped resume must not change what the run is.
     in_its_folder = [
         f"{_KEY}{quoted(str(folder))}",

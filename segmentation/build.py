@@ -37,6 +37,7 @@ from segmentation.models import (
 from segmentation.models.compile import compile_parts
 from segmentation.optim import create_optimizer, create_scheduler
 from segmentation.options import call, checked
+from segmentation.ranges import NOT_HERE
 from segmentation.report import protocol
 from segmentation.task import SegmentationTask
 from segmentation.tiling import tile_of_windows
@@ -166,7 +167,8 @@ def build_trainer(settings: TrainingSettings, folder: Path, classes: Classes, hi
     if options.get("deterministic"):
         options["benchmark"] = False  # it may choose another algorithm each time
     device = _device(options.get("accelerator"))
-    options = checked("trainer", Trainer, strategy_options(options, settings.callbacks, device))
+    own = partial(Trainer, **dict.fromkeys(NOT_HERE))
+    options = checked("trainer", own, strategy_options(options, settings.callbacks, device))
     callbacks = build_callbacks(
         settings.callbacks, folder, binary=classes.binary, progress_bar=options["enable_progress_bar"]
     )

@@ -64,7 +64,7 @@ RANGES: dict[str, Any] = {
     "trainer.accelerator": Literal["auto", "cpu", "gpu", "cuda", "mps"],
     "trainer.strategy": Literal["auto", "ddp", "fsdp"],
     "trainer.max_epochs": _Number,
-    "trainer.max_steps": Annotated[int, Field(ge=-1)],
+    "trainer.max_steps": _Number | Literal[-1],
     "trainer.limit_train_batches": _Part,
     "trainer.limit_val_batches": _Part,
     "trainer.limit_test_batches": _Part,

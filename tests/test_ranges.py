@@ -41,6 +41,7 @@ from segmentation.ranges import RANGES
         (["trainer.accelerator=gpuu"], "trainer.accelerator=gpuu is unknown. Did you mean 'gpu'?"),
         (["trainer=ddp", "trainer.strategy=dpp"], "trainer.strategy=dpp is unknown. Did you mean 'ddp'?"),
         (["trainer.max_epochs=0"], "trainer.max_epochs=0"),
+        (["trainer.max_steps=0"], "trainer.max_steps=0 is not right: it should be greater"),
         (["trainer.limit_val_batches=-0.5"], "trainer.limit_val_batches=-0.5"),
         (["+trainer.fast_dev_run=true"], "trainer.fast_dev_run cannot be set"),
         (["callbacks.early_stopping.patience=-1"], "callbacks.early_stopping.patience=-1"),

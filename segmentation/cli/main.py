@@ -61,7 +61,6 @@ def script(
     def decorate(job: Job) -> Callable[[], None]:
         @functools.wraps(job)
         def command() -> None:
-            quote_paths(*paths, lists=lists)
             if {"-h", "--help"} & set(sys.argv[1:]):
                 say(help_text(shlex.join(program()), job.__doc__ or "", CONF, config_name))
                 return
@@ -69,6 +68,7 @@ def script(
             os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
             quiet = os.environ.get("HYDRA_FULL_ERROR", "0") != "1"
             with signals_as_exits(), short_messages(quiet):
+                quote_paths(*paths, lists=lists)
                 launch.refuse_sweep(sys.argv[1:])
                 if rank() > 0:
                     launch.follow(job)
@@ -149,7 +149,7 @@ def help_text(program: str, about: str, conf: Path, config_name: str) -> str:
             "More: -m runs every combination of comma-separated values; --cfg job shows the composed config;",
             "      --hydra-help lists Hydra's own flags"
             + (
-                "; trainer.KEY=VALUE takes Lightning's own names."
+                "; +trainer.KEY=VALUE takes the other names of Lightning's Trainer."
                 if "trainer" in {*groups} - {*shared}
                 else "."
             ),

@@ -222,12 +222,19 @@ def _missing_option(error: "MissingConfigException") -> str:
 
 
 def _unknown_key(error: "ConfigAttributeError | ConfigKeyError") -> str:
+    from segmentation.ranges import NOT_HERE  # with pydantic, for which --help must not wait
+
     full_key, key = str(error.full_key), str(error.key)
     siblings: Iterable[str] = () if error.parent_node is None else map(str, error.parent_node.keys())
     section = USUAL_NAMES.get(full_key, "").partition(".")[0]
     if section in (siblings := [*siblings]):
         return f"There is no option '{full_key}': write {USUAL_NAMES[full_key]}=VALUE."
-    return f"There is no option '{full_key}'.{closest(key, siblings)}"
+    message = f"There is no option '{full_key}'.{closest(key, siblings)}"
+    if full_key != f"trainer.{key}":
+        return message
+    if key in NOT_HERE:
+        return f"{full_key} cannot be set: {NOT_HERE[key]}."
+    return f"{message} Other arguments of Lightning's are added: +{full_key}=VALUE."
 
 
 def _first_line(error: BaseException) -> str:

@@ -71,6 +71,9 @@ def quote_paths(*keys: str, lists: Collection[str] = ()) -> None:
     So are those of `lists`, unless they begin as a list does. In Hydra's grammar `=`, `,`, `(`, `[` and spaces have
     meanings of their own. Quoted values are left as they are, and so are those with commas in a sweep, where they are
     several.
+
+    Raises `UserError` for one that is empty, as of a shell's variable that is not set: it would be the folder that the
+    command is run in.
     """
     sweep = bool({"-m", "--multirun"} & set(sys.argv))
     given_lists = tuple(f"{key}=[" for key in lists)
@@ -86,7 +89,11 @@ def _quoted_option(argument: str, keys: tuple[str, ...]) -> str:
     key, sign, value = argument.partition("=")
     if key in _FOLDER_FLAGS and value.startswith("~"):
         return f"{key}={_expanded(value)}"
-    if key.lstrip("+") not in keys or value in ("", "null") or _is_quoted(value):
+    if key.lstrip("+") not in keys:
+        return argument
+    if sign and not unquoted(value):
+        raise UserError(f"{key}= is empty: give it a value, or leave it out.")
+    if value in ("", "null") or _is_quoted(value):
         return argument
     return f"{key}{sign}{quoted(_expanded(value))}"
 

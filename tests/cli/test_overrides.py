@@ -18,6 +18,7 @@ from segmentation.cli.overrides import (
     without_leftovers,
 )
 from segmentation.config import read_training_settings
+from segmentation.errors import UserError
 from segmentation.options import flat
 
 NAMES = [
@@ -62,6 +63,13 @@ def test_a_home_is_found_and_nothing_stays_nothing(monkeypatch: pytest.MonkeyPat
         f"--config-dir={home}/conf",
         "other=~",
     ]
+
+
+@pytest.mark.parametrize("argument", ["input=", "+input=''", 'input=""'])
+def test_an_empty_path_is_not_the_folder_one_is_in(argument: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["predict.py", argument])
+    with pytest.raises(UserError, match="input= is empty: give it a value"):
+        quote_paths("output", lists=["input"])
 
 
 def test_in_a_sweep_commas_part_values(monkeypatch: pytest.MonkeyPatch) -> None:

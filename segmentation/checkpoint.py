@@ -143,7 +143,9 @@ def _unpickled(path: Path) -> dict[str, Any]:
         with warnings.catch_warnings(action="ignore"):  # about unusual tensors; they are refused below
             contents = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds; all mean that the file cannot be trusted
-        unsafe = "weights_only" in str(error).lower() or "unsupported" in str(error).lower()
+        with path.open("rb") as file:
+            pickled = file.read(1) in (b"P", b"\x80")  # in a zip, or bare; a picture or a text is neither
+        unsafe = pickled and ("weights_only" in str(error).lower() or "unsupported" in str(error).lower())
         cause = "holds more than weights and plain data" if unsafe else "is damaged or no checkpoint"
         raise UserError(
             f"{path} {cause}: it was not loaded. Train it again or ask its maker for another."

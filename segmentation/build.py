@@ -168,7 +168,9 @@ def build_trainer(settings: TrainingSettings, folder: Path, classes: Classes, hi
         options["benchmark"] = False  # it may choose another algorithm each time
     device = _device(options.get("accelerator"))
     ours: dict[str, Any] = dict.fromkeys(NOT_HERE)
-    options = checked("trainer", partial(Trainer, **ours), strategy_options(options, settings.callbacks, device))
+    options = checked(
+        "trainer", partial(Trainer, **ours), strategy_options(options, settings.callbacks, device)
+    )
     callbacks = build_callbacks(
         settings.callbacks, folder, binary=classes.binary, progress_bar=options["enable_progress_bar"]
     )

@@ -128,7 +128,7 @@ def test_deterministic_runs_choose_no_algorithms_by_their_speed(tmp_path: Path) 
         ("+colour=red", ["colour"]),
         ("+loss.gamma=2", ["gamma"]),
         ("+trainer.max_epoch=2", ["max_epoch", "max_epochs"]),
-        ("+trainer.barebone=true", ["no option 'trainer.barebone'. Choose from"]),
+        ("+trainer.limit_predict_batch=1", ["Did you mean 'limit_test_batches'?"]),
         # What the run itself sets is no option, and none that can be chosen.
         ("+callbacks.folder=x", ["no option 'callbacks.folder'"]),
         ("+callbacks.best.metrics=[a]", ["no option 'callbacks.best.metrics'"]),

@@ -472,7 +472,7 @@ MISTAKES = {
     "evaluation of no file": "evaluate.py checkpoint=nowhere.ckpt",
     "evaluation with an option of training": "evaluate.py checkpoint=nowhere.ckpt head=fpn",
     "prediction without an input": "predict.py checkpoint=nowhere.ckpt",
-    "prediction by something else": "predict.py checkpoint=notes.txt input=notes.txt",
+    "prediction by something else": "predict.py checkpoint=notes.txt input=photo.png",
     "benchmark for no time": "benchmark.py measure.seconds=-1",
     "leaderboard of nothing": "leaderboard.py runs=nowhere",
 }
@@ -486,6 +486,7 @@ def told(done: Done) -> dict[str, Any]:
 
 def test_mistakes_end_the_same(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no checkpoint")
+    Image.new("RGB", (8, 8)).save(tmp_path / "photo.png")
     found = {}
     for mistake, command in MISTAKES.items():
         done = run_script(*command.split(), folder=tmp_path)

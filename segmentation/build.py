@@ -21,7 +21,7 @@ from segmentation.data.augmentation import training_transform
 from segmentation.data.datamodule import SegmentationData
 from segmentation.data.dataset import SegmentationDataset
 from segmentation.distributed import plugins, strategy_options
-from segmentation.environment import choose_precision
+from segmentation.environment import choose_device, choose_precision
 from segmentation.errors import UserError
 from segmentation.losses import create_loss
 from segmentation.models import (
@@ -203,6 +203,8 @@ def build_trainer(settings: TrainingSettings, folder: Path, classes: Classes, hi
 
 
 def _device(accelerator: Any) -> torch.device:
+    if accelerator == "gpu":
+        choose_device(accelerator)  # there must be one
     gpu = torch.cuda.is_available() and accelerator in ("auto", "gpu", "cuda")
     return torch.device("cuda" if gpu else "cpu")
 

@@ -113,9 +113,7 @@ def choose_device(name: str) -> torch.device:
 
 
 _BYTES = 12  # of an output's values for a pixel: float32 logits, probabilities and their copy
-_MOST_BYTES = (
-    2**33
-)  # of one picture, however much is free: a file of 100 KB may say that it has 200 megapixels
+_MOST_BYTES = 2**33  # of one picture: a file of 100 KB may say that it has 200 megapixels
 
 
 def check_picture(name: Path, height: int, width: int, values: int, device: torch.device) -> None:

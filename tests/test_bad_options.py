@@ -109,6 +109,10 @@ def test_deterministic_runs_choose_no_algorithms_by_their_speed(tmp_path: Path) 
         ("trainer.accelerator=abacus", ["trainer", "abacus"]),
         ("trainer.accelerator=tpu", ["trainer"]),
         ("trainer.accelerator=mps", ["trainer"]),
+        pytest.param(
+            *("trainer.accelerator=gpu", ["accelerator=gpu", "no GPU here"]),
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
         ("trainer.accelerator=3", ["trainer.accelerator=3"]),
         ("trainer.accelerator=null", ["trainer.accelerator=None"]),
         ("trainer.accelerator=[cpu]", ["trainer.accelerator"]),

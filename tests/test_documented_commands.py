@@ -47,7 +47,7 @@ NOT_RUN = {
 
 TINY = {
     "train": (
-        *("data.size=[32,32]", "data.batch_size=2", "data.workers=0", "trainer.max_epochs=1", "logger=none"),
+        *("data.size=[64,64]", "data.batch_size=2", "data.workers=0", "trainer.max_epochs=1", "logger=none"),
         *("callbacks.grid.images=0", "trainer.accelerator=cpu", "weights=none", "precision=32"),
         "trainer.check_val_every_n_epoch=1",
         *(f"trainer.limit_{split}_batches=1" for split in ("train", "val", "test")),

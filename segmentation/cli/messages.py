@@ -234,7 +234,7 @@ def _unknown_key(error: "ConfigAttributeError | ConfigKeyError") -> str:
         return message
     if key in NOT_HERE:
         return f"{full_key} cannot be set: {NOT_HERE[key]}."
-    return f"{message} Other arguments of Lightning's are added: +{full_key}=VALUE."
+    return f"{message} Others of Lightning's: +{full_key}=VALUE."
 
 
 def _first_line(error: BaseException) -> str:

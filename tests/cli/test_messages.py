@@ -59,7 +59,7 @@ def outcome(*overrides: str) -> str:
         ("backbone=_base", "backbone=_base is unknown"),
         ("backbone=../backbone/resnet18", "is unknown. Did you mean 'resnet18'"),
         ("loss=null", "cannot be null"),
-        ("trainer.overfit_batches=1", r"are added: \+trainer\.overfit_batches=VALUE\."),
+        ("trainer.overfit_batches=1", r"Lightning's: \+trainer\.overfit_batches=VALUE\."),
         ("trainer.precision=16", "trainer.precision cannot be set: write precision= alone"),
         ("+head=fcn", r"head is chosen already: write head=fcn, without a \+"),
         ("name=${oc.env:THIS_IS_NOT_SET}", "THIS_IS_NOT_SET"),

@@ -117,12 +117,12 @@ class Progress(TQDMProgressBar):
     def on_validation_batch_start(self, *args: Any, **options: Any) -> None:
         """Lightning would name a loader."""
         super().on_validation_batch_start(*args, **options)
-        self.val_progress_bar.set_description("val")
+        _name(self.val_progress_bar, "val")
 
     def on_test_batch_start(self, *args: Any, **options: Any) -> None:
         """Lightning would name a loader."""
         super().on_test_batch_start(*args, **options)
-        self.test_progress_bar.set_description("test")
+        _name(self.test_progress_bar, "test")
 
     def init_train_tqdm(self) -> Tqdm:
         """A bar that is removed at the end."""
@@ -139,3 +139,8 @@ class Progress(TQDMProgressBar):
         """Clear the bar for the epoch's log line."""
         super().on_train_epoch_end(trainer, pl_module)
         self.train_progress_bar.clear()
+
+
+def _name(bar: Tqdm, name: str) -> None:
+    if not bar.disable and bar.desc != f"{name}: ":  # setting it draws the bar, too often for every batch
+        bar.set_description(name)

@@ -77,10 +77,26 @@ def short_messages(quiet: bool) -> Iterator[None]:
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except Exception as error:
+        if (status := _interrupted(error)) is not None:
+            sys.exit(status)
         message = explain(error) if quiet else None
         if message is None:
             raise
         stop(message)
+
+
+def _interrupted(error: BaseException | None) -> int | str | None:
+    """The exit status of the signal that came before the error; None without one.
+
+    A library that is interrupted midway may fail while it cleans up, and its error takes the place of the exit.
+    """
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return 128 + signal.SIGINT
+        if isinstance(error, SystemExit):
+            return error.code
+        error = error.__context__
+    return None
 
 
 @contextmanager

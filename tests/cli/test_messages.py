@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import CONF, ROOT
+from hydra.errors import ConfigCompositionException
+from omegaconf.errors import OmegaConfBaseException
 from scripts import Script
 
-from segmentation.cli.messages import explain, signals_as_exits
+from segmentation.cli.messages import explain, short_messages, signals_as_exits
 from segmentation.cli.overrides import (
     Command,
     as_plain_data,
@@ -215,6 +217,22 @@ def test_a_signal_ends_a_command_with_the_status_that_a_shell_expects(number: si
         time.sleep(1)
     assert ended.value.code == 128 + number
     assert signal.getsignal(number) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_outlives_the_error_of_a_library_that_cleans_up_after_it(
+    number: signal.Signals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended, signals_as_exits(), short_messages(quiet=True):
+        try:
+            try:
+                os.kill(os.getpid(), number)
+                time.sleep(1)
+            finally:
+                raise OmegaConfBaseException("half made")
+        except OmegaConfBaseException as error:
+            raise ConfigCompositionException from error
+    assert (ended.value.code, capsys.readouterr().err) == (128 + number, "")
 
 
 STARTS = ["hydra.run.dir=run", "trainer.max_epochs=1000"]

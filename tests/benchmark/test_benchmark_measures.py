@@ -85,7 +85,7 @@ def test_peak_memory_on_a_gpu_excludes_other_tensors(monkeypatch: pytest.MonkeyP
 
 def workload(precision: str, *, aux: bool = False) -> Workload:
     model = create_segmenter(
-        backbone={"source": "torchvision", "name": "mobilenet_v3_small"},
+        backbone={"source": "torchvision", "name": "resnet18"},
         head={"name": "lraspp"},
         outputs=3,
         channels=4,
@@ -97,7 +97,7 @@ def workload(precision: str, *, aux: bool = False) -> Workload:
         optimizer=partial(create_optimizer, "adamw", lr=0.01),
         aux_weight=0.4,
         classes=3,
-        shape=(4, 33, 35),
+        shape=(4, 17, 19),
         precision=precision,
         device=CPU,
     )

@@ -155,11 +155,10 @@ def test_channels_last_changes_the_memory_alone(model: Segmenter) -> None:
     assert logits.is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
-def test_export_takes_other_batches_sizes_and_orders(model: Segmenter, order: torch.memory_format) -> None:
+def test_export_takes_other_batches_sizes_and_orders(model: Segmenter) -> None:
     free = torch.export.Dim.DYNAMIC
     shapes = ({0: free, 2: free, 3: free},)
-    example = pictures(2, 3, 65, 97).contiguous(memory_format=order)
+    example = pictures(2, 3, 65, 97).contiguous(memory_format=torch.channels_last)
     program = torch.export.export(model, (example,), dynamic_shapes=shapes)
     image = pictures(3, 3, 72, 40)
     with torch.no_grad():

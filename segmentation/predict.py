@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,6 +63,10 @@ def predict(config: Mapping[str, Any]) -> float:
             raise UserError(
                 f"save={settings.save}: of camera {given} the overlay alone is saved. Leave save out."
             )
+        if settings.existing != "refuse":
+            raise UserError(f"The video of camera {given} never replaces another: leave existing out.")
+        own = PurePath(f"camera{given}.mp4")
+        _refuse_unused(settings, [Input(Path(own), own)])
         render = _render(settings, _predictor(settings))()
         summary = predict_video(
             render, int(given), settings.folder, batch_size=settings.batch_size, span=settings.span
@@ -73,6 +77,7 @@ def predict(config: Mapping[str, Any]) -> float:
     _refuse_unused(settings, inputs)
     if settings.pseudo_labels is not None:
         return _pseudo_labels(settings, inputs, alone)
+    shared = plan_annotations(settings.kinds, settings.folder, settings.existing)
     plan = partial(
         plan_outputs,
         inputs,
@@ -82,11 +87,11 @@ def predict(config: Mapping[str, Any]) -> float:
         video_kinds=settings.video_kinds,
         polygons_format=settings.polygons_format,
         existing=settings.existing,
+        shared=shared,
     )
     if "probability" not in settings.kinds:
         # Refuses before torch is imported; only the ending of probabilities needs the model.
         plan(binary=False)
-    shared = plan_annotations(settings.kinds, settings.folder, settings.existing)
     predictor = _predictor(settings)
     targets = plan(binary=predictor.trained.classes.binary)
     if len(targets) < len(inputs):
@@ -98,9 +103,6 @@ def _pseudo_labels(settings: PredictionSettings, inputs: Sequence[Input], alone:
     """Predict data to train on; as `predict`, returns how many pictures there are."""
     assert settings.pseudo_labels is not None
     folder = settings.folder
-    video = next((file.path for file in inputs if file.is_video), None)
-    if video is not None:
-        raise UserError(f"{video} is a video, and pseudo_labels are for pictures: give other inputs.")
     there = next((path for path in (folder / "images", folder / "masks") if path.exists()), None)
     if there is not None:
         raise UserError(f"{there} exists already, and pseudo_labels begin a data set: give another output.")
@@ -198,6 +200,9 @@ def _render(settings: PredictionSettings, predictor: "Predictor") -> Callable[..
 def _refuse_unused(settings: PredictionSettings, inputs: Sequence[Input]) -> None:
     """Raises `UserError` for options and outputs that are not for these inputs."""
     tiled = settings.tile is not None
+    video = next((file.path for file in inputs if file.is_video), None)
+    if video is not None and settings.pseudo_labels is not None:
+        raise UserError(f"{video} is a video, and pseudo_labels are for pictures: give other inputs.")
     of_pictures = [kind for kind in settings.kinds if kind in ("objects", *ANNOTATIONS)]
     if of_pictures:
         other = next((file.path for file in inputs if file.is_video or file.is_raster(tiled=tiled)), None)
@@ -232,7 +237,7 @@ def _refuse_unused(settings: PredictionSettings, inputs: Sequence[Input]) -> Non
             raise UserError(f"{options} are for polygons: give save=polygons, or leave them out.")
     if settings.min_area and not {"objects", "polygons", *ANNOTATIONS} & set(settings.kinds):
         raise UserError("min_area is for objects and polygons: add one of them to save, or leave it out.")
-    if settings.span != Span() and not any(file.is_video for file in inputs):
+    if settings.span != Span() and video is None:
         raise UserError(
             "start, end and every are for videos, and there is none in the input: leave them out."
         )
@@ -299,8 +304,6 @@ class Files:
         for source, paths in targets.items():
             with self._failing():
                 stills = {kind: path for kind, path in paths.items() if kind != "overlay"}
-                for folder in stills.values():
-                    _empty(folder)
                 overlay = paths.get("overlay")
                 summary = predict_video(
                     render(stills=stills),
@@ -404,9 +407,3 @@ class Files:
 def _save(saves: Sequence[Save]) -> None:
     for save in saves:
         save()
-
-
-def _empty(folder: Path) -> None:
-    """Removes the numbered files of an earlier video, which may have had more frames."""
-    for path in folder.glob("[0-9]" * 6 + ".*"):
-        path.unlink()

@@ -181,6 +181,10 @@ def test_earlier_answers_are_kept_unless_they_are_given_up(
     (output / "a.png.png").unlink()
     assert predict(config(checkpoint, shots, output, existing="skip")) == 1
     assert (output / "b.png").read_text() == "mine"
+    wanted = config(checkpoint, shots / "b.JPG", output, save=["mask", "overlay"], existing="skip")
+    assert [predict(wanted), predict(wanted)] == [1, 0]  # of b.JPG the overlay was missing, then nothing
+    assert (output / "b_overlay.png").exists() and (output / "b.png").read_text() == "mine"
+    (output / "b_overlay.png").unlink()
     predict(config(checkpoint, shots, output, existing="overwrite"))
     assert (output / "b.png").read_bytes() == before
 
@@ -288,6 +292,10 @@ def test_videos_and_pictures_share_a_pattern(checkpoint: Path, shots: Path, tmp_
     again = config(checkpoint, shots / "b.mp4", output, save=["mask"], every=4, existing="overwrite")
     assert predict(again) == 1
     assert len([*(output / "b_mask").iterdir()]) == 2
+    (shots / "b.mp4").write_text("no video")
+    with pytest.raises(UserError, match=r"b\.mp4"):
+        predict(again)
+    assert len([*(output / "b_mask").iterdir()]) == 2
 
 
 def test_several_checkpoints_are_one_model(checkpoint: Path, tmp_path: Path) -> None:
@@ -384,9 +392,16 @@ def test_annotations_are_read_back_as_the_masks(tile: int | None, tmp_path: Path
         for samples in dataset.splits().values():
             mask = np.array(Image.open(tmp_path / "masks" / f"{samples[0]['name']}.png"))
             assert np.array_equal(samples[0]["mask"] * 255, mask)
-    with pytest.raises(UserError, match=r"annotations\.json exists already: [^\n]*existing=overwrite\.$"):
-        predict(config(path, shots, shots, save="coco", **kinds))
+    for existing in ("refuse", "skip"):
+        with pytest.raises(UserError, match=r"annotations\.json exists[ ,a-z]*: [^\n]*existing=overwrite\.$"):
+            predict(config(path, shots, shots, save="coco", existing=existing, **kinds))
     predict(config(path, shots, shots, save="coco", existing="overwrite", **kinds))
+    before = (shots / "annotations.json").read_bytes()
+    (shots / "annotations.json").unlink()
+    (shots / "a.json").write_text("corrected")
+    predict(config(path, shots, shots, save=["labelme", "coco"], existing="skip", **kinds))
+    assert (shots / "annotations.json").read_bytes() == before
+    assert (shots / "a.json").read_text() == "corrected"
 
 
 @pytest.mark.parametrize("binary", [False, True])
@@ -508,6 +523,9 @@ def test_a_folder_gives_its_videos_too(checkpoint: Path, tmp_path: Path) -> None
         ({"input": "987"}, "987"),
         ({"input": "987", "save": ["mask"]}, "camera 987"),
         ({"input": "987", "overlap": 4}, "without tile"),
+        ({"input": "987", "existing": "overwrite"}, "camera 987 never replaces"),
+        ({"input": "987", "pseudo_labels": "auto"}, "is a video"),
+        ({"input": "987", "simplify": 1}, "are for polygons"),
     ],
 )
 def test_wrong_options(

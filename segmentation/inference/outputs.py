@@ -275,24 +275,26 @@ def plan_outputs(
     video_kinds: Sequence[OutputKind] = ("overlay",),
     polygons_format: PolygonFormat = "gpkg",
     existing: Existing,
+    shared: OutputPaths,
 ) -> dict[Input, OutputPaths]:
     """The output files in `output` of each input, with the same sub-folders.
 
     TIFFs that are read by window or have a place on Earth are answered by GeoTIFFs (`Input.is_raster`), other images
     by PNGs. A mask has the name of its image, as have `NAME.json` for labelme and `NAME.geojson`; the others are
     `NAME_overlay`, `NAME_probability`, `NAME_disagreement`, `NAME_objects.csv`, and `NAME_polygons`, which end in
-    `polygons_format`. Images whose names differ only in the ending keep it (`a.jpg.png`, `a.png.png`). Inputs whose
-    files all exist are left out for "skip". The overlay of a video is `NAME.mp4`, what else is saved of it in folders
-    such as `NAME_mask`.
+    `polygons_format`. Images whose names differ only in the ending keep it (`a.jpg.png`, `a.png.png`). The overlay of
+    a video is `NAME.mp4`, what else is saved of it in folders such as `NAME_mask`. For "skip" files that exist are left
+    out, and so are inputs that lack none, unless they belong into a file of all, the `shared` ones of
+    `plan_annotations`.
     Raises `UserError` for files that exist for "refuse", and for an input that would be overwritten.
     """
     # Some file systems ignore case: one file would replace the other.
     stems = Counter(str(source.name.with_suffix("")).casefold() for source in sources)
     planned: dict[Input, OutputPaths] = {}
-    taken: set[str] = set()
+    taken = {str(path).casefold() for path in shared.values()}
     for source in sources:
-        shared = stems[str(source.name.with_suffix("")).casefold()] > 1
-        name = source.name if shared else source.name.with_suffix("")
+        alike = stems[str(source.name.with_suffix("")).casefold()] > 1
+        name = source.name if alike else source.name.with_suffix("")
         targets: dict[OutputKind, Path] | None = None
         while targets is None or any(str(path).casefold() in taken for path in targets.values()):
             asked = video_kinds if source.is_video else kinds
@@ -301,16 +303,15 @@ def plan_outputs(
         taken |= {str(path).casefold() for path in targets.values()}
         planned[source] = targets
     _refuse_inputs(planned)
-    there = {
-        source
-        for source, targets in planned.items()
-        if targets and all(path.exists() for path in targets.values())
-    }
     if existing == "refuse":
         _refuse_existing(planned)
-    return {
-        source: targets for source, targets in planned.items() if existing != "skip" or source not in there
+    if existing != "skip":
+        return planned
+    missing = {
+        source: {kind: path for kind, path in targets.items() if not path.exists()}
+        for source, targets in planned.items()
     }
+    return {source: targets for source, targets in missing.items() if targets or shared}
 
 
 def plan_annotations(kinds: Sequence[OutputKind], output: Path, existing: Existing) -> OutputPaths:

@@ -75,8 +75,8 @@ def overlays(
     """A function that draws predictions over frames; `alpha`, `tile` and `overlap` as for single images.
 
     With `legend` one of the classes is below each frame. `stills` are folders in which masks, probabilities or
-    disagreement of the frames are saved as those of single images, numbered from 1. Raises `UserError` where
-    `Predictor.tiling` does.
+    disagreement of the frames are saved as those of single images, numbered from 1, in place of the frames of an
+    earlier video. Raises `UserError` where `Predictor.tiling` does.
     """
     classes = predictor.trained.classes
     numbers = itertools.count(1)
@@ -91,12 +91,19 @@ def overlays(
         for prediction in found:
             number = next(numbers)
             for kind, folder in stills.items():
+                if number == 1:  # an earlier video may have had more frames
+                    _empty(folder)
                 ending = ".npz" if kind == "probability" and not classes.binary else ".png"
                 prediction.save(folder / f"{number:06d}{ending}", kind)
         drawn = np.stack([np.asarray(prediction.overlay(alpha)) for prediction in found])
         return with_legend(drawn, classes) if legend else drawn
 
     return render
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.glob("[0-9]" * 6 + ".*"):
+        path.unlink()
 
 
 def predict_video(

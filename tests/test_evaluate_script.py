@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import CONF, composed, make_binary
+from made_predictors import write_checkpoint
 from PIL import Image
 from scripts import run_script
 
@@ -540,6 +541,25 @@ def test_one_root_is_the_same_however_it_is_typed(
         protocols[typed] = open_context(binary, settings).protocol
     refuse_different(protocols)
     assert {protocol["dataset"]["root"] for protocol in protocols.values()} == {str(root.resolve())}
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+@pytest.mark.parametrize(
+    ("own", "words"),
+    [
+        ({"name": "geotiff", "images": "https://127.0.0.1:9/a.tif", "labels": "a.gpkg"}, "no address is opened"),
+        ({"name": "voc", "root": "nowhere", "download": True}, "nowhere"),
+    ],
+)
+def test_a_checkpoint_of_mixed_data_uses_no_network(
+    own: dict[str, Any], words: str, labelled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torchvision.datasets.VOCSegmentation", lambda *_, **__: pytest.fail("downloads"))
+    sets = [{"name": "shapes", "train": 2, "val": 1, "test": 1}, own]
+    data = {"name": "mix", "sets": {str(number): each for number, each in enumerate(sets)} if labelled else sets}
+    checkpoint = write_checkpoint(tmp_path / "best.ckpt", dataset=data)
+    with pytest.raises(UserError, match=words):
+        open_context(checkpoint, read_evaluation({**OPTIONS, "checkpoint": str(checkpoint)}))
 
 
 def test_results_are_not_written_over_others(binary: Path, trained: Path) -> None:

@@ -119,8 +119,24 @@ def _dataset_options(path: Path, typed: Mapping[str, Any], trained: Mapping[str,
         )
     if trained["name"] == "geotiff":
         return evaluation_options(trained, options)
-    fetching = {"download": False} if "download" in trained else {}
-    return {**trained, **fetching, **options}
+    return {**_offline(trained), **options}
+
+
+def _offline(trained: Any) -> Any:
+    """The options of a training, perhaps a stranger's, and of each of its `sets`: they use no network."""
+    if isinstance(trained, list):
+        return [_offline(each) for each in trained]
+    if not isinstance(trained, Mapping):
+        return trained
+    if trained.get("name") == "geotiff":
+        return evaluation_options(trained, {})
+    options = {**trained, "download": False} if "download" in trained else dict(trained)
+    match options.get("sets"):
+        case Mapping() as sets:
+            options["sets"] = {label: _offline(each) for label, each in sets.items()}
+        case list() as sets:
+            options["sets"] = _offline(sets)
+    return options
 
 
 def _open_dataset(

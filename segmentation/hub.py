@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 WEIGHTS, DESCRIPTION, CARD = "model.safetensors", "config.json", "README.md"
 CERTIFICATE = "certificate.json"
+FILES = (WEIGHTS, DESCRIPTION, CARD, CERTIFICATE)
+"""What is written and uploaded."""
 
 _HEADER = "segmentation"  # where a file of weights that stands alone has its description
 _SCHEME = "hub:"
@@ -69,7 +71,7 @@ def upload(folder: Path, name: str, *, private: bool) -> str:
         api.upload_folder(
             repo_id=name,
             folder_path=folder,
-            allow_patterns=[WEIGHTS, DESCRIPTION, CARD, CERTIFICATE],
+            allow_patterns=[*FILES],
             commit_message="Upload the model",
         )
     except Exception as error:

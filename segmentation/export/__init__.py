@@ -75,8 +75,7 @@ def _export(settings: ExportSettings, source: Path) -> float:
     failed = target.with_suffix(f".failed{target.suffix}")
     proof = target.with_suffix(".json")
     refuse_links((target, failed, proof))
-    if settings.existing == "refuse" and (there := next(filter(Path.exists, (target, proof)), None)):
-        raise UserError(f"{there} exists already: give another output, or existing=overwrite.")
+    _refuse_existing(settings, target, proof)
     checkpoint.read(source)  # refuses what is exported already
     trained = checkpoint.load(source)
     context = _context(settings, source)
@@ -115,8 +114,7 @@ def _export(settings: ExportSettings, source: Path) -> float:
 def _push(settings: ExportSettings, name: str, source: Path) -> float:
     folder = settings.hub_folder
     weights, proof = folder / hub.WEIGHTS, folder / hub.CERTIFICATE
-    if settings.existing == "refuse" and weights.exists():
-        raise UserError(f"{weights} exists already: give another output, or existing=overwrite.")
+    _refuse_existing(settings, *(folder / name for name in hub.FILES))
     trained = checkpoint.load(source)
     context = _context(settings, source)
     refuse_links((proof,))
@@ -136,6 +134,12 @@ def _push(settings: ExportSettings, name: str, source: Path) -> float:
         sys.exit(_FAILED)
     log.info("%s", hub.upload(folder, name, private=settings.private))
     return _largest(certificate)
+
+
+def _refuse_existing(settings: ExportSettings, *files: Path) -> None:
+    there = next(filter(Path.exists, files), None)
+    if there is not None and settings.existing == "refuse":
+        raise UserError(f"{there} exists already: give another output, or existing=overwrite.")
 
 
 def _judged(certificate: dict[str, Any]) -> bool:

@@ -21,11 +21,14 @@ def write_hub_folder(folder: Path, source: Path, trained: Trained, *, name: str,
     """Writes the checkpoint `source`, loaded as `trained`, as `hub.write_folder` does; without the optimizer's state.
 
     The card has the scores of the run's test if `source` is the best checkpoint of a finished run, and says so if not.
-    Of where the training data lay only the last part is told.
+    Of where the training's data and first weights lay only the last part is told.
     """
     contents = checkpoint.read(source)
     about = dict(contents["segmentation"])
-    about["dataset"] = {key: _nameless(value) for key, value in about["dataset"].items()}
+    about["dataset"] = _nameless(about["dataset"])
+    weights = about.get("training", {}).get("weights")
+    if isinstance(weights, str) and not hub.is_named(weights):
+        about["training"] = {**about["training"], "weights": _nameless(weights)}
     if "epoch" in contents:
         about["epoch"] = int(contents["epoch"])
     report = _report(source, contents)
@@ -69,7 +72,7 @@ def model_card(
             else ["Not stated: no report of this training lay beside the checkpoint."]
         ),
         *("", "## Data", "", *facts(about["dataset"])),
-        *("", "## Training", "", *facts(trained.training)),
+        *("", "## Training", "", *facts({**trained.training, **about.get("training", {})})),
         *("", "## Licence", "", _licence(trained, licence), ""),
     ]
     return "\n".join(lines)
@@ -129,6 +132,8 @@ def _report(source: Path, contents: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _nameless(value: Any) -> Any:
     """Of places only the last part."""
+    if isinstance(value, Mapping):
+        return {key: _nameless(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_nameless(item) for item in value]
     return re.split(r"[\\/]", value.rstrip("\\/"))[-1] if isinstance(value, str) else value

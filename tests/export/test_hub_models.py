@@ -81,7 +81,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = folder / "checkpoints" / "best.ckpt"
     path.parent.mkdir(parents=True)
     place = {"name": "folder", "root": "/home/mara/secret/streets", "names": ["a", "b", "c"]}
-    write_checkpoint(path, dataset=place, training={"loss": "ce_dice", "licence": "CC <b>BY</b> 4.0"})
+    more = {"name": "mix", "sets": {"towns": place, "more": {"name": "folder", "root": "D:\\secret\\villages"}}}
+    about = {"loss": "ce_dice", "licence": "CC <b>BY</b> 4.0", "weights": "/home/mara/secret/begin.ckpt"}
+    write_checkpoint(path, dataset=more, training=about)
     contents = torch.load(path, weights_only=True)
     torch.save({**contents, "epoch": 6, "optimizer_states": [{"much": torch.zeros(9)}]}, path)
     report = {
@@ -139,7 +141,7 @@ def test_the_card_says_what_is_known(source: Path, stand_in: StandIn) -> None:
         {"type": "miou", "value": 0.5875},
         {"type": "pixel_accuracy", "value": 0.9},
     ]
-    for words in ("0.5875", "the size of each mask", "streets", "ce_dice", "The model: apache-2.0."):
+    for words in ("0.5875", "the size of each mask", "streets", "villages", "begin.ckpt", "ce_dice", "The model: apache-2.0."):
         assert words in text
     assert "secret" not in card
     assert "<script>" not in card and "<b>" not in card
@@ -264,13 +266,17 @@ def test_a_name_has_its_form(name: str, source: Path, stand_in: StandIn) -> None
 
 
 def test_what_fails_is_said_in_a_line(
-    source: Path, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+    source: Path, stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(UserError, match=r"hub:no/body cannot be fetched \(404 Client Error\.\)"):
         segmentation.load("hub:no/body")
     pushed(source)
     with pytest.raises(UserError, match="exists already"):
         pushed(source)
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / hub.CARD).write_text("mine")
+    with pytest.raises(UserError, match=rf"{hub.CARD} exists already"):
+        pushed(source, output=str(tmp_path / "project"))
     (stand_in.place / NAME / "snapshots" / "main" / hub.DESCRIPTION).unlink()
     with pytest.raises(UserError, match=f"lacks {hub.WEIGHTS} or {hub.DESCRIPTION}"):
         segmentation.load(f"hub:{NAME}")

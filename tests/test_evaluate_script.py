@@ -547,7 +547,10 @@ def test_one_root_is_the_same_however_it_is_typed(
 @pytest.mark.parametrize(
     ("own", "words"),
     [
-        ({"name": "geotiff", "images": "https://127.0.0.1:9/a.tif", "labels": "a.gpkg"}, "no address is opened"),
+        (
+            {"name": "geotiff", "images": "https://127.0.0.1:9/a.tif", "labels": "a.gpkg"},
+            "no address is opened",
+        ),
         ({"name": "voc", "root": "nowhere", "download": True}, "nowhere"),
     ],
 )
@@ -556,7 +559,10 @@ def test_a_checkpoint_of_mixed_data_uses_no_network(
 ) -> None:
     monkeypatch.setattr("torchvision.datasets.VOCSegmentation", lambda *_, **__: pytest.fail("downloads"))
     sets = [{"name": "shapes", "train": 2, "val": 1, "test": 1}, own]
-    data = {"name": "mix", "sets": {str(number): each for number, each in enumerate(sets)} if labelled else sets}
+    data = {
+        "name": "mix",
+        "sets": {str(number): each for number, each in enumerate(sets)} if labelled else sets,
+    }
     checkpoint = write_checkpoint(tmp_path / "best.ckpt", dataset=data)
     with pytest.raises(UserError, match=words):
         open_context(checkpoint, read_evaluation({**OPTIONS, "checkpoint": str(checkpoint)}))

@@ -81,7 +81,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = folder / "checkpoints" / "best.ckpt"
     path.parent.mkdir(parents=True)
     place = {"name": "folder", "root": "/home/mara/secret/streets", "names": ["a", "b", "c"]}
-    more = {"name": "mix", "sets": {"towns": place, "more": {"name": "folder", "root": "D:\\secret\\villages"}}}
+    more = {
+        "name": "mix",
+        "sets": {"towns": place, "more": {"name": "folder", "root": "D:\\secret\\villages"}},
+    }
     about = {"loss": "ce_dice", "licence": "CC <b>BY</b> 4.0", "weights": "/home/mara/secret/begin.ckpt"}
     write_checkpoint(path, dataset=more, training=about)
     contents = torch.load(path, weights_only=True)
@@ -141,7 +144,15 @@ def test_the_card_says_what_is_known(source: Path, stand_in: StandIn) -> None:
         {"type": "miou", "value": 0.5875},
         {"type": "pixel_accuracy", "value": 0.9},
     ]
-    for words in ("0.5875", "the size of each mask", "streets", "villages", "begin.ckpt", "ce_dice", "The model: apache-2.0."):
+    for words in (
+        "0.5875",
+        "the size of each mask",
+        "streets",
+        "villages",
+        "begin.ckpt",
+        "ce_dice",
+        "The model: apache-2.0.",
+    ):
         assert words in text
     assert "secret" not in card
     assert "<script>" not in card and "<b>" not in card

@@ -14,6 +14,7 @@ import torch
 
 from segmentation import hub
 from segmentation.config import Threshold, check_threshold, require_checkpoint
+from segmentation.data.mix import read_sets
 from segmentation.data.pixel_range import PixelRange
 from segmentation.environment import versions
 from segmentation.errors import UserError, one_line
@@ -85,9 +86,12 @@ class Trained:
 
     @property
     def bands(self) -> list[int] | None:
-        """The numbers of the bands of GeoTIFFs that were chosen for the training; None: all."""
-        bands = self.dataset.get("bands")
-        return bands if isinstance(bands, list) and all(isinstance(band, int) for band in bands) else None
+        """The numbers of the bands of GeoTIFFs that were chosen for the training, of mixed data for all; None: all."""
+        mixed = self.dataset.get("name") == "mix"
+        each = read_sets(self.dataset.get("sets"))[0].values() if mixed else [self.dataset]
+        bands, *others = (one.get("bands") for one in each)
+        right = isinstance(bands, list) and all(isinstance(band, int) and band > 0 for band in bands)
+        return bands if right and all(other == bands for other in others) else None
 
 
 def describe(

@@ -26,7 +26,7 @@ from segmentation.errors import UserError
 from segmentation.inference import load, outputs
 from segmentation.inference.annotations import Album, Picture, find_regions, save_geojson, save_labelme
 from segmentation.inference.geotiff import predict_raster
-from segmentation.inference.inputs import Input, as_pixels, find_inputs
+from segmentation.inference.inputs import Input, find_inputs, pixels_for
 from segmentation.inference.outputs import OutputPaths, plan_annotations, plan_outputs
 from segmentation.inference.polygons import require_packages
 from segmentation.inference.prefetch import Pipeline, terminable
@@ -107,6 +107,11 @@ def _pseudo_labels(settings: PredictionSettings, inputs: Sequence[Input], alone:
     if there is not None:
         raise UserError(f"{there} exists already, and pseudo_labels begin a data set: give another output.")
     predictor = _predictor(settings)
+    if predictor.trained.bands is not None:
+        raise UserError(
+            f"The model takes the bands {predictor.trained.bands} of GeoTIFFs, which data of pseudo_labels cannot say:"
+            " leave pseudo_labels out."
+        )
     tiling = predictor.tiling(tile=settings.tile, overlap=settings.overlap, batch_size=settings.batch_size)
     failures: list[UserError] = []
 
@@ -341,8 +346,7 @@ class Files:
                 yield source, pixels_HWC
 
     def _pixels(self, source: Input) -> np.ndarray:
-        trained = self.predictor.trained
-        return as_pixels(source.path, trained.channels, trained.pixel_range)
+        return pixels_for(self.predictor.trained, source.path)
 
     def _answer(self, targets: Planned, group: Group) -> list[Save]:
         saves: list[Save] = []

@@ -22,7 +22,7 @@ from segmentation.data.splits import keys_of_names
 from segmentation.errors import UserError
 from segmentation.inference import Prediction, Predictor
 from segmentation.inference.ensemble import Ensemble, open_predictor
-from segmentation.inference.inputs import Input, as_pixels, find_inputs
+from segmentation.inference.inputs import Input, find_inputs, pixels_for
 from segmentation.inference.outputs import save_picture, written_whole
 from segmentation.inference.uncertainty import entropy
 from segmentation.library_warnings import library_warnings_hidden
@@ -107,7 +107,7 @@ def _survey(
         for file in tqdm(files, unit="image", leave=False, disable=not sys.stderr.isatty()):
             pooled.clear()
             try:
-                pixels_HWC = as_pixels(file.path, trained.channels, trained.pixel_range)
+                pixels_HWC = pixels_for(trained, file.path)
                 prediction = predictor.predict_all([pixels_HWC])[0]
             except UserError as error:
                 log.warning("left out: %s", error)
@@ -237,7 +237,7 @@ def _write_sheet(path: Path, predictor: Predictor, rows: Sequence[Row], by: str)
     trained = predictor.trained
     cells, captions = [], []
     for rank, (file, score, _, group) in enumerate(rows, 1):
-        pixels_HWC = as_pixels(file.path, trained.channels, trained.pixel_range)
+        pixels_HWC = pixels_for(trained, file.path)
         prediction = predictor.predict_all([pixels_HWC])[0]
         cells.append((pixels_HWC, heated(pixels_HWC, uncertainty(predictor, prediction, by))))
         captions.append(f"{rank}  {by} {score:.3f}  {file.name.as_posix()}{f'  ({group})' if group else ''}")

@@ -24,7 +24,7 @@ from segmentation.export.precision import Pictures, Quantisation, halved, kept_l
 from segmentation.export.qgis import QgisFile, qgis_graph, tile_side
 from segmentation.inference import Predictor
 from segmentation.inference.ensemble import AVERAGED, averaged
-from segmentation.inference.inputs import as_pixels, find_inputs
+from segmentation.inference.inputs import find_inputs, pixels_for
 from segmentation.library_warnings import library_warnings_hidden
 from segmentation.writing import refuse_links, replacing, write_json
 
@@ -230,9 +230,7 @@ def _pictures(source: Path, trained: Trained, settings: ExportSettings) -> Pictu
         except UserError:
             raise UserError(f"calibration={folder} has no pictures and is no data set: {error}") from error
         files = [file for file in found if not file.is_video]
-        return Pictures(
-            lambda index: as_pixels(files[index].path, trained.channels, trained.pixel_range), len(files)
-        )
+        return Pictures(lambda index: pixels_for(trained, files[index].path), len(files))
     return Pictures(lambda index: samples[index]["image"], len(samples))
 
 

@@ -6,16 +6,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from segmentation.data.files import IMAGE_ENDINGS
 from segmentation.data.image_io import fit_bands, is_animated, picture_values, read_image
+from segmentation.data.opening import check_size
 from segmentation.data.pixel_range import PixelRange, to_bytes
-from segmentation.data.tiff import is_georeferenced
+from segmentation.data.raster import open_raster
+from segmentation.data.tiff import is_georeferenced, is_tiff
 from segmentation.errors import UserError
 from segmentation.reading import LIST_BYTES, read_text
+
+if TYPE_CHECKING:
+    from segmentation.checkpoint import Trained
 
 VIDEO_ENDINGS = frozenset(
     {"avi", "gif", "m2ts", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "mts", "webm", "wmv"}
@@ -137,6 +143,26 @@ def _ending(name: str) -> str:
 
 
 Picture = str | os.PathLike[str] | Image.Image | np.ndarray
+
+
+def pixels_for(trained: "Trained", picture: Picture) -> np.ndarray:
+    """`as_pixels` for a model; of TIFF files the bands that its training chose, in their order.
+
+    Images and arrays in memory have the model's bands already. Raises `UserError` for other files of a model whose
+    bands are not the first ones.
+    """
+    bands = trained.bands
+    if bands is None or not isinstance(picture, str | os.PathLike):
+        return as_pixels(picture, trained.channels, trained.pixel_range)
+    path = Path(picture).expanduser()
+    if is_tiff(path):
+        with open_raster(path, trained.channels, trained.pixel_range, bands, blank=True) as raster:
+            height, width = raster.size
+            check_size(path, width, height)
+            return raster.read(slice(0, height), slice(0, width))
+    if path.exists() and bands != list(range(1, len(bands) + 1)):
+        raise UserError(f"{path} is no TIFF, and the model takes the bands {bands} of one: save it as a TIFF.")
+    return as_pixels(path, trained.channels, trained.pixel_range)
 
 
 def as_pixels(picture: Picture, channels: int, pixel_range: PixelRange | None = None) -> np.ndarray:

@@ -16,7 +16,7 @@ from segmentation.data.augmentation import evaluation_transform
 from segmentation.data.image_io import read_size
 from segmentation.environment import autocast, check_picture, choose_device, choose_precision, enough_memory
 from segmentation.errors import UserError
-from segmentation.inference.inputs import Picture, as_pixels
+from segmentation.inference.inputs import Picture, pixels_for
 from segmentation.inference.outputs import Prediction
 from segmentation.inference.tta import Augmentation, describe_tta, tta_views
 from segmentation.inference.uncertainty import disagreement, entropy
@@ -107,7 +107,7 @@ class Predictor:
         """
         asked = self if tta is None else self._with(tta)
         tiling = asked.tiling(tile=tile, overlap=overlap, batch_size=batch_size)
-        pixels_HWC = as_pixels(picture, self.trained.channels, self.trained.pixel_range)
+        pixels_HWC = pixels_for(self.trained, picture)
         return (
             asked.predict_all([pixels_HWC])[0] if tiling is None else asked.predict_tiles(pixels_HWC, tiling)
         )

@@ -2,7 +2,9 @@
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -111,6 +113,23 @@ def test_windows_are_read_as_pictures_are(write: Callable[[Path], Path], tmp_pat
     with rasterio.open(answers(source, predictor, tmp_path)["mask"]) as mask:
         # Pillow cuts the lower byte of 16-bit colours off; here they are rounded.
         assert (mask.read(1) == predictor.predict(source).mask).mean() > 0.995
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_the_bands_are_those_of_the_training_in_every_way_of_reading(mixed: bool, tmp_path: Path) -> None:
+    bands_CHW = noise(5, 60, 70)
+    source = write_tiff(tmp_path / "in.tif", bands_CHW)
+    own: dict[str, Any] = {"name": "geotiff", "bands": [5, 1, 2]}
+    data = {"name": "mix", "sets": {"a": own, "b": own}} if mixed else own
+    predictor = near()
+    predictor.trained = replace(predictor.trained, dataset=data)
+    expected = predictor.predict(bands_CHW[[4, 0, 1]].transpose(1, 2, 0)).mask
+    assert np.array_equal(predictor.predict(source).mask, expected)
+    with rasterio.open(answers(source, predictor, tmp_path)["mask"]) as mask:
+        assert (mask.read(1) == expected).mean() > 0.9999
+    Image.fromarray(noise(60, 70, 3)).save(tmp_path / "in.png")
+    with pytest.raises(UserError, match=r"in\.png is no TIFF, and the model takes the bands \[5, 1, 2\]"):
+        predictor.predict(tmp_path / "in.png")
 
 
 def test_where_there_is_no_data_there_is_no_class(tmp_path: Path) -> None:

@@ -116,6 +116,12 @@ def test_a_confidence_that_no_pixel_has(checkpoint: Path, shots: Path, tmp_path:
     assert not [*(tmp_path / "out").iterdir()]
 
 
+def test_bands_that_the_data_could_not_say_are_refused(shots: Path, tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path / "best.ckpt", dataset={"name": "geotiff", "bands": [3, 1, 2]})
+    with pytest.raises(UserError, match=r"takes the bands \[3, 1, 2\]"):
+        predict(config(checkpoint, shots, tmp_path / "out", pseudo_labels="auto"))
+
+
 def test_two_pictures_of_one_name_are_refused(shots: Path, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()

@@ -134,7 +134,7 @@ def heated(image_HWC: np.ndarray, share_HW: np.ndarray) -> np.ndarray:
 
 def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
     """The text, or as much of its beginning as fits into `width` pixels."""
-    while font.getlength(text) > width:
+    while font.getlength(text) > width and text != "...":
         text = f"{text.removesuffix('...')[:-1]}..."
     return text
 

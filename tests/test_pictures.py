@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from segmentation.types import Classes
-from segmentation.visualization import as_rgb, side_by_side
+from segmentation.visualization import as_rgb, contact_sheet, side_by_side
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 8])
@@ -17,3 +17,8 @@ def test_any_channels_are_shown(channels: int) -> None:
     mask = np.zeros((20, 30), np.uint8)
     page = side_by_side([(image, mask, mask)], Classes(("a", "b")), height=20)
     assert np.array_equal(np.asarray(page)[24:44, 8:38], shown)
+
+
+def test_a_caption_wider_than_its_picture_is_cut() -> None:
+    sheet = contact_sheet([[np.zeros((90, 1, 3), np.uint8)]], ["a long caption"], height=90)
+    assert sheet.width == 17

@@ -1,6 +1,7 @@
 """What the page shows and hands out: pictures of a prediction, shares of its classes, its objects, files of it."""
 
 import html
+import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -86,11 +87,12 @@ def short_names(paths: Sequence[Path]) -> list[str]:
     parts = [path.resolve().parts for path in paths]
     if len(parts) == 1:
         return [PurePath(*parts[0][-1:]).stem]
-    while len({part[-1] for part in parts}) == 1:
+    while min(map(len, parts)) > 1 and len({part[-1] for part in parts}) == 1:
         parts = [part[:-1] for part in parts]
-    while len({part[0] for part in parts}) == 1:
+    while min(map(len, parts)) > 1 and len({part[0] for part in parts}) == 1:
         parts = [part[1:] for part in parts]
-    return [str(PurePath(*part[-2:])) for part in parts]
+    depth = next(depth for depth in itertools.count(2) if len({part[-depth:] for part in parts}) == len(parts))
+    return [str(PurePath(*part[-depth:])) for part in parts]
 
 
 def answer(model: Model, path: Path, settings: AppSettings) -> Answer:

@@ -103,6 +103,8 @@ def test_what_is_too_large_or_damaged_is_said_without_the_folder(tmp_path: Path,
         (["runs/a/1/checkpoints/best.ckpt", "runs/a/2/checkpoints/best.ckpt"], ["1", "2"]),
         (["x/one.ckpt", "x/one.onnx"], ["one.ckpt", "one.onnx"]),
         (["r/a/best.ckpt", "model.onnx"], ["a/best.ckpt", "model.onnx"]),
+        (["/r/best.ckpt", "/r/old/best.ckpt"], ["r", "r/old"]),
+        (["x/1/a/best.ckpt", "y/1/a/best.ckpt", "z/best.ckpt"], ["x/1/a", "y/1/a", "z"]),
     ],
 )
 def test_names_tell_checkpoints_apart(paths: list[str], names: list[str]) -> None:

@@ -91,7 +91,9 @@ def short_names(paths: Sequence[Path]) -> list[str]:
         parts = [part[:-1] for part in parts]
     while min(map(len, parts)) > 1 and len({part[0] for part in parts}) == 1:
         parts = [part[1:] for part in parts]
-    depth = next(depth for depth in itertools.count(2) if len({part[-depth:] for part in parts}) == len(parts))
+    depth = next(
+        depth for depth in itertools.count(2) if len({part[-depth:] for part in parts}) == len(parts)
+    )
     return [str(PurePath(*part[-depth:])) for part in parts]
 
 

@@ -161,7 +161,9 @@ def pixels_for(trained: "Trained", picture: Picture) -> np.ndarray:
             check_size(path, width, height)
             return raster.read(slice(0, height), slice(0, width))
     if path.exists() and bands != list(range(1, len(bands) + 1)):
-        raise UserError(f"{path} is no TIFF, and the model takes the bands {bands} of one: save it as a TIFF.")
+        raise UserError(
+            f"{path} is no TIFF, and the model takes the bands {bands} of one: save it as a TIFF."
+        )
     return as_pixels(path, trained.channels, trained.pixel_range)
 
 

@@ -1,7 +1,7 @@
 """The commands from Python: `segmentation.train("dataset.root=PATH")`. Their results show themselves in a notebook.
 
-Each runs as the command does, in a process of its own, with the same options, messages and files; what it says is
-printed as it comes.
+Each runs as the command does, in a process of its own, with the same options, messages and files; what a training or
+an evaluation says is printed as it comes.
 """
 
 import base64
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 _RUN, _REPORT, _COMPARISON = "The run folder: ", "The report: ", "Side by side: "
 """How the commands say, at their end, where their results are."""
+
+_CONFIG_FLAGS = ("--config-", "-cd", "-cn", "-cp")
+"""The beginnings of Hydra's flags that say where options are read."""
 
 _LARGEST_PICTURE = 2**21  # bytes of a PNG that is shown in a notebook
 
@@ -151,8 +154,9 @@ def _command(name: str, words: tuple[str, ...], options: Mapping[str, Any]) -> l
         if not isinstance(word, str):
             kind = type(word).__name__
             raise UserError(f"{kind} is no option: write 'KEY=VALUE', or name it, as in backbone='resnet18'.")
-    if {"-m", "--multirun", "-h", "--help"} & {*words}:
-        raise UserError("Sweeps and help are for the command line: here a command runs once.")
+    flag = next((word for word in words if word.startswith("-") and not word.startswith(_CONFIG_FLAGS)), None)
+    if flag is not None:
+        raise UserError(f"{flag} is for the command line: here a command runs once, and gives its result.")
     # -P: a file in the working folder must not stand in for a library.
     return [sys.executable, "-P", "-m", "segmentation", name, *words, *_as_words(options)]
 
@@ -184,7 +188,10 @@ def _value(value: Any) -> str:
 
 
 def _after(start: str, said: list[str]) -> str:
-    return next(line.removeprefix(start) for line in reversed(said) if line.startswith(start))
+    found = next((line for line in reversed(said) if line.startswith(start)), None)
+    if found is None:
+        raise UserError("The command ended without a result: here it runs once, and no sweep.")
+    return found.removeprefix(start)
 
 
 def _message(said: list[str]) -> str:

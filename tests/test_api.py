@@ -75,7 +75,8 @@ def test_an_inspection_lists_what_is_wrong(tmp_path: Path, monkeypatch: pytest.M
         ([3], "int is no option"),
         (["backbone=resnet19"], "resnet18"),
         (["seed=x"], "seed"),
-        (["-m", "seed=1,2"], "command line"),
+        (["-m", "seed=1,2"], "-m is for the command line"),
+        (["--cfg", "job"], "--cfg is for the command line"),
     ],
 )
 def test_a_mistake_is_an_error_of_one_line(words: list[Any], message: str) -> None:

@@ -61,10 +61,12 @@ class RemoteListing(Listing):
 
 
 def check_address(text: str, where: str) -> None:
-    """Raises `UserError`, which says `where`, for another protocol than `PROTOCOLS` and without a file name."""
+    """Raises `UserError`, which says `where`, for another protocol than `PROTOCOLS`, for `..` and without a file name."""
     found = _ADDRESS.match(text)
     if found is None or found[1] not in PROTOCOLS or "::" in text or "\0" in text:
         raise UserError(f"{where}: '{text[:100]}' is no address that is read: {', '.join(PROTOCOLS)}://...")
+    if ".." in re.split(r"[/\\]", text):  # the names of answers would lead out of their folder
+        raise UserError(f"{where}: '{text[:100]}' has '..' in it: write the address without it.")
     if not re.fullmatch(r"[^/]+\.\w+", posixpath.basename(text)):
         raise UserError(f"{where}: '{text[:100]}' does not end in the name of a file, such as a.png.")
 

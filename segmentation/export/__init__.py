@@ -14,6 +14,7 @@ import numpy as np
 from segmentation import checkpoint, hub
 from segmentation.checkpoint import Trained
 from segmentation.config import EvaluationSettings, ExportSettings
+from segmentation.data.layouts.auto import known_below, recognise
 from segmentation.errors import UserError
 from segmentation.evaluation import EvaluationContext, evaluate_split, open_context
 from segmentation.export import for_torch
@@ -218,13 +219,18 @@ def _graph(source: Path, trained: Trained, settings: ExportSettings) -> _Made:
 
 
 def _pictures(source: Path, trained: Trained, settings: ExportSettings) -> Pictures:
-    """The training images of the data set `calibration`, else the pictures in the folder."""
+    """The training images of the data set `calibration`, or where it has no layout the pictures in the folder."""
     folder = Path(str(settings.calibration)).expanduser()
     if not folder.is_dir():
         raise UserError(f"There is no folder calibration={folder}: give pictures, or the root of a data set.")
     try:
         samples = open_context(source, _evaluation(settings, str(folder), "train")).samples
     except UserError as error:
+        if _has_layout(folder):  # masks would be pictures
+            raise UserError(
+                f"calibration={folder} cannot be read as the data set that it is ({error}): correct it, or give a folder"
+                " that holds pictures alone."
+            ) from error
         try:
             found, _ = find_inputs(str(folder), folder / "none")
         except UserError:
@@ -232,6 +238,14 @@ def _pictures(source: Path, trained: Trained, settings: ExportSettings) -> Pictu
         files = [file for file in found if not file.is_video]
         return Pictures(lambda index: pixels_for(trained, files[index].path), len(files))
     return Pictures(lambda index: samples[index]["image"], len(samples))
+
+
+def _has_layout(folder: Path) -> bool:
+    try:
+        recognise(folder)
+    except UserError as error:
+        return error.kind != "layout" or known_below(folder) is not None
+    return True
 
 
 def _seen(picture_HWC: np.ndarray, trained: Trained) -> np.ndarray:

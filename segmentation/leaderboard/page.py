@@ -91,7 +91,7 @@ def explanations(board: Board, timing: str) -> list[str]:
         sentences.append(f"The same in all of them: {options}.")
     if has_repeats(board):
         sentences.append(
-            "± is the sample standard deviation over the runs of a row, which differ only in their seed."
+            "± is the sample standard deviation over the runs of a row, which differ only in their seed or fold."
         )
     if any(row.scores[metric] and not row.complete(metric) for row in board.rows for metric in board.metrics):
         sentences.append(

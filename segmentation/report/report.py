@@ -256,7 +256,8 @@ def grid(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 def cell(text: str) -> str:
     """Escape a name for Markdown, and what a terminal would obey."""
     marked = printable(" ".join(text.split())).replace("\\", "\\\\").replace("|", "\\|")
-    return marked.replace("&", "&amp;").replace("<", "&lt;")
+    # A name with [ could be a picture at an address, which viewers fetch.
+    return marked.replace("&", "&amp;").replace("<", "&lt;").replace("[", "\\[")
 
 
 def facts(entries: Mapping[str, Any]) -> list[str]:

@@ -51,6 +51,7 @@ def test_files_are_fetched_when_they_are_read(tmp_path: Path, monkeypatch: pytes
         ("file:///etc/a.png,file:///etc/b.png", "no address that is read"),
         ("ssh://host/a.png,ssh://host/b.png", "no address that is read"),
         ("simplecache::memory://a.png,memory://b.png", "no address that is read"),
+        ("memory://x/../../a.png,memory://x/a.png", "has '..' in it"),
         ("memory://x/a,memory://x/b.png", "does not end in the name of a file"),
         ("memory://x/a.png,b.png", "is no picture in dataset.root"),
         ("memory://nowhere/a.png,memory://nowhere/b.png", "cannot be fetched"),

@@ -149,6 +149,16 @@ def test_calibration_takes_the_train_split_of_a_data_set(tmp_path: Path) -> None
     assert 0 < found.count < 12 and found.read(0).shape == (48, 64, 3)  # masks would be twelve more
 
 
+@pytest.mark.parametrize("below", ["data", "."])
+def test_calibration_takes_no_masks_of_a_data_set_that_cannot_be_used(
+    below: str, source: Path, tmp_path: Path
+) -> None:
+    make_binary(tmp_path / "data")
+    settings = read_export_settings(config(source, precision="int8", calibration=str(tmp_path / below)))
+    with pytest.raises(UserError, match="cannot be read as the data set that it is"):
+        export._pictures(source, checkpoint.load(source), settings)
+
+
 def test_calibration_leaves_videos_out(source: Path, tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         Image.new("RGB", (9, 7)).save(tmp_path / name)

@@ -118,7 +118,14 @@ def test_an_object_across_images_of_a_scene_is_one_row_of_the_image_with_most_of
 
 
 @pytest.mark.parametrize(
-    ("name", "shown"), [("a|b", "a\\|b"), ("<b>", "&lt;b>"), ("a\nb", "a b"), ("a\\|", "a\\\\\\|")]
+    ("name", "shown"),
+    [
+        ("a|b", "a\\|b"),
+        ("<b>", "&lt;b>"),
+        ("a\nb", "a b"),
+        ("a\\|", "a\\\\\\|"),
+        ("![](http://a.b/c.png)", "!\\[](http://a.b/c.png)"),
+    ],
 )
 def test_names_do_not_break_markdown(name: str, shown: str) -> None:
     assert cell(name) == shown

@@ -71,7 +71,7 @@ def recognise(root: Path, described: ClassOptions = ClassOptions()) -> Recognise
             f"{root} has several masks for an image: choose dataset=pairs {', or '.join(choices)}."
         )
     if not guesses:
-        if (inner := _known_below(root)) is not None:
+        if (inner := known_below(root)) is not None:
             raise UserError(
                 f"{root} holds {contents(root)}, no known layout. {inner} looks like {marks(inner)[0].name}: give"
                 f" dataset.root={inner}.",
@@ -91,7 +91,7 @@ def recognise(root: Path, described: ClassOptions = ClassOptions()) -> Recognise
     return replace(found_pairs, note=f"{left}{found_pairs.note}".strip())
 
 
-def _known_below(root: Path) -> Path | None:
+def known_below(root: Path) -> Path | None:
     """The first folder in `root`, or in its folders, that has the marks of a layout; archives are packed so."""
     folders = (path for pattern in ("*", "*/*") for path in root.glob(pattern) if path.is_dir())
     return next((folder for folder in islice(folders, _SEARCHED) if marks(folder)), None)

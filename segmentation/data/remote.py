@@ -61,7 +61,7 @@ class RemoteListing(Listing):
 
 
 def check_address(text: str, where: str) -> None:
-    """Raises `UserError`, which says `where`, for another protocol than `PROTOCOLS`, for `..` and without a file name."""
+    """Raises `UserError`, which says `where`, for a protocol not in `PROTOCOLS`, for `..` and without a file name."""
     found = _ADDRESS.match(text)
     if found is None or found[1] not in PROTOCOLS or "::" in text or "\0" in text:
         raise UserError(f"{where}: '{text[:100]}' is no address that is read: {', '.join(PROTOCOLS)}://...")

@@ -228,8 +228,8 @@ def _pictures(source: Path, trained: Trained, settings: ExportSettings) -> Pictu
     except UserError as error:
         if _has_layout(folder):  # masks would be pictures
             raise UserError(
-                f"calibration={folder} cannot be read as the data set that it is ({error}): correct it, or give a folder"
-                " that holds pictures alone."
+                f"calibration={folder} cannot be read as the data set that it is ({error}): correct it, or give a"
+                " folder that holds pictures alone."
             ) from error
         try:
             found, _ = find_inputs(str(folder), folder / "none")

@@ -160,11 +160,16 @@ def pixels_for(trained: "Trained", picture: Picture) -> np.ndarray:
             height, width = raster.size
             check_size(path, width, height)
             return raster.read(slice(0, height), slice(0, width))
-    if path.exists() and bands != list(range(1, len(bands) + 1)):
-        raise UserError(
-            f"{path} is no TIFF, and the model takes the bands {bands} of one: save it as a TIFF."
-        )
+    if path.exists():
+        require_first_bands(trained, str(path))
     return as_pixels(path, trained.channels, trained.pixel_range)
+
+
+def require_first_bands(trained: "Trained", what: str) -> None:
+    """Raises `UserError`, which names `what`, for a model of other bands than the first ones, which only a TIFF has."""
+    bands = trained.bands
+    if bands is not None and bands != list(range(1, len(bands) + 1)):
+        raise UserError(f"{what} is no TIFF, and the model takes the bands {bands} of one: give GeoTIFFs.")
 
 
 def as_pixels(picture: Picture, channels: int, pixel_range: PixelRange | None = None) -> np.ndarray:

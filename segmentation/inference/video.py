@@ -15,7 +15,7 @@ import numpy as np
 
 from segmentation.config import OutputKind, Span
 from segmentation.errors import UserError
-from segmentation.inference.inputs import as_pixels
+from segmentation.inference.inputs import as_pixels, require_first_bands
 from segmentation.inference.outputs import ALPHA
 from segmentation.inference.prefetch import Pipeline, terminable
 from segmentation.visualization import with_legend
@@ -76,8 +76,9 @@ def overlays(
 
     With `legend` one of the classes is below each frame. `stills` are folders in which masks, probabilities or
     disagreement of the frames are saved as those of single images, numbered from 1, in place of the frames of an
-    earlier video. Raises `UserError` where `Predictor.tiling` does.
+    earlier video. Raises `UserError` where `Predictor.tiling` and `require_first_bands` do.
     """
+    require_first_bands(predictor.trained, "A video")
     classes = predictor.trained.classes
     numbers = itertools.count(1)
     tiling = predictor.tiling(tile=tile, overlap=overlap, batch_size=1)

@@ -17,6 +17,7 @@ from segmentation.data.raster import open_raster
 from segmentation.errors import UserError
 from segmentation.inference import Predictor
 from segmentation.inference.geotiff import predict_raster
+from segmentation.inference.video import overlays
 from segmentation.tiling import Tiling
 
 rasterio = pytest.importorskip("rasterio", reason="needs rasterio, the extra geo")
@@ -130,6 +131,8 @@ def test_the_bands_are_those_of_the_training_in_every_way_of_reading(mixed: bool
     Image.fromarray(noise(60, 70, 3)).save(tmp_path / "in.png")
     with pytest.raises(UserError, match=r"in\.png is no TIFF, and the model takes the bands \[5, 1, 2\]"):
         predictor.predict(tmp_path / "in.png")
+    with pytest.raises(UserError, match="A video is no TIFF"):
+        overlays(predictor)
 
 
 def test_where_there_is_no_data_there_is_no_class(tmp_path: Path) -> None:

@@ -296,7 +296,7 @@ def evaluation_options(trained: Mapping[str, Any], typed: Mapping[str, Any]) -> 
         if far:  # a stranger's checkpoint could have any address opened
             raise UserError(
                 f"The checkpoint was trained on {first_of(far)}: no address is opened that is not typed: give"
-                " dataset.images and dataset.labels."
+                " dataset.images and dataset.labels, and if it was trained on dataset=mix, dataset=geotiff."
             )
         return {**trained, **typed}
     if "labels" not in typed:

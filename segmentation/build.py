@@ -28,6 +28,7 @@ from segmentation.models import (
     Segmenter,
     WeightsFile,
     create_segmenter,
+    is_weights_file,
     known_licence,
     load_weights,
     pretrained_options,
@@ -102,11 +103,20 @@ def with_weights(settings: TrainingSettings) -> TrainingSettings:
     return replace(settings, weights=weights_here(settings.backbone, str(settings.dataset.get("name"))))
 
 
+def _weights_file(settings: TrainingSettings) -> WeightsFile | None:
+    """The file of the initial weights. A resumed run needs none: its checkpoint has the weights, and their licence."""
+    weights = settings.weights
+    if settings.resume is None or not is_weights_file(weights) or Path(weights).expanduser().exists():
+        return read_weights_file(weights)
+    last = Path(settings.resume) / "checkpoints" / "last.ckpt"
+    return read_weights_file(str(last)) if last.is_file() else WeightsFile({})
+
+
 def build_task(settings: TrainingSettings, dataset: SegmentationDataset) -> SegmentationTask:
     """The model with its initial weights, loss, optimizer and schedules, and the metadata of its checkpoints."""
     settings = with_weights(settings)
     classes, inputs = dataset.classes, settings.data.input
-    file = read_weights_file(settings.weights)
+    file = _weights_file(settings)
     model = build_model(settings, classes, settings.weights, file)
     if settings.resume is None:  # a resumed run gets its weights from the checkpoint
         log.info("%s", load_weights(model, settings.weights, file, classes.names))
@@ -122,7 +132,9 @@ def build_task(settings: TrainingSettings, dataset: SegmentationDataset) -> Segm
     make_loss = maker("loss", create_loss, settings.loss)
     criterion = make_loss(binary=classes.binary, classes=len(classes))
     one_vs_rest = not classes.binary and getattr(criterion, "one_vs_rest", False)
-    tile = None if settings.data.resize else tile_of_windows(settings.data.size)
+    # A sharded model must run the same number of forward passes in every process, so it sees whole images.
+    whole = settings.data.resize or settings.trainer.get("strategy") == "fsdp"
+    tile = None if whole else tile_of_windows(settings.data.size)
     rules = protocol(dataset, threshold=THRESHOLD, tile=tile, **inputs)
     return SegmentationTask(
         model,
@@ -167,6 +179,7 @@ def build_trainer(settings: TrainingSettings, folder: Path, classes: Classes, hi
     if options.get("deterministic"):
         options["benchmark"] = False  # it may choose another algorithm each time
     device = _device(options.get("accelerator"))
+    options["accelerator"] = device.type  # Lightning's auto would take Apple's GPU, which has no float64 for the sums
     ours: dict[str, Any] = dict.fromkeys(NOT_HERE)
     options = checked(
         "trainer", partial(Trainer, **ours), strategy_options(options, settings.callbacks, device)

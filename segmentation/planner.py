@@ -99,7 +99,7 @@ def complete(config: Mapping[str, Any], dataset: SegmentationDataset) -> tuple[C
     given = finished.pop("given", None)
     finished["planned"] = []
     if finished["resume"] is not None:
-        _keep_plan(finished, Path(finished["resume"]))
+        _keep_plan(finished, Path(finished["resume"]), given or ())
     elif finished["plan"] == "auto" and given is not None and (seen := survey(dataset)) is not None:
         for choice in plan(finished, seen, dataset, given):
             log.info("plan: %s=%s: %s", choice.key, choice.value, choice.reason)
@@ -144,13 +144,15 @@ def _set(config: Config, key: str, value: Any) -> None:
     config["planned"] = sorted({*config["planned"], key})
 
 
-def _keep_plan(config: Config, folder: Path) -> None:
-    """Sets what was planned when the run in the folder began, by its config.yaml."""
+def _keep_plan(config: Config, folder: Path, given: Collection[str]) -> None:
+    """Sets what was planned when the run in the folder began, by its config.yaml, but for values that are given now."""
     try:
         earlier = read_yaml(folder / "config.yaml")
         for key in earlier.get("planned", []):
             section, _, option = key.rpartition(".")
-            _set(config, key, (earlier[section] if section else earlier)[option])
+            now = (config[section] if section else config)[option]
+            if now == "auto" or not _is_given(key, given):
+                _set(config, key, (earlier[section] if section else earlier)[option])
     except (OSError, UserError, KeyError, TypeError, AttributeError):
         return  # a damaged config is reported where the run is resumed
 
@@ -271,7 +273,8 @@ def _stride(
 ) -> Iterator[Choice]:
     small = seen.small_object
     name = str(config["backbone"].get("name", ""))
-    if small is None or small / shrinking(config, seen) >= _FINE or not name.startswith(_DILATED):
+    timms = config["backbone"].get("source") == "timm" and name.startswith("densenet")  # cannot be dilated
+    if small is None or small / shrinking(config, seen) >= _FINE or timms or not name.startswith(_DILATED):
         return
     size = small / shrinking(config, seen)
     yield Choice("output_stride", 8, f"small objects of {size:.0f} pixels: finer feature maps, though slower")

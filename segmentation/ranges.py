@@ -61,7 +61,7 @@ RANGES: dict[str, Any] = {
     "scheduler.warmup_share": _Inner,
     "scheduler.start_division": Annotated[float, Field(ge=1, allow_inf_nan=False)],
     "scheduler.final_division": Annotated[float, Field(ge=1, allow_inf_nan=False)],
-    "trainer.accelerator": Literal["auto", "cpu", "gpu", "cuda", "mps"],
+    "trainer.accelerator": Literal["auto", "cpu", "gpu", "cuda"],
     "trainer.strategy": Literal["auto", "ddp", "fsdp"],
     "trainer.max_epochs": _Number,
     "trainer.max_steps": _Number | Literal[-1],

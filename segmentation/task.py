@@ -67,7 +67,7 @@ class SegmentationTask(LightningModule):
         self._tile = tile
         self._describe = describe
         self._seed = seed
-        self._validated = False
+        self._val_loss: float | None = None  # of the epoch's latest validation, until the plateau has seen it
         self._fit: Temperature | None = None
         self._images = torch.zeros(())  # whose gradients have been added, as far as they are valid
 
@@ -154,8 +154,7 @@ class SegmentationTask(LightningModule):
             self._count(metrics, self.loss(logits_BKHW, mask_HW[None]), logits_BKHW, mask_HW[None])
 
     def _goes_by_tiles(self, image_CHW: Tensor) -> bool:
-        # A sharded model must run the same number of forward passes in every process.
-        return self._tile is not None and max(image_CHW.shape[1:]) > self._tile and self.device_mesh is None
+        return self._tile is not None and max(image_CHW.shape[1:]) > self._tile
 
     def _evaluate_by_tiles(self, metrics: TrainingMetrics, image_CHW: Tensor, mask_HW: Tensor) -> None:
         """Counts an image block by block, so that its probabilities are never in memory as a whole."""
@@ -227,9 +226,9 @@ class SegmentationTask(LightningModule):
 
     def _step_plateau(self) -> None:
         # Before the checkpoint is written, or a resumed run would miss this epoch.
-        validated, self._validated = self._validated, False
-        if validated and isinstance(curve := self._curve(), Plateau):
-            curve.end_epoch(float(self.trainer.callback_metrics["val/loss"]))
+        loss, self._val_loss = self._val_loss, None
+        if loss is not None and isinstance(curve := self._curve(), Plateau):
+            curve.end_epoch(loss)
 
     def _curve(self) -> Curve:
         curve = self.trainer.lr_scheduler_configs[0].scheduler
@@ -238,21 +237,24 @@ class SegmentationTask(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of the validation split, and the IoU of each class."""
-        self._log_scores("val", self.val_metrics)
+        self._val_loss = self._log_scores("val", self.val_metrics)["loss"]
         iou_K = ratios(self.val_metrics.confusion.compute().double())["iou"]
         for name, value in zip(self.classes.names, iou_K.tolist(), strict=True):
             self.log(f"val_iou/{name}", value)
-        self._validated = True
 
     def on_test_epoch_end(self) -> None:
-        """Log the scores of the test split."""
+        """Log the scores of the test split, or fit the temperature while the processes are still connected."""
         if self._fit is None:
             self._log_scores("test", self.test_metrics)
+        else:
+            self._fit.compute()  # keeps the value for the next call
 
-    def _log_scores(self, split: str, metrics: TrainingMetrics) -> None:
+    def _log_scores(self, split: str, metrics: TrainingMetrics) -> dict[str, float]:
         # `History` receives what is logged and the report reads it there, as float32 like all that Lightning logs.
-        for name, value in metrics.scores().items():
+        scores = metrics.scores()
+        for name, value in scores.items():
             self.log(f"{split}/{name}", value, prog_bar=name == "miou")
+        return scores
 
     def configure_optimizers(self) -> Any:
         """The optimizer, and its schedule over the run's real number of optimizer steps."""
@@ -275,6 +277,7 @@ class SegmentationTask(LightningModule):
             for name, value in self.trainer.callback_metrics.items()
             if name.startswith("val/")
         }
+        checkpoint["plateau_loss"] = self._val_loss
         reduce = self.trainer.strategy.reduce
         checkpoint["train_tally"] = {
             name: reduce(count.clone(), reduce_op="sum").cpu()
@@ -282,5 +285,7 @@ class SegmentationTask(LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Continue the counts of an interrupted epoch: rank zero gets them all."""
+        """Continue the counts of an interrupted epoch, rank zero with all of them, and its latest validation."""
+        loss = checkpoint.get("plateau_loss")  # versions before did not write it
+        self._val_loss = None if loss is None else float(loss)
         self.train_metrics.resume(checkpoint["train_tally"] if self.global_rank == 0 else {})

@@ -297,7 +297,7 @@ def resume_training(
             f"trainer.max_epochs={trainer.max_epochs}, but the run in {folder} has {epoch} epochs already:"
             f" type trainer.max_epochs={epoch} or more beside resume."
         )
-    history.resume_after(epoch)
+    history.resume_after(epoch, begun=batches > 0)
     log.info("resuming after epoch %d%s", epoch, f" and {batches} batches of the next" if batches else "")
     _log_missing_callbacks(trainer, contents)
     ends_the_same = _ends_the_same(config, folder)

@@ -162,6 +162,21 @@ def test_weights_become_numbers(dataset: SegmentationDataset) -> None:
     assert finished["planned"] == ["loss.class_weights"]
 
 
+def test_what_is_typed_beside_resume_holds_against_the_plan(
+    tmp_path: Path, dataset: SegmentationDataset
+) -> None:
+    options = ("dataset=binary", "dataset.root=x")
+    earlier = composed(*options, "trainer.max_epochs=7", "data.batch_size=3", "loss.class_weights=[1,2]")
+    earlier["planned"] = ["data.batch_size", "loss.class_weights", "trainer.max_epochs"]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(earlier))
+    now = composed(*options, "trainer.max_epochs=100", "loss.class_weights=auto")
+    given = ["loss.class_weights", "trainer.max_epochs"]
+    finished, _ = complete({**now, "resume": str(tmp_path), "given": given}, dataset)
+    assert (finished["trainer"]["max_epochs"], finished["data"]["batch_size"]) == (100, 3)
+    assert finished["loss"]["class_weights"] == [1, 2]
+    assert finished["planned"] == earlier["planned"][:2]
+
+
 def test_a_run_is_planned_and_its_resume_keeps_the_plan(tmp_path: Path, dataset: SegmentationDataset) -> None:
     root = Path(dataset.train.images.folder).parent  # type: ignore[attr-defined]
     small = ["backbone=mobilenetv3_small", "head=fcn", "callbacks.grid.images=0", "logger=none"]

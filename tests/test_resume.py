@@ -4,6 +4,7 @@ import csv
 import functools
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -60,6 +61,7 @@ MEMORIES = {
         "trainer.accumulate_grad_batches=2",
         "data.workers=1",
     ],
+    "validations": ["data.batch_size=1", "+trainer.val_check_interval=0.4", "scheduler=plateau", "scheduler.patience=0"],
     "steps": ["trainer.max_steps=11", "scheduler=cosine", "trainer.limit_train_batches=4"],
 }
 
@@ -115,6 +117,8 @@ def check_same(folder: Path, whole: Path) -> None:
         contents, expected = (read(path / "checkpoints" / f"{name}.ckpt") for path in (folder, whole))
         for key, value in contents["state_dict"].items():
             assert torch.equal(value, expected["state_dict"][key]), (name, key)
+        (curve,), (same,) = contents["lr_schedulers"], expected["lr_schedulers"]
+        assert {**curve, "_step_count": 0} == {**same, "_step_count": 0}
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +146,7 @@ def handlers() -> Iterator[None]:
 # The reading at which the signal comes, and the signal.
 MOMENTS = {
     "in the first epoch": ({"train": 3}, signal.SIGINT),
+    "after the first epoch's last validation": ({"train": 9}, signal.SIGTERM),
     "within an accumulation": ({"train": 11}, signal.SIGTERM),
     "at the second epoch's end": ({"train": 18}, signal.SIGTERM),
     "in the second validation": ({"val": 5}, signal.SIGUSR1),
@@ -156,6 +161,7 @@ MOMENTS = {
         ("averages", "at the second epoch's end"),
         ("averages", "in the second validation"),
         ("plain", "in the first epoch"),
+        ("validations", "after the first epoch's last validation"),
         ("patience", "within an accumulation"),
         ("patience", "at the second epoch's end"),
         ("patience", "in the test"),
@@ -264,6 +270,16 @@ def test_more_epochs_on_resume_stretch_the_schedule(tmp_path: Path) -> None:
     last = read(folder / "checkpoints" / "last.ckpt")
     assert last["global_step"] == 10
     assert all(group["lr"] < 1e-9 for group in last["optimizer_states"][0]["param_groups"])
+    assert [row["epoch"] for row in rows(folder)] == ["1", "2"]
+
+
+def test_a_resumed_run_needs_no_file_of_weights(whole: Callable[[str], Path], tmp_path: Path) -> None:
+    folder, weights = tmp_path / "run", tmp_path / "weights.ckpt"
+    shutil.copy(whole("plain") / "checkpoints" / "best.ckpt", weights)
+    options = [f"weights='{weights}'", "dataset.train=4", "dataset.val=1"]
+    start(folder, *options, "trainer.max_epochs=1")
+    weights.unlink()
+    start(folder, *options, "trainer.max_epochs=2", f"resume='{folder}'")
     assert [row["epoch"] for row in rows(folder)] == ["1", "2"]
 
 

@@ -64,8 +64,8 @@ def _callbacks(
     callbacks = [
         Throughput(),
         LearningRateMonitor("step"),
-        CurvesOfInterrupted(folder),
         Preemption(folder / "checkpoints" / "last.ckpt"),
+        CurvesOfInterrupted(folder),  # after the checkpoint: a scheduler may kill the run any moment
         *call("callbacks.early_stopping", partial(_early_stopping, metrics=metrics), **early_stopping),
         *call(
             "callbacks.best", partial(_checkpoints, folder=folder / "checkpoints", metrics=metrics), **best

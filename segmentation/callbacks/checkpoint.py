@@ -47,6 +47,12 @@ class RunCheckpoint(ModelCheckpoint):
         )
         self._best = (-math.inf, -math.inf)  # score and -loss, the higher the better
 
+    @property
+    def state_key(self) -> str:
+        """Lightning's, which is without the file's name: `best` by val/loss would have that of `best_loss`."""
+        key: str = super().state_key
+        return f"{key}best" if (self.filename, self.monitor) == ("best", "val/loss") else key
+
     def check_monitor_top_k(self, trainer: Trainer, current: torch.Tensor | None = None) -> bool:
         """Whether a validation is the best so far; Lightning then writes the file."""
         assert current is not None

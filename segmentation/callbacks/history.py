@@ -63,11 +63,14 @@ class History(Logger):
         if "train/loss" in metrics:
             log.info(_line(row))
 
-    def resume_after(self, epoch: int) -> None:
-        """Reads the files' rows up to `epoch`; a resumed run writes the later ones again."""
+    def resume_after(self, epoch: int, *, begun: bool = False) -> None:
+        """Reads the files' rows up to `epoch`; a resumed run writes the later ones again.
+
+        Where the next epoch was `begun`, its row is read, too: it may hold validations that are not repeated.
+        """
         self._rows = {}
         for row in (*read_history(self.path), *read_history(self._classes)):
-            if (number := int(row.get("epoch", epoch + 1))) <= epoch:
+            if (number := int(row.get("epoch", epoch + 2))) <= epoch + begun:
                 self._rows.setdefault(number, {}).update(row)
 
     def row(self, epoch: int) -> Row:

@@ -22,7 +22,7 @@ class Throughput(Callback):
         self._start = 0.0
         self._end = 0.0
         self._images = 0
-        self._train_rate = 0.0
+        self._trained = (0, 0.0)  # images and seconds of the epoch's training before its latest validation
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock; a run resumed within an epoch does not see the start of that epoch."""
@@ -39,15 +39,14 @@ class Throughput(Callback):
         self._count(batch)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the rate of the training batches, without the validation."""
-        self._log(pl_module, "train", self._train_rate or self._rate())
-        self._train_rate = 0.0
+        """Log the rate of the training batches, without the validations."""
+        self._pause()
+        self._log(pl_module, "train", self._trained)
+        self._trained = (0, 0.0)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the training rate and restart the clock."""
-        if trainer.training or trainer.state.fn == "fit":
-            self._train_rate = self._rate()
-        self._begin()
+        """Keep what was trained and restart the clock."""
+        self._pause()
 
     def on_validation_batch_end(
         self,
@@ -62,11 +61,19 @@ class Throughput(Callback):
         self._count(batch)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the rate of the validation."""
-        self._log(pl_module, "val", self._rate())
+        """Log the rate of the validation and restart the clock for the training."""
+        self._log(pl_module, "val", (self._images, self._end - self._start))
+        self._begin()
 
-    def _log(self, pl_module: LightningModule, split: str, rate: float) -> None:
+    def _log(self, pl_module: LightningModule, split: str, done: tuple[int, float]) -> None:
+        images, seconds = done
+        rate = images / seconds if seconds > 0 else 0.0
         pl_module.log(f"{split}/images_per_second", rate, sync_dist=True, reduce_fx="sum")
+
+    def _pause(self) -> None:
+        images, seconds = self._trained
+        self._trained = images + self._images, seconds + self._end - self._start
+        self._begin()
 
     def _begin(self) -> None:
         self._start = self._end = time.perf_counter()
@@ -75,10 +82,6 @@ class Throughput(Callback):
     def _count(self, batch: Any) -> None:
         self._end = time.perf_counter()
         self._images += len(batch["name"])
-
-    def _rate(self) -> float:
-        seconds = self._end - self._start
-        return self._images / seconds if seconds > 0 else 0.0
 
 
 class Progress(TQDMProgressBar):

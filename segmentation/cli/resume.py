@@ -29,6 +29,10 @@ from segmentation.reading import read_json, read_text, read_yaml
 _KEY = "resume="
 _OPTION = re.compile(r"[A-Za-z_]\w*(\.\w+)*")
 _REFERENCE = re.compile(r"\$\{[\w.]+\}")
+_OUTWARD = re.compile(
+    r"logger\.\w+(\.(folder|mode)=|=.*(folder|mode)\W*:)|[^=]*\.download=(?!false$)|[^=]*=.*(://|/vsi|download\W*:)"
+)
+"""Options with which a run writes outside its folder, or asks the network."""
 _SHOWN = 3  # differences in a message
 _BEFORE_FIRST_CHECKPOINT = ("checkpoints", "tensorboard", "csv")
 _MAY_CHANGE = ("trainer.", "compile ")
@@ -82,12 +86,14 @@ def _earlier(folder: Path, run: str, command: Command) -> list[str]:
     for text in earlier:
         if _is_resume(text):
             continue
-        if _is_plain(text):
+        plain = _is_plain(text)
+        if plain and not _OUTWARD.match(text.lstrip("+~")):
             kept.append(text)
         elif key_of(text) not in typed:
+            what = "may reach out of its folder" if plain else "is no option of a run with a plain value"
             raise UserError(
-                f"{overrides} holds '{one_line(text, 100)}', which is no option of a run with a plain value: it was"
-                " not resumed. If the run is your own, type that option again beside resume."
+                f"{overrides} holds '{one_line(text, 100)}', which {what}: it was not resumed. If the run is your"
+                " own, type that option again beside resume."
             )
     try:
         refuse_wrong_choices(kept, command.config_folders)

@@ -1,13 +1,21 @@
 """Several data sets as one: their splits are joined, and `weight` says how large a part of an epoch each one is."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
-from segmentation.data.dataset import Fingerprint, Samples, SegmentationDataset, areas_of, fingerprint_of
+from segmentation.data.dataset import (
+    Fingerprint,
+    Ranged,
+    Samples,
+    SegmentationDataset,
+    areas_of,
+    fingerprint_of,
+)
+from segmentation.data.pixel_range import PixelRange
 from segmentation.data.windows import Windowed
 from segmentation.errors import UserError
 from segmentation.types import Area, Sample
@@ -15,10 +23,22 @@ from segmentation.types import Area, Sample
 
 @dataclass(frozen=True)
 class Joined:
-    """The samples of several data sets, one after the other; `labels` become parts of their names."""
+    """The samples of several data sets, one after the other; `labels` become parts of their names.
+
+    `pixel_range` is that of all parts whose images may have more than 8 bits.
+    """
 
     parts: tuple[Samples, ...]
     labels: tuple[str, ...]
+    pixel_range: PixelRange | None = None
+
+    def __post_init__(self) -> None:
+        if self.pixel_range is not None:
+            ranged = [
+                replace(part, pixel_range=self.pixel_range) if isinstance(part, Ranged) else part  # type: ignore[type-var]
+                for part in self.parts
+            ]
+            object.__setattr__(self, "parts", tuple(ranged))
 
     @property
     def names(self) -> Sequence[str]:
@@ -64,6 +84,11 @@ class Joined:
             sample = {**whole, "image": whole["image"][rows, columns], "mask": whole["mask"][rows, columns]}
         return {**sample, "name": f"{label}/{sample['name']}"}
 
+    def values(self, index: int) -> np.ndarray | None:
+        """The image's values, (H, W, C), or a part of them; None where they have 8 bits."""
+        _, part, inner = self._find(index)
+        return part.values(inner) if isinstance(part, Ranged) else None
+
     def mask(self, index: int) -> np.ndarray:
         """The mask alone, uint8 (H, W)."""
         _, part, inner = self._find(index)
@@ -102,9 +127,11 @@ def mix(opened: Mapping[str, SegmentationDataset], weights: Sequence[float]) -> 
         split: Joined(tuple(each.splits()[split] for each in opened.values()), labels)
         for split in ("train", "val", "test")
     }
-    lengths = np.array([len(each.train) for each in opened.values()], float)
-    shares = np.array(weights, float) / sum(weights)
-    often = np.repeat(shares * lengths.sum() / lengths, lengths.astype(int))
+    within = [np.ones(len(each.train)) if each.often is None else each.often for each in opened.values()]
+    total = sum(map(len, within)) / sum(weights)
+    often = np.concatenate(
+        [weight * total * each / each.sum() for weight, each in zip(weights, within, strict=True)]
+    )
     same = all(each.test is each.val for each in opened.values())
     return SegmentationDataset(
         first.classes,

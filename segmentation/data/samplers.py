@@ -69,16 +69,24 @@ class BalancedSampler(ShuffledSampler):
     """As many samples as `ShuffledSampler`, in which every class is equally likely to occur (class-aware sampling).
 
     Each draw is first of a class, each of those that occur alike, then of an image that holds it (`present`, bool
-    (N, K)), each alike (Shen et al. 2016, Relay Backpropagation). With the probability `focus` its window must show a
-    pixel of this class.
+    (N, K)), each alike (Shen et al. 2016, Relay Backpropagation) or in proportion to `often` (N,). With the probability
+    `focus` its window must show a pixel of this class.
     """
 
     def __init__(
-        self, present: np.ndarray, seed: int, times: np.ndarray | None = None, *, focus: float = 0.0
+        self,
+        present: np.ndarray,
+        seed: int,
+        times: np.ndarray | None = None,
+        *,
+        often: np.ndarray | None = None,
+        focus: float = 0.0,
     ) -> None:
         super().__init__(len(present), seed, times)
-        self._holding = [np.flatnonzero(column) for column in present.T]
-        self._occurring = np.flatnonzero(present.any(axis=0))
+        weights = np.ones(len(present)) if often is None else often
+        self._holding = [np.flatnonzero(column * weights) for column in present.T]
+        self._ends_of = [np.cumsum(weights[holding]) for holding in self._holding]
+        self._occurring = np.flatnonzero([len(holding) for holding in self._holding])
         self._focus = focus
 
     def __iter__(self) -> Iterator[SampleIndex]:
@@ -90,8 +98,8 @@ class BalancedSampler(ShuffledSampler):
             seeds = random.integers(2**32, size=count)
             focused = random.random(count) < self._focus
             for label, share, seed, shown in zip(labels, shares, seeds, focused, strict=True):
-                holding = self._holding[label]
-                item = int(holding[int(share * len(holding))])
+                ends = self._ends_of[label]
+                item = int(self._holding[label][np.searchsorted(ends, share * ends[-1], side="right")])
                 yield SampleIndex(item, int(seed), label=int(label) if shown else None)
 
 

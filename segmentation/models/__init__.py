@@ -2,15 +2,14 @@
 
 from segmentation.models.heads import HEADS, resize
 from segmentation.models.pretrained import (
-    WeightsFile,
     WeightsReport,
     known_licence,
     load_weights,
     pretrained_options,
-    read_weights_file,
     weights_here,
 )
 from segmentation.models.segmenter import Decision, Segmenter, create_segmenter, shard
+from segmentation.models.weights_file import WeightsFile, is_weights_file, read_weights_file
 
 __all__ = [
     "HEADS",
@@ -19,6 +18,7 @@ __all__ = [
     "WeightsFile",
     "WeightsReport",
     "create_segmenter",
+    "is_weights_file",
     "known_licence",
     "load_weights",
     "pretrained_options",

@@ -39,9 +39,12 @@ def read_weights_file(weights: str) -> WeightsFile | None:
     Raises `UserError` for a file that is missing, damaged, not a state dict, or would run code, and for tensors that
     are not plain and finite.
     """
-    if weights in _KEYWORDS or _is_imagenet(weights):
-        return None
-    return _read_file(checkpoint_file(weights))
+    return _read_file(checkpoint_file(weights)) if is_weights_file(weights) else None
+
+
+def is_weights_file(weights: str) -> bool:
+    """Whether `weights` are the path of a file or a folder, or its address on the hub, and no name."""
+    return weights not in _KEYWORDS and not _is_imagenet(weights)
 
 
 def _is_imagenet(weights: str) -> bool:

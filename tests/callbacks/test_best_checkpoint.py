@@ -39,10 +39,12 @@ def test_the_best_validation_is_kept(
     assert epoch_of(tmp_path / "last.ckpt") == 2
 
 
-def test_a_resumed_run_knows_what_the_best_was(tmp_path: Path) -> None:
+@pytest.mark.parametrize("monitor", ["val/miou", "val/loss"])
+def test_a_resumed_run_knows_what_the_best_was(monitor: str, tmp_path: Path) -> None:
     validations = [{"val/miou": 0.5, "val/loss": loss} for loss in (1.0, 2.0, 3.0)]
     for until in (2, 3):
-        checkpoints = [RunCheckpoint(tmp_path, "best", "val/miou"), RunCheckpoint(tmp_path, "last")]
+        monitors = {"best": monitor, "best_loss": "val/loss", "last": None}
+        checkpoints = [RunCheckpoint(tmp_path, name, given) for name, given in monitors.items()]
         last = tmp_path / "last.ckpt"
         trained(
             validations[:until], *checkpoints, ckpt_path=last if last.exists() else None, weights_only=True

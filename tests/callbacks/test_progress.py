@@ -1,4 +1,4 @@
-"""The progress bar: epochs from 1, and the time left for the whole run."""
+"""Images per second, and the progress bar: epochs from 1, and the time left for the whole run."""
 
 import time
 from types import SimpleNamespace
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pytorch_lightning.callbacks.progress import progress_bar
 
-from segmentation.callbacks.monitoring import Progress
+from segmentation.callbacks.monitoring import Progress, Throughput
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,29 @@ def trainer_at(step: int, steps: float) -> Any:
     return SimpleNamespace(
         global_step=step, estimated_stepping_batches=steps, progress_bar_metrics={"loss": 0.5}
     )
+
+
+def test_the_rate_of_training_is_without_the_validations_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, logged = 0.0, []
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    task: Any = SimpleNamespace(log=lambda name, value, **_: logged.append((name, value)))
+    rate, trainer = Throughput(), trainer_at(0, 9)
+
+    def batch(end: Any, seconds: float) -> None:
+        nonlocal now
+        now += seconds
+        end(trainer, task, None, {"name": ["a", "b"]}, 0)
+
+    rate.on_train_start(trainer, task)
+    rate.on_train_epoch_start(trainer, task)
+    for _ in range(2):
+        batch(rate.on_train_batch_end, 1)
+        batch(rate.on_train_batch_end, 1)
+        now += 5  # writing a checkpoint
+        rate.on_validation_epoch_start(trainer, task)
+        batch(rate.on_validation_batch_end, 10)
+        rate.on_validation_epoch_end(trainer, task)
+        now += 5
+    rate.on_train_epoch_end(trainer, task)
+    assert [value for name, value in logged if name == "val/images_per_second"] == [0.2, 0.2]
+    assert logged[-1] == ("train/images_per_second", pytest.approx(2 * 4 / 9))

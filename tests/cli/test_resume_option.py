@@ -254,7 +254,30 @@ def test_what_no_run_needs_is_refused(override: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "override",
-    ["name=${dataset.name}_x", "+loss.more=[1,{a:null}]", "~loss.smooth", "name='a, b=c'", "experiment=null"],
+    [
+        "logger.mlflow.folder=/elsewhere",
+        "logger.wandb.mode=online",
+        "++logger.mlflow={folder: /elsewhere}",
+        "dataset.download=true",
+        "dataset.sets={a: {name: voc, root: x, download: true}, b: {name: shapes}}",
+        "dataset.table=https://elsewhere/table.csv",
+        "dataset.images='s3://elsewhere/*.tif'",
+        "dataset.images=/vsicurl/elsewhere",
+    ],
+)
+def test_what_reaches_out_of_the_folder_is_typed_again(override: str, tmp_path: Path) -> None:
+    folder = strange(tmp_path, "seed=1", override)
+    with pytest.raises(UserError, match="may reach out of its folder"):
+        with_resumed([f"resume={folder}"])
+    assert with_resumed([f"resume={folder}", override])[0][:2] == ["seed=1", override]
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        *("name=${dataset.name}_x", "+loss.more=[1,{a:null}]", "~loss.smooth", "name='a, b=c'", "experiment=null"),
+        *("logger=csv", "logger.tensorboard=false", "dataset.root=/home/me/downloads/mode", "dataset.download=false"),
+    ],
 )
 def test_what_a_run_may_have_is_repeated(override: str, tmp_path: Path) -> None:
     assert with_resumed([f"resume={strange(tmp_path, override)}"])[0][0] == override

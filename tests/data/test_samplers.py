@@ -80,6 +80,16 @@ def test_every_class_is_drawn_alike(focus: float) -> None:
     assert all(present[draw.item, draw.label] for draw in shown)
 
 
+def test_within_a_class_images_are_drawn_as_often_as_the_data_say() -> None:
+    present = np.ones((20, 2), bool)
+    present[10:, 1] = False
+    often = np.repeat([3.0, 1.0, 0.0, 2.0], 5)
+    sampler = BalancedSampler(present, seed=0, times=np.full(20, 500), often=often)
+    counts = np.bincount([draw.item for draw in sampler], minlength=20) / len(sampler)
+    first, second = often / often.sum(), often * present[:, 1] / often[:10].sum()
+    np.testing.assert_allclose(counts, (first + second) / 2, atol=0.01)
+
+
 def test_fractions_of_an_epoch_are_kept_over_the_epochs() -> None:
     times = np.array([0.5] * 40 + [1.75] * 40)
     sampler = ShuffledSampler(80, seed=1, times=times)

@@ -179,7 +179,9 @@ def build_trainer(settings: TrainingSettings, folder: Path, classes: Classes, hi
     if options.get("deterministic"):
         options["benchmark"] = False  # it may choose another algorithm each time
     device = _device(options.get("accelerator"))
-    options["accelerator"] = device.type  # Lightning's auto would take Apple's GPU, which has no float64 for the sums
+    options["accelerator"] = (
+        device.type
+    )  # Lightning's auto would take Apple's GPU, which has no float64 for the sums
     ours: dict[str, Any] = dict.fromkeys(NOT_HERE)
     options = checked(
         "trainer", partial(Trainer, **ours), strategy_options(options, settings.callbacks, device)

@@ -61,7 +61,12 @@ MEMORIES = {
         "trainer.accumulate_grad_batches=2",
         "data.workers=1",
     ],
-    "validations": ["data.batch_size=1", "+trainer.val_check_interval=0.4", "scheduler=plateau", "scheduler.patience=0"],
+    "validations": [
+        "data.batch_size=1",
+        "+trainer.val_check_interval=0.4",
+        "scheduler=plateau",
+        "scheduler.patience=0",
+    ],
     "steps": ["trainer.max_steps=11", "scheduler=cosine", "trainer.limit_train_batches=4"],
 }
 

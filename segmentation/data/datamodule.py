@@ -273,9 +273,7 @@ class SegmentationData(LightningDataModule):
             return ShuffledSampler(len(samples), self._seed, times)
         counts = self.dataset.counts
         assert counts is not None, "count_classes is called where the data set is opened"
-        return BalancedSampler(
-            counts > 0, self._seed, times, often=self.dataset.often, focus=settings.focus
-        )
+        return BalancedSampler(counts > 0, self._seed, times, often=self.dataset.often, focus=settings.focus)
 
     @cached_property
     def _windows(self) -> np.ndarray:

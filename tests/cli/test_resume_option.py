@@ -275,8 +275,19 @@ def test_what_reaches_out_of_the_folder_is_typed_again(override: str, tmp_path: 
 @pytest.mark.parametrize(
     "override",
     [
-        *("name=${dataset.name}_x", "+loss.more=[1,{a:null}]", "~loss.smooth", "name='a, b=c'", "experiment=null"),
-        *("logger=csv", "logger.tensorboard=false", "dataset.root=/home/me/downloads/mode", "dataset.download=false"),
+        *(
+            "name=${dataset.name}_x",
+            "+loss.more=[1,{a:null}]",
+            "~loss.smooth",
+            "name='a, b=c'",
+            "experiment=null",
+        ),
+        *(
+            "logger=csv",
+            "logger.tensorboard=false",
+            "dataset.root=/home/me/downloads/mode",
+            "dataset.download=false",
+        ),
     ],
 )
 def test_what_a_run_may_have_is_repeated(override: str, tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def test_windows_of_rasters(name: str, tmp_path: Path) -> None:
         path.write_bytes(wrong(content, random))
         answer_by_window(path)
 
-    assert outcomes(read, 10) == {"read", "refused"}
+    assert outcomes(read, 20) == {"read", "refused"}
     assert not [*tmp_path.glob("*.part*")]
 
 

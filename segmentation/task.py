@@ -67,7 +67,6 @@ class SegmentationTask(LightningModule):
         self._tile = tile
         self._describe = describe
         self._seed = seed
-        self._val_loss: float | None = None  # of the epoch's latest validation, until the plateau has seen it
         self._fit: Temperature | None = None
         self._images = torch.zeros(())  # whose gradients have been added, as far as they are valid
 
@@ -226,9 +225,8 @@ class SegmentationTask(LightningModule):
 
     def _step_plateau(self) -> None:
         # Before the checkpoint is written, or a resumed run would miss this epoch.
-        loss, self._val_loss = self._val_loss, None
-        if loss is not None and isinstance(curve := self._curve(), Plateau):
-            curve.end_epoch(loss)
+        if isinstance(curve := self._curve(), Plateau) and curve.latest is not None:
+            curve.end_epoch(curve.latest)
 
     def _curve(self) -> Curve:
         curve = self.trainer.lr_scheduler_configs[0].scheduler
@@ -237,7 +235,9 @@ class SegmentationTask(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of the validation split, and the IoU of each class."""
-        self._val_loss = self._log_scores("val", self.val_metrics)["loss"]
+        loss = self._log_scores("val", self.val_metrics)["loss"]
+        if self.trainer.state.fn == "fit" and isinstance(curve := self._curve(), Plateau):
+            curve.latest = loss
         iou_K = ratios(self.val_metrics.confusion.compute().double())["iou"]
         for name, value in zip(self.classes.names, iou_K.tolist(), strict=True):
             self.log(f"val_iou/{name}", value)
@@ -277,7 +277,6 @@ class SegmentationTask(LightningModule):
             for name, value in self.trainer.callback_metrics.items()
             if name.startswith("val/")
         }
-        checkpoint["plateau_loss"] = self._val_loss
         reduce = self.trainer.strategy.reduce
         checkpoint["train_tally"] = {
             name: reduce(count.clone(), reduce_op="sum").cpu()
@@ -285,7 +284,5 @@ class SegmentationTask(LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Continue the counts of an interrupted epoch, rank zero with all of them, and its latest validation."""
-        loss = checkpoint.get("plateau_loss")  # versions before did not write it
-        self._val_loss = None if loss is None else float(loss)
+        """Continue the counts of an interrupted epoch: rank zero gets them all."""
         self.train_metrics.resume(checkpoint["train_tally"] if self.global_rank == 0 else {})

@@ -170,8 +170,11 @@ def cyclic(run: Run, *, max_lr: float, up_epochs: float = 5.0, warmup_epochs: fl
 class Plateau(Curve):
     """A curve that falls where `end_epoch` is told no lower loss: PyTorch's ReduceLROnPlateau as a factor.
 
-    As a factor it goes with a warm-up, and with a rate that is typed anew when a run is resumed.
+    As a factor it goes with a warm-up, and with a rate that is typed anew when a run is resumed. `latest` is the loss
+    of the epoch's latest validation, which a run that is resumed before the epoch's end does not repeat.
     """
+
+    latest: float | None = None
 
     def __init__(
         self, run: Run, *, factor: float, patience: int, lowest: float, warmup_epochs: float
@@ -182,6 +185,7 @@ class Plateau(Curve):
 
     def end_epoch(self, loss: float) -> None:
         """Counts the epoch by its loss; nan and losses that are lower by less than a ten-thousandth are bad."""
+        self.latest = None
         better = loss < self.best_loss * (1 - 1e-4)
         self.best_loss, self.bad_epochs = (loss, 0) if better else (self.best_loss, self.bad_epochs + 1)
         if self.bad_epochs > self._patience:
@@ -193,6 +197,8 @@ class Plateau(Curve):
         self.height = float(state_dict.get("height", self.height))
         self.best_loss = float(state_dict.get("best_loss", self.best_loss))
         self.bad_epochs = int(state_dict.get("bad_epochs", self.bad_epochs))
+        latest = state_dict.get("latest")
+        self.latest = None if latest is None else float(latest)
 
 
 def plateau(

@@ -117,6 +117,21 @@ def test_losses_of_pixels_weigh_rare_classes(loss: str, weighs: bool, dataset: S
     assert "loss.class_weights" not in planned(seen((256, 256), 60), dataset, options=(f"loss={loss}",))
 
 
+@pytest.mark.parametrize(
+    ("backbone", "stride"),
+    [
+        (["backbone=densenet121"], 8),
+        (["backbone=timm", "backbone.name=densenet121"], None),  # timm cannot dilate it
+        (["backbone=timm", "backbone.name=resnet18"], 8),
+        (["backbone=swin_t"], None),
+    ],
+)
+def test_a_finer_stride_is_for_backbones_that_can(
+    backbone: list[str], stride: int | None, dataset: SegmentationDataset
+) -> None:
+    assert planned(seen((360, 480), 9), dataset, options=(*backbone,)).get("output_stride") == stride
+
+
 @pytest.mark.parametrize("given", ["data.size", "data.resize", "data", "trainer.max_epochs", "augmentation"])
 def test_what_was_given_stays(given: str, dataset: SegmentationDataset) -> None:
     found = planned(seen((3000, 4000), 20, images=50), dataset, given)

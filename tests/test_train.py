@@ -13,9 +13,10 @@ import pytest
 import torch
 from conftest import compose, composed
 
+from segmentation import build
 from segmentation.callbacks.checkpoint import AtomicCheckpointIO
 from segmentation.checkpoint import load, read
-from segmentation.config import read_evaluation_settings
+from segmentation.config import read_evaluation_settings, read_training_settings
 from segmentation.data import open_dataset
 from segmentation.data.shapes import Shapes
 from segmentation.errors import UserError
@@ -69,6 +70,13 @@ def test_the_report_describes_the_validation_that_chose_the_checkpoint(tmp_path:
     expected = scores(counts.compute(), binary=False)["miou"]
     assert report["metrics"]["val/miou"] == pytest.approx(expected, abs=1e-6)
     assert {"train/loss", "val/loss", "test/miou"} <= report["metrics"].keys()
+
+
+@pytest.mark.parametrize(("trainer", "tiles"), [("default", True), ("fsdp", False)])
+def test_only_whole_models_are_validated_by_tiles(trainer: str, tiles: bool) -> None:
+    settings = read_training_settings(composed(*SMALL, f"trainer={trainer}", "data.resize=false"))
+    task = build.build_task(settings, open_dataset(**settings.dataset))
+    assert ("tiles" in task._describe()["protocol"]["input"]) is tiles
 
 
 @pytest.mark.parametrize("data", ["dataset=shapes", "dataset=shapes_binary"])

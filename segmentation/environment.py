@@ -100,9 +100,8 @@ def choose_device(name: str) -> torch.device:
     Raises `UserError` for a name that torch does not know and for a device that does not exist.
     """
     if name in ("auto", "gpu"):
-        found = (
-            "cuda" if torch.cuda.is_available() else "cpu"
-        )  # Apple's has no float64, in which scores are summed
+        # Apple's GPU has no float64, in which scores are summed.
+        found = "cuda" if torch.cuda.is_available() else "cpu"
         if name == "gpu" and found == "cpu":
             raise UserError("accelerator=gpu, but torch finds no GPU here: take accelerator=auto or cpu.")
         return torch.device(found)

@@ -16,7 +16,7 @@ from segmentation.data.class_map import ClassOptions
 from segmentation.data.class_names import named_classes
 from segmentation.data.dataset import WHOLE, FileDataset, FoundFiles
 from segmentation.data.drawings import OVERLAPS, Shapes
-from segmentation.data.files import decode_name, first_of, listing_of
+from segmentation.data.files import Names, decode_name, first_of, listing_of
 from segmentation.data.layouts.pairs import PARTS, walk
 from segmentation.data.splits import LONGEST_NAME, SPLITS
 from segmentation.errors import UserError
@@ -45,11 +45,14 @@ class Annotated:
         return len(self._images)
 
     def add_image(self, path: str, *, size: Size = UNKNOWN, part: str = "", file: str = "") -> int:
-        """The number of a new image. Its path and that of its annotation `file` are in `root`; `size` is (H, W)."""
+        """The number of a new image. Its path and that of its annotation `file` are in `root`; `size` is (H, W).
+
+        Without a `part` it is in that of the first folder called train, val or test.
+        """
         self._images.append(path)
         self._files.append(file)
         self._sizes.extend(size)
-        self._parts.append(part or split_of(path.partition("/")[0]))
+        self._parts.append(part or next(filter(None, map(split_of, path.split("/")[:-1])), ""))
         return len(self._images) - 1
 
     def size(self, image: int) -> Size:
@@ -84,7 +87,8 @@ class Annotated:
         annotation file where images have none of their own, for messages. With `ordered` shapes have an order of
         their own. Images are in parts if their folders or files say so.
 
-        Raises `UserError` where there are no images, for two of one name, and as `named_classes` does.
+        Raises `UserError` where there are no images, for two of one name, where only some images are in parts, and as
+        `named_classes` does.
         """
         if not self._images:
             raise UserError(f"{where} lists no images.")
@@ -107,7 +111,14 @@ class Annotated:
         part_of = np.array(self._parts)[order]
         parts = {part: whole.take(np.flatnonzero(part_of == part)) for part in SPLITS}
         parts = {part: samples for part, samples in parts.items() if len(samples)}
-        divided = all(self._parts) and "train" in parts and parts.keys() & {"val", "test"}
+        divided = "train" in parts and parts.keys() & {"val", "test"}
+        outside = np.flatnonzero(part_of == "")
+        if divided and len(outside):
+            names = first_of(Names(images.stems[outside]))
+            raise UserError(
+                f"{len(outside)} of {len(whole)} images in {self.root} are in none of train, val and test, but others"
+                f" are ({names}): put all or none into such folders or subsets."
+            )
         notes = [*notes, *named.notes, *([] if ordered else [OVERLAPS])]
         notes += [
             f"Left out because they have no area: {count} {kind}." for kind, count in self.left_out.items()

@@ -135,7 +135,7 @@ class _Reader:
             label = _label_file(path)
             if not (root / label).is_file() and (root / path.with_suffix(".txt")).is_file():
                 label = path.with_suffix(".txt")
-            number = self.album.add_image(path.as_posix(), part=part or _part(path), file=label.as_posix())
+            number = self.album.add_image(path.as_posix(), part=part, file=label.as_posix())
             if (root / label).is_file():
                 self._read(root / label, number)
 
@@ -179,7 +179,3 @@ def _label_file(image: Path) -> Path:
             parts[position] = "labels"
             break
     return Path(*parts)
-
-
-def _part(path: Path) -> str:
-    return next(filter(None, map(split_of, path.parts[:-1])), "")

@@ -235,6 +235,44 @@ def test_subsets_are_the_split_and_may_be_folders(tmp_path: Path) -> None:
     np.testing.assert_array_equal(dataset.val[1]["mask"], truth(5))
 
 
+def in_split_folders(root: Path) -> dict[str, Any]:
+    """CVAT's names with the folders of a split, which lie in images/."""
+    options, path = cvat(root), root / "annotations.xml"
+    for number in range(COUNT):
+        name = f"{'train' if number < 4 else 'val'}/p{number}.png"
+        path.write_text(path.read_text().replace(f'name="p{number}.png"', f'name="{name}"'))
+        (root / "images" / name).parent.mkdir(exist_ok=True)
+        (root / f"images/p{number}.png").rename(root / "images" / name)
+    return options
+
+
+def labelme_in_split_folders(root: Path) -> dict[str, Any]:
+    """labelme's files in folders of a split, which lie in images/."""
+    options = with_pictures(labelme, "bmp")(root)
+    (root / "images").mkdir()
+    for part in ("train", "val"):
+        (root / part).rename(root / "images" / part)
+    return options
+
+
+@pytest.mark.parametrize("maker", [in_split_folders, labelme_in_split_folders], ids=["cvat", "labelme"])
+def test_folders_anywhere_are_the_split_of_all_images_or_of_none(maker: Maker, tmp_path: Path) -> None:
+    options = maker(tmp_path)
+    names = create_dataset(**options).names()
+    assert (names["train"], names["val"]) == (
+        [f"train/p{number}" for number in range(4)],
+        ["val/p4", "val/p5"],
+    )
+    (tmp_path / "images/val").rename(tmp_path / "images/new")
+    for path in tmp_path.glob("*.xml"):
+        path.write_text(path.read_text().replace("val/", "new/").replace("train/p3", "test/p3"))
+    (tmp_path / "images/test").mkdir()
+    for path in (tmp_path / "images/train").glob("p3.*"):
+        path.rename(tmp_path / "images/test" / path.name)
+    with pytest.raises(UserError, match=r"^2 of 6 images in .* are in none of train.* \(new/p4, new/p5\)"):
+        create_dataset(**options)
+
+
 def test_turned_boxes_and_ellipses(tmp_path: Path) -> None:
     options = cvat(tmp_path)
     path = tmp_path / "annotations.xml"

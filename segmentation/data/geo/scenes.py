@@ -40,6 +40,9 @@ class Header:
     types: tuple[str, ...]
     masked: bool  # whether it says which pixels hold data, by a no-data value, alpha or a mask
     tiled: bool
+    background: bool = (
+        False  # whether it holds labels and calls 0 no data, as GIS programs do with the background
+    )
 
     @property
     def complete(self) -> bool:
@@ -108,6 +111,7 @@ class Scene:
         kind = np.result_type(*(source.header.types[0] for source in self.sources))
         values_CHW = np.zeros((len(wanted), height, width), kind)
         valid_HW = np.zeros((height, width), bool)
+        background_HW = np.zeros((height, width), bool)
         for source in self._touching(rows, columns):
             target, window = _overlap(source, rows, columns)
             with self._opened(source) as file:
@@ -117,17 +121,18 @@ class Scene:
                         " or leave this file out."
                     )
                 part_CHW = file.read(wanted, window=window)
-                # Label rasters often call their background no data.
-                unmasked = self.categories and file.nodata == 0
-                held_HW = np.ones(part_CHW.shape[1:], bool) if unmasked else _held(file, source, window)
+                held_HW = _held(file, source, window, part_CHW.shape[1:])
             if part_CHW.dtype.kind == "f":
                 held_HW &= np.isfinite(part_CHW).all(axis=0)
+            if source.header.background:  # unless another file has a label there
+                background_HW[target] |= held_HW
+                held_HW &= part_CHW.any(axis=0)
             held_HW &= ~valid_HW[target]
             np.copyto(values_CHW[:, *target], part_CHW, where=held_HW, casting="unsafe")
             valid_HW[target] |= held_HW
             if valid_HW.all():
                 break
-        return values_CHW, valid_HW
+        return values_CHW, valid_HW | background_HW
 
     def holds(self, rows: slice, columns: slice, step: int) -> np.ndarray:
         """bool: where there are data, at every `step`th pixel or so of the window, whose sides it divides."""
@@ -145,7 +150,7 @@ class Scene:
                 valid_HW[coarse] = True
                 continue
             with self._opened(source) as file:
-                held_HW = _held(file, source, window, out_shape=sides)
+                held_HW = _held(file, source, window, sides)
                 if source.header.types[0].startswith("float"):
                     values_CHW = file.read(list(source.header.bands), window=window, out_shape=sides)
                     held_HW &= np.isfinite(values_CHW).all(axis=0)
@@ -182,17 +187,23 @@ class Scene:
                 width=right - left,
                 resampling=rasterio.enums.Resampling.nearest if self.categories else mixed,
                 # Otherwise what lies beside a turned file would count as data.
-                add_alpha=source.header.complete,
+                add_alpha=not source.header.masked,
+                **({"src_nodata": None} if source.header.background else {}),
                 warp_mem_limit=64,
             ) as view:
                 yield view
 
 
-def _held(file: Any, source: Source, window: Any, **shape: Any) -> np.ndarray:
+def _held(file: Any, source: Source, window: Any, size: tuple[int, int]) -> np.ndarray:
     """bool (H, W): where an open file has data, by its no-data value, its mask, or its alpha."""
-    held_HW: np.ndarray = file.dataset_mask(window=window, **shape) > 0
-    if source.header.alpha is not None:  # GDAL only takes that of one or three bands for a mask
-        held_HW &= file.read(source.header.alpha, window=window, **shape) > 0
+    header = source.header
+    held_HW = np.ones(size, bool)
+    if header.masked and not header.background:
+        held_HW &= file.dataset_mask(window=window, out_shape=size) > 0
+    # GDAL only takes alpha of one or three bands of 8 or 16 bits for a mask. The last band is what `_opened` added.
+    alpha = header.alpha or (None if header.masked or source.aligned else file.count)
+    if alpha is not None:
+        held_HW &= file.read(alpha, window=window, out_shape=size) > 0
     return held_HW
 
 
@@ -264,7 +275,10 @@ def _header(name: str, categories: bool) -> Header:
                 f"{name} lies across 180 degrees of longitude, where coordinates jump: save it in another system, such"
                 " as UTM ('gdalwarp -t_srs EPSG:32601 FILE NEW')."
             )
-        plain = all({flag.name for flag in flags} == {"all_valid"} for flags in file.mask_flag_enums)
+        background = categories and file.nodata == 0
+        plain = background or all(
+            {flag.name for flag in flags} == {"all_valid"} for flags in file.mask_flag_enums
+        )
         return Header(
             name,
             file.crs,
@@ -275,6 +289,7 @@ def _header(name: str, categories: bool) -> Header:
             tuple(file.dtypes),
             not plain or "alpha" in meanings,
             bool(file.profile.get("tiled")) or file.height * file.width < 2**22,
+            background,
         )
 
 

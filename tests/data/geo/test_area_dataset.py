@@ -71,6 +71,16 @@ def test_two_values_are_background_and_foreground(
     assert np.array_equal(whole_mask(opened(city, labels=str(path))), values[0] > 0)
 
 
+def test_a_label_of_any_file_counts_before_what_another_calls_no_data(city: Path, tmp_path: Path) -> None:
+    with rasterio.open(city / "labels.tif") as file:
+        values = file.read()
+    for name, columns in (("a", slice(256, None)), ("b", slice(0, 256))):
+        half = values.copy()
+        half[:, :, columns] = 0
+        write_raster(tmp_path / f"{name}.tif", half, nodata=0)
+    assert np.array_equal(whole_mask(opened(city, labels=str(tmp_path / "*.tif"))), values[0])
+
+
 def test_a_split_may_hold_only_background_and_ignored_pixels(city: Path, tmp_path: Path) -> None:
     write_raster(tmp_path / "val.tif", photo([], *SIZE), place(column=2000))
     extent = write_outlines(tmp_path / "extent.gpkg", [box(0, 0, *SIZE), box(0, 2000, 200, 2200)])

@@ -24,6 +24,7 @@ from segmentation.errors import UserError
 from segmentation.library_warnings import library_warnings_hidden
 
 SIZE = (96, 128)
+TURNED = Affine(0.433, 0.25, 500_000, 0.25, -0.433, 5_400_000)
 
 
 def scenes(*paths: Path, resolution: float | None = None, near: int = 0) -> list[Scene]:
@@ -154,14 +155,27 @@ def test_pixels_without_data_are_known(how: str, picture: np.ndarray, tmp_path: 
     assert np.array_equal(coarse[2], ~gone[20, 4::8])
 
 
-def test_what_lies_beside_a_turned_file_is_no_data(tmp_path: Path) -> None:
-    turned = rasterio.Affine(0.433, 0.25, 500_000, 0.25, -0.433, 5_400_000)
-    path = write_raster(tmp_path / "turned.tif", np.full((1, *SIZE), 200, np.uint8), turned)
-    upright = write_raster(tmp_path / "upright.tif", np.full((1, 4, 4), 100, np.uint8))
+@pytest.mark.parametrize("kind", ["uint8", "int16", "float32"])
+def test_what_lies_beside_a_turned_file_is_no_data(kind: str, tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "turned.tif", np.full((1, *SIZE), 200, kind), TURNED)
+    upright = write_raster(tmp_path / "upright.tif", np.full((1, 4, 4), 100, kind))
     (scene,) = scenes(upright, path)
     values, valid = whole(scene)
     assert 0.3 < valid.mean() < 0.7
     assert (values[0][valid] >= 100).mean() > 0.99
+    assert 0.3 < scene.holds(*(slice(0, side // 8 * 8) for side in scene.grid.size), 8).mean() < 0.7
+
+
+@pytest.mark.parametrize("nodata", [None, 0])
+def test_what_lies_beside_turned_labels_is_no_background(nodata: int | None, tmp_path: Path) -> None:
+    values = np.zeros((1, *SIZE), np.uint8)
+    values[:, :48] = 7
+    path = write_raster(tmp_path / "labels.tif", values, TURNED, nodata=nodata)
+    (around,) = scenes(write_raster(tmp_path / "a.tif", np.ones((1, 150, 150), np.uint8)))
+    (scene,) = placed(read_headers([str(path)], categories=True), [around])
+    read, valid = whole(scene)
+    assert 0.3 < valid.mean() < 0.4
+    assert 0.2 < (read[0][valid] == 7).mean() < 0.8
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import csv as csv_files
 import posixpath
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from segmentation.data.class_map import ClassOptions
 from segmentation.data.dataset import WHOLE, FoundFiles
-from segmentation.data.files import IMAGE_ENDINGS, Pairs, contents, missing_folder
+from segmentation.data.files import IMAGE_ENDINGS, Pairs, contents, first_of, missing_folder
 from segmentation.data.layouts.folders import with_masks
 from segmentation.data.layouts.pairs import PARTS, File, as_pairs, in_order, walk
 from segmentation.data.mask_values import decoder_of
@@ -49,6 +50,9 @@ def csv(
     rows = _read(path, root)
     order = in_order([row.image for row in rows])
     rows = [rows[index] for index in order]
+    repeated = [image.path for image, count in Counter(row.image for row in rows).items() if count > 1]
+    if repeated:
+        raise UserError(f"{path} lists images twice ({first_of(repeated)}): keep one row of each.")
     by_split: dict[str, list[tuple[File, File]]] = {}
     for row in rows:
         by_split.setdefault(row.split or WHOLE, []).append((row.image, row.mask))
@@ -71,11 +75,7 @@ def csv(
 
 
 def _remote_pairs(found: Sequence[tuple[File, File]]) -> Pairs:
-    images = [image.path for image, _ in found]
-    if len(set(images)) < len(images):
-        repeated = next(image for image in images if images.count(image) > 1)
-        raise UserError(f"{repeated[:100]} occurs twice: keep one row.")
-    return Pairs(remote_listing(images), remote_listing([mask.path for _, mask in found]))
+    return Pairs(*(remote_listing([file.path for file in files]) for files in zip(*found, strict=True)))
 
 
 def table_in(root: Path) -> str | None:

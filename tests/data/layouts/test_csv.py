@@ -79,7 +79,11 @@ def test_paths_are_as_seen_from_the_table(tmp_path: Path) -> None:
         (["image,mask,split", *rows(*[",tain"] * 6)], "'tain' is not a split. Did you mean 'train'"),
         (["image,mask,split", *rows(",train", ",val", *[","] * 4)], "4 rows have no split"),
         (["image,mask,split", *rows(*[",train"] * 6)], "has the splits train"),
-        (["image,mask", *rows(), "p/0.jpg,m/1.png"], "which have the same name"),
+        (["image,mask", *rows(), "p/0.jpg,m/1.png"], r"lists images twice \(p/0.jpg\)"),
+        (
+            ["image,mask,split", *rows(*[",train"] * 6), "p/0.jpg,m/1.png,val"],
+            r"lists images twice \(p/0.jpg\)",
+        ),
         (['image,mask\n"p/0.jpg,m/0.png'], "1 values|no table"),
     ],
 )

@@ -34,7 +34,7 @@ class UnreadableError(UserError):
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
+def opened(path: Path | BytesIO) -> Iterator[Image.Image]:
     """`Image.open` without messages and without Pillow's size limit: check `MAX_PIXELS` before decoding.
 
     Of labelme's JSON files, the copy of the picture in them.
@@ -43,7 +43,9 @@ def opened(path: Path) -> Iterator[Image.Image]:
     Pillow refuses, and only while this image is open.
     """
     with silent_pillow(), _with_long_texts(), ExitStack() as stack:
-        source = _copy_in_json(path) if path.suffix.lower() == ".json" else path
+        source = path
+        if isinstance(path, Path) and path.suffix.lower() == ".json":
+            source = _copy_in_json(path)
         try:
             picture = Image.open(source, formats=FORMATS)
         except Image.DecompressionBombError:
@@ -129,11 +131,11 @@ def bytes_of(picture: Image.Image) -> bytes:
     return data
 
 
-def check_size(path: Path, width: int, height: int) -> None:
+def check_size(name: Path | str, width: int, height: int) -> None:
     """Raises `UserError` for more than `MAX_PIXELS` pixels."""
     if width * height > MAX_PIXELS:
         raise UserError(
-            f"{path} has {width}x{height} pixels, more than {MAX_PIXELS}: cut it into tiles,"
+            f"{name} has {width}x{height} pixels, more than {MAX_PIXELS}: cut it into tiles,"
             " or give predict.py a TIFF and tile=1024."
         )
 

@@ -1,14 +1,12 @@
 """labelme's JSON files (github.com/wkentaro/labelme), each beside its picture."""
 
 import base64
-import binascii
-import io
 import posixpath
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from segmentation.data.class_map import ClassOptions
 from segmentation.data.dataset import FoundFiles
@@ -24,6 +22,7 @@ from segmentation.data.layouts.annotations import (
     value_of,
 )
 from segmentation.data.layouts.pairs import File, walk
+from segmentation.data.opening import check_size, opened
 from segmentation.data.run_lengths import bitmap_runs
 from segmentation.errors import UserError
 from segmentation.reading import read_json
@@ -128,7 +127,10 @@ def _add(album: Annotated, image: int, shape: Any) -> None:
 
 def _bitmap(text: str) -> np.ndarray:
     try:
-        with Image.open(io.BytesIO(base64.b64decode(text, validate=True))) as picture:
+        with opened(BytesIO(base64.b64decode(text, validate=True))) as picture:
+            check_size("'mask'", *picture.size)
             return np.array(picture.convert("I")) != 0
-    except (binascii.Error, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # decoders raise many kinds of exceptions
         raise UserError("'mask' is no picture.") from error

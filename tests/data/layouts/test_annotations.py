@@ -1,7 +1,11 @@
 """Outlines and regions as annotation tools write them."""
 
+import base64
+import io
 import json
 import shutil
+import struct
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -498,6 +502,27 @@ def test_damaged_files_are_named(
         create_dataset(**options)
     for word in words:
         assert word in str(error.value)
+
+
+def _png(chunk: bytes) -> bytes:
+    """A PNG with an empty chunk of this kind behind its pixels."""
+    file = io.BytesIO()
+    Image.new("1", (8, 8)).save(file, "png")
+    pixels, end = file.getvalue()[:-12], file.getvalue()[-12:]
+    return pixels + struct.pack(">I4sI", 0, chunk, zlib.crc32(chunk)) + end
+
+
+@pytest.mark.parametrize(
+    "mask", [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n", _png(b"gAMA")], ids=["eps", "png"]
+)
+def test_a_mask_in_labelmes_files_is_read_as_safely_as_pictures(
+    mask: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = labelme(tmp_path)
+    edited(tmp_path / "p1.json", _at("shapes", 0, "mask", value=base64.b64encode(mask).decode()))
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: pytest.fail("Ghostscript was run"))
+    with pytest.raises(UserError, match=r"p1.json: shape 0: 'mask' is no picture\.$"):
+        create_dataset(**options)
 
 
 ODD = [

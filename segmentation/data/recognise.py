@@ -42,7 +42,13 @@ MARKS = (
 BRUSHES = "task-*-annotation-*-tag-*.png"
 """What Label Studio calls the files of its export of brushes, one for each region."""
 
-_SPLITS = ("train", "val", "valid", "test")
+PARTS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""Names of split folders."""
+
 _JSON = ("*.json", "*/*.json")
 _LOOKED_INTO = 8  # files of each pattern, of which some may be anything
 _START = 2**14  # bytes of a JSON file that are read
@@ -90,6 +96,8 @@ def _json_marks(folder: Path) -> list[Mark]:
 
 
 def _is_regions(folder: Path) -> bool:
-    """Whether folders that are no split hold images/ and masks/ each."""
+    """Whether folders that are no split hold images/ and masks/ each, and most of them one image."""
     places = (path.parent for path in folder.glob("*/masks") if (path.parent / "images").is_dir())
-    return any(place.name.partition("_")[0] not in _SPLITS for place in places)
+    places = (place for place in places if place.name.partition("_")[0].lower() not in PARTS)
+    single = [len(list(islice(place.glob("images/[!.]*"), 2))) == 1 for place in places]
+    return 2 * sum(single) > len(single)

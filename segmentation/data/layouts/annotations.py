@@ -17,7 +17,8 @@ from segmentation.data.class_names import named_classes
 from segmentation.data.dataset import WHOLE, FileDataset, FoundFiles
 from segmentation.data.drawings import OVERLAPS, Shapes
 from segmentation.data.files import Names, decode_name, first_of, listing_of
-from segmentation.data.layouts.pairs import PARTS, walk
+from segmentation.data.layouts.pairs import walk
+from segmentation.data.recognise import PARTS
 from segmentation.data.splits import LONGEST_NAME, SPLITS
 from segmentation.errors import UserError
 

@@ -1,8 +1,8 @@
 """Public data sets as they are downloaded: Cityscapes, ADE20K, the Oxford pets, and the Data Science Bowl of 2018."""
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +13,7 @@ from segmentation.data.class_map import ClassOptions, mask_decoder
 from segmentation.data.dataset import WHOLE, FileDataset, FoundFiles
 from segmentation.data.files import (
     ENDINGS,
+    IMAGE_ENDINGS,
     Names,
     Pairs,
     encode_names,
@@ -234,9 +235,12 @@ def regions(*, root: Path) -> FoundFiles:
     if not any(root.glob("*/images")):
         raise wrong_layout(root, _EXPECTED_REGIONS)
     images = [file.path for file in walk(root) if file.folder.split("/")[1:] == ["images"]]
-    folders = [path.split("/")[0] for path in images]
+    if not images:
+        endings = " ".join(sorted(IMAGE_ENDINGS))
+        raise UserError(f"{root}: no images/ in it holds a picture ({endings}): save them so.", kind="layout")
+    folders = Counter(path.split("/")[0] for path in images)
     without = [folder for folder in folders if not (root / folder / "masks").is_dir()]
-    several = [folder for folder, after in pairwise(folders) if folder == after]
+    several = [folder for folder, count in folders.items() if count > 1]
     for wrong, what, cure in (
         (without, "have no masks/", "add it"),
         (several, "hold several images", "keep one in each"),

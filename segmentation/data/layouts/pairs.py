@@ -28,18 +28,12 @@ from segmentation.data.files import (
 )
 from segmentation.data.layouts.folders import with_masks
 from segmentation.data.mask_values import decoder_of
+from segmentation.data.recognise import PARTS
 from segmentation.data.splits import SPLITS
 from segmentation.errors import UserError, refuse
 
 _EXPECTED = "images and masks below this folder"
 _PLACEHOLDER = re.compile(r"\{(\w*)\}")
-PARTS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
-"""Names of split folders."""
-
 _MOST_WAYS = 3
 _DEEPEST = 16  # folders in each other
 

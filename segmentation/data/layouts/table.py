@@ -12,8 +12,9 @@ from segmentation.data.class_map import ClassOptions
 from segmentation.data.dataset import WHOLE, FoundFiles
 from segmentation.data.files import IMAGE_ENDINGS, Pairs, contents, first_of, missing_folder
 from segmentation.data.layouts.folders import with_masks
-from segmentation.data.layouts.pairs import PARTS, File, as_pairs, in_order, walk
+from segmentation.data.layouts.pairs import File, as_pairs, in_order, walk
 from segmentation.data.mask_values import decoder_of
+from segmentation.data.recognise import PARTS
 from segmentation.data.remote import check_address, is_address, remote_listing
 from segmentation.data.splits import SPLITS
 from segmentation.errors import UserError, closest

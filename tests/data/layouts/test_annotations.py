@@ -630,6 +630,10 @@ def test_a_file_for_each_object(tmp_path: Path) -> None:
     (tmp_path / "id2/masks").rename(tmp_path / "id2/mask")
     with pytest.raises(UserError, match=r"1 of 6 folders .* no masks/ \(id2\)"):
         create_dataset(**options)
+    for picture in tmp_path.glob("*/images/*"):
+        picture.rename(picture.with_suffix(".ppm"))
+    with pytest.raises(UserError, match=r"no images/ in it holds a picture \(bmp "):
+        create_dataset(**options)
 
 
 @pytest.mark.parametrize("maker", [labelme_voc, cvat_masks])

@@ -1,6 +1,6 @@
 """Every layout of mask files: recognised, read as it lies, and its masks are the known ones."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,15 @@ from segmentation.data.checks import check_samples
 from segmentation.errors import UserError
 
 
-def make_valid(root: Path) -> None:
-    """Folders of splits, of which val has another name."""
-    masks_in("{split}/images/{n}.jpg", "{split}/masks/{n}.png")(root)
-    (root / "val").rename(root / "valid")
+def make_with(names: Mapping[str, str]) -> Callable[[Path], None]:
+    """A maker of folders of splits, which have other names."""
+
+    def make(root: Path) -> None:
+        masks_in("{split}/images/{n}.jpg", "{split}/masks/{n}.png")(root)
+        for split, name in names.items():
+            (root / split).rename(root / name)
+
+    return make
 
 
 SIDE_BY_SIDE = "{n}/Imgs/a{n}"
@@ -68,7 +73,15 @@ CASES: dict[str, tuple[str, Callable[[Path], None], list[int], dict[str, Any]]] 
         {"images": "imgs/img_*", "masks": "labels/lab_{1}.*"},
     ),
     "valid": (
-        *("pairs", make_valid, [0, 1, 2]),
+        *("pairs", make_with({"val": "valid"}), [0, 1, 2]),
+        {"images": "*/images/*", "masks": "{1}/masks/{stem}.*"},
+    ),
+    "Train": (
+        *("pairs", make_with({"train": "Train", "val": "Valid", "test": "Test"}), [0, 1, 2]),
+        {"images": "*/images/*", "masks": "{1}/masks/{stem}.*"},
+    ),
+    "training": (
+        *("pairs", make_with({"train": "training", "val": "validation"}), [0, 1, 2]),
         {"images": "*/images/*", "masks": "{1}/masks/{stem}.*"},
     ),
     "both_with_suffixes": (
@@ -82,6 +95,14 @@ CASES: dict[str, tuple[str, Callable[[Path], None], list[int], dict[str, Any]]] 
     "two_endings": (
         *("pairs", masks_in(f"{SIDE_BY_SIDE}.jpg", f"{SIDE_BY_SIDE}.png", "binary"), [0, 1]),
         {"images": "*/Imgs/*.jpg", "masks": "{parent}/{stem}.png"},
+    ),
+    "sites": (
+        *("pairs", masks_in("site_{split}/images/{n}.jpg", "site_{split}/masks/{n}.png"), [0, 1, 2]),
+        {"images": "*/images/*", "masks": "{1}/masks/{stem}.*"},
+    ),
+    "one_folder_deeper": (
+        *("pairs", masks_in("mine/images/{n}.jpg", "mine/masks/{n}.png"), [0, 1, 2]),
+        {"images": "mine/images/*", "masks": "mine/masks/{stem}.*"},
     ),
     "cityscapes": ("cityscapes", made_data.make_cityscapes, [255, 0, 13], {}),
     "ade20k": ("ade20k", made_data.make_ade20k, [255, 0, 1], {}),

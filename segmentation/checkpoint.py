@@ -33,6 +33,7 @@ _BEST = "the checkpoint's, best F1 and IoU on the val split"
 _LONGEST_SOURCE = 200
 _LONGEST_TEXT = 10_000  # letters of a text in the description, such as a path
 _MOST_PARTS = 10_000  # lists and dicts in the description; ours have some 300 with 255 classes
+_DEEPEST = 50
 _LONGEST_SIDE = 2**15  # pixels of the input, as of the largest image that is read
 _PREFIX = "model."  # where the LightningModule keeps the segmenter
 
@@ -134,8 +135,8 @@ def read(path: Path) -> dict[str, Any]:
     contents = hub.read_weights(path) if path.suffix == ".safetensors" else _unpickled(path)
     if not {"segmentation", "state_dict"} <= contents.keys():
         raise UserError(f"{path} was not written by this project: give a checkpoint that train.py made.")
-    _check_plain(path, contents["segmentation"], tensors=False)
-    _check_plain(path, contents, tensors=True)
+    _check_description(path, contents["segmentation"])
+    _check_tensors(path, contents)
     epoch, scores = contents.get("epoch", 0), contents.get("val_scores", {})
     if not isinstance(epoch, int) or not isinstance(scores, dict):
         raise UserError(f"{path} does not say which epoch it is of: it was not loaded.")
@@ -157,11 +158,33 @@ def _unpickled(path: Path) -> dict[str, Any]:
     return contents if isinstance(contents, dict) else {}
 
 
-def _check_plain(path: Path, content: Any, *, tensors: bool) -> None:
-    """Raises `UserError` for anything but plain data, and for tensors unless they are dense and `tensors` is true.
+def _check_description(path: Path, content: Any) -> None:
+    """Raises `UserError` for what a description never holds: tensors, long texts, many parts, and deep ones.
 
-    The content may be nested or refer to itself at will: nothing here follows it in depth.
+    Reports follow the parts in depth, so one that refers to itself, or is shared by many, counts each time.
     """
+    waiting, parts = [(content, 0)], 0
+    while waiting:
+        value, depth = waiting.pop()
+        if isinstance(value, Mapping | list | tuple | set):
+            parts += 1
+            if parts > _MOST_PARTS or depth > _DEEPEST:
+                raise UserError(
+                    f"{path} describes itself in more than {_MOST_PARTS} parts, or {_DEEPEST} within each other: it was"
+                    " not loaded."
+                )
+            items = [*value.keys(), *value.values()] if isinstance(value, Mapping) else value
+            waiting += [(item, depth + 1) for item in items]
+        elif isinstance(value, torch.Tensor):
+            raise UserError(f"{path} describes itself by a tensor: it was not loaded.")
+        elif isinstance(value, str) and len(value) > _LONGEST_TEXT:
+            raise UserError(
+                f"{path} describes itself with {len(value)} letters in one word: it was not loaded."
+            )
+
+
+def _check_tensors(path: Path, content: Any) -> None:
+    """Raises `UserError` for tensors that are not dense. The content may be nested or refer to itself at will."""
     waiting, seen = [content], set()
     while waiting:
         value = waiting.pop()
@@ -169,18 +192,11 @@ def _check_plain(path: Path, content: Any, *, tensors: bool) -> None:
             if id(value) not in seen:
                 seen.add(id(value))
                 waiting += [*value.keys(), *value.values()] if isinstance(value, Mapping) else value
-        elif isinstance(value, torch.Tensor):
-            if not tensors or not is_dense(value):
-                raise UserError(
-                    f"{path} holds a tensor that is sparse, complex, expanded or out of place: it was not loaded. "
-                    "Ask its maker for another."
-                )
-        elif isinstance(value, str) and not tensors and len(value) > _LONGEST_TEXT:
+        elif isinstance(value, torch.Tensor) and not is_dense(value):
             raise UserError(
-                f"{path} describes itself with {len(value)} letters in one word: it was not loaded."
+                f"{path} holds a tensor that is sparse, complex or expanded: it was not loaded. "
+                "Ask its maker for another."
             )
-    if not tensors and len(seen) > _MOST_PARTS:
-        raise UserError(f"{path} describes itself in {len(seen)} parts: it was not loaded.")
 
 
 def load(path: Path) -> Trained:
@@ -191,7 +207,7 @@ def load(path: Path) -> Trained:
     """
     if is_exported(path):
         about, network = onnx_network.read(path)
-        _check_plain(path, about, tensors=False)
+        _check_description(path, about)
         return _trained(path, {**about, "segmentation": about}, lambda contents: network)
     return _trained(path, read(path), _built)
 

@@ -57,7 +57,19 @@ def read_json(
 
     Raises `UserError` for a damaged file, and as `read_bytes`.
     """
-    return _parsed(path, "JSON", partial(json.loads, object_hook=object_hook), longest)
+    content = _parsed(path, "JSON", partial(json.loads, object_hook=object_hook), longest)
+    # Whoever reads a small file may go through it by recursion; large ones are annotations, read by their keys.
+    if longest <= _JSON_BYTES and _is_deep(content):
+        raise UserError(f"{path}: it is nested deeper than {_DEPTH}: correct the JSON.")
+    return content
+
+
+def _is_deep(content: Any) -> bool:
+    level = [content]
+    for _ in range(_DEPTH):
+        groups = [part for part in level if isinstance(part, dict | list)]
+        level = [item for part in groups for item in (part.values() if isinstance(part, dict) else part)]
+    return bool(level)
 
 
 def file_hash(path: Path) -> str:

@@ -70,7 +70,8 @@ IGNORE_COLOUR: Colour = (224, 224, 192)
 _TWO_COLOURS: tuple[Colour, Colour] = ((0, 0, 0), (240, 180, 40))
 
 _LONGEST_NAME = 200
-_CONTROLS = frozenset({"Cc", "Zl", "Zp"})
+_BACKGROUNDS = {"background", "_background_", "__background__", "bg"}  # of labelme, of Pascal VOC's tools
+_CONTROLS = frozenset({"Cc", "Cs", "Zl", "Zp"})  # Cs: halves of letters, which no file can hold
 
 
 def hexadecimal(colour: Colour) -> str:
@@ -119,7 +120,7 @@ class Classes:
             )
         unclean = next((name for name in self.names if set(map(category, name)) & _CONTROLS), None)
         if unclean is not None:  # a terminal would execute them
-            raise UserError(f"The class name {unclean!r} has control characters: use letters only.")
+            raise UserError(f"The class name {unclean!r} has control characters or halves of letters: use letters only.")
         wordy = next((name for name in self.names if not 0 < len(name) <= _LONGEST_NAME), None)
         if wordy is not None:  # tables, pictures and notes would be unreadable
             raise UserError(
@@ -146,8 +147,8 @@ class Classes:
 
     @property
     def foreground(self) -> range:
-        """The labels of all classes but the background, which is label 0 of binary data or a first class so named."""
-        return range(int(self.binary or self.names[0].lower() == "background"), len(self))
+        """The labels of all classes but the background: label 0 of binary data, or a first class that is called so."""
+        return range(int(self.binary or self.names[0].lower() in _BACKGROUNDS), len(self))
 
     @property
     def outputs(self) -> int:

@@ -37,7 +37,9 @@ def replaced(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing(path: Path, mode: str = "w", **how: Any) -> Iterator[IO[Any]]:
-    """The file of `replaced`, opened as by `Path.open`."""
+    """The file of `replaced`, opened as by `Path.open`; text is UTF-8 wherever it is written."""
+    if "b" not in mode:
+        how.setdefault("encoding", "utf-8")
     with replaced(path) as fresh, fresh.open(mode, **how) as file:
         yield file
         file.flush()
@@ -51,7 +53,7 @@ def write_json(path: Path, content: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text, whole or not at all; bytes of file names that are not UTF-8 become question marks."""
-    with replacing(path, encoding="utf-8", errors="replace") as file:
+    with replacing(path, errors="replace") as file:
         file.write(text)
 
 

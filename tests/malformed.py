@@ -367,6 +367,7 @@ MALFORMED = [
         ("label 9", "1, 2", "labels or to ignore"),
     ),
     Malformed("names_repeat", _options(folders, names=["sky", "sky"]), ("sky", "repeat")),
+    Malformed("names_half_letter", _options(folders, names=["sky", "\ud800"]), ("halves of letters",)),
     Malformed("names_one", _options(folders, names=["sky"]), ("1 classes", "between 2 and 255")),
     Malformed("ignore_true", _options(folders, ignore=[True]), ("True", "0..65535")),
     Malformed("ignore_word", _options(folders, ignore=["void"]), ("'void'", "0..65535")),

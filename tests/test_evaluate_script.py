@@ -22,6 +22,7 @@ from segmentation.config import read_evaluation_settings as read_evaluation
 from segmentation.config import read_training_settings
 from segmentation.data import open_dataset
 from segmentation.errors import UserError
+from segmentation.reading import file_hash
 from segmentation.evaluation import evaluate, evaluate_split, open_context, subfolder_name
 from segmentation.inference import Predictor
 from segmentation.metrics import EvaluationMetrics
@@ -424,6 +425,7 @@ def test_a_temperature_is_fitted_and_kept(kind: str, tmp_path: Path, request: py
     evaluate(read_evaluation({**OPTIONS, "checkpoint": [str(path), str(source)]}), tmp_path / "both")
     assert list(report(tmp_path / "both")["metrics"]["brier_before"].values())[1] is None
     assert f"temperature {temperature:.3g}" in (tmp_path / "test" / "report.html").read_text()
+    assert fitted["protocol"]["checkpoint_sha256"] == file_hash(path)  # it was written into it
     again = evaluate_binary(path, tmp_path / "again", split="val", calibrate=True)  # from the logits
     assert again["protocol"]["temperature"] == pytest.approx(temperature, rel=1e-3)
 

@@ -39,6 +39,11 @@ def test_what_fails_leaves_the_earlier_file_and_nothing_else(tmp_path: Path) -> 
     assert (tmp_path / "report.json").read_text() == before
 
 
+def test_text_is_utf8_in_any_locale(tmp_path: Path) -> None:
+    with replacing(tmp_path / "metrics.csv", newline="") as file:
+        assert file.encoding == "utf-8"  # the locale's own is written in capitals
+
+
 def test_a_new_file_has_the_rights_that_the_user_gives_to_all(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:

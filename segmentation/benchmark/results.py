@@ -9,6 +9,8 @@ from typing import Any
 
 from segmentation.errors import UserError
 from segmentation.reading import read_json
+from segmentation.report.protocol import IGNORED_DATA, with_absolute_root
+from segmentation.report.report import cell
 
 RESULT = "result.json"
 """The file that each job writes into its folder."""
@@ -33,9 +35,16 @@ class Row:
 
 
 def read_rows(folder: Path) -> list[Row]:
-    """The results in the folder and in the folders of its jobs, fastest inference first."""
+    """The results in the folder and in those of its jobs, fastest inference first. Raises `UserError` for other files."""
     paths = sorted([*folder.glob(RESULT), *folder.glob(f"*/{RESULT}")])
-    return sorted((_row(read_json(path)) for path in paths), key=lambda row: -row.infer_rate)
+    return sorted(map(_read_row, paths), key=lambda row: -row.infer_rate)
+
+
+def _read_row(path: Path) -> Row:
+    try:
+        return _row(read_json(path))
+    except (OSError, UserError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise UserError(f"{path} is no result of benchmark.py: move it elsewhere.") from error
 
 
 def _row(result: Mapping[str, Any]) -> Row:
@@ -149,7 +158,7 @@ def _notes(rows: Sequence[Row], varying: Sequence[str]) -> list[str]:
 
 def _failed(failures: Mapping[str, str]) -> list[str]:
     return (
-        ["", "Not measured:", "", *(f"- {name}: {reason}" for name, reason in failures.items())]
+        ["", "Not measured:", "", *(f"- {cell(name)}: {cell(reason)}" for name, reason in failures.items())]
         if failures
         else []
     )
@@ -217,7 +226,8 @@ def _model_key(model: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _data_key(report: Mapping[str, Any]) -> str:
-    options = {key: value for key, value in report["data"].items() if key not in ("images", "notes")}
+    data = with_absolute_root(report["data"])
+    options = {key: value for key, value in data.items() if key not in IGNORED_DATA}
     return ", ".join(f"{key}={value}" for key, value in options.items())
 
 

@@ -56,7 +56,7 @@ class EarlyStopping(callbacks.EarlyStopping):
 
 
 class Pruning(Callback):
-    """Stops the training after a validation if the run's best score is worse than the median of the others.
+    """Stops the training after the last validation of an epoch if the run's best score is worse than the median of the others.
 
     The others are the runs in sibling folders with the same data and number of epochs in their `config.yaml`. The best
     scores up to the same epoch are compared, read from their `metrics.csv`: the median rule of Vizier (Golovin et
@@ -80,7 +80,9 @@ class Pruning(Callback):
             return
         score = float(trainer.callback_metrics[self._monitor])
         self._own += [score] if score == score else []
-        epoch = trainer.current_epoch + 1
+        epoch, loop = trainer.current_epoch + 1, trainer.fit_loop.epoch_loop
+        if trainer.num_training_batches - loop.batch_idx > trainer.val_check_batch:
+            return  # the epoch has another validation, which the others' metrics.csv have by now
         reason = self._reason(epoch, trainer.max_epochs) if trainer.is_global_zero else ""
         if trainer.strategy.broadcast(reason):
             trainer.should_stop = True

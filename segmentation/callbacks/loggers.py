@@ -121,7 +121,9 @@ def _earlier(store: str, project: str, run: str) -> str | None:
     experiment = client.get_experiment_by_name(project)
     if experiment is None:
         return None
-    found = client.search_runs([experiment.experiment_id], f"tags.folder = '{run}'", max_results=1)
+    quote = '"' if "'" in run else "'"
+    folder = f"tags.folder = {quote}{run}{quote}"
+    found = client.search_runs([experiment.experiment_id], folder, max_results=1)
     return found[0].info.run_id if found else None
 
 

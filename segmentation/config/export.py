@@ -134,6 +134,8 @@ def read_export_settings(config: Mapping[str, Any]) -> ExportSettings:
         _ = settings.target  # a wrong name is an error here
     else:
         hub.check_name(settings.push)
+        if "@" in settings.push:
+            raise UserError(f"push={settings.push}: a revision is for reading: give user/name.")
     settings.check()
     settings.require_checkpoints()
     return settings

@@ -18,11 +18,6 @@ from segmentation.doctor.scan import MEASURED, Scan
 from segmentation.planner import shrinking
 from segmentation.types import Classes
 
-BACKGROUND = frozenset(
-    {"background", "_background_", "__background__", "bg", "unlabelled", "unlabeled", "other"}
-)
-"""Names of a first class that is what is left beside the objects."""
-
 PICTURES = 6
 """Samples of a finding that a report may show."""
 
@@ -64,7 +59,7 @@ def find(scans: Sequence[Scan], seen: Survey | None, config: Mapping[str, Any]) 
 
 def has_background(classes: Classes) -> bool:
     """Whether the first class is what is left beside the objects."""
-    return classes.binary or classes.names[0].lower() in BACKGROUND
+    return 0 not in classes.foreground or classes.names[0].lower() in ("unlabelled", "unlabeled", "other")
 
 
 def counted(number: int, what: str) -> str:
@@ -123,7 +118,7 @@ def _fault_cure(kind: str, values: list[int], scans: Sequence[Scan]) -> tuple[st
     zeros = any(scan.counts[:, 0].any() for scan in scans)
     if values == [len(classes)] and not zeros:
         listed = ", ".join(f"{label}: {name}" for label, name in enumerate(classes.names, 1))
-        return (f"dataset.labels={{{listed}}}",)
+        return f"dataset.labels={{{listed}}}", "if a mask holds 0, too: one more name in dataset.names"
     if len(values) > _MOST_IGNORED:
         return ("save masks that hold labels: so many values are those of a photo, of a depth, or blurred",)
     return (

@@ -27,6 +27,7 @@ from segmentation.metrics import (
     constant_baseline,
     image_means,
 )
+from segmentation.reading import file_hash
 from segmentation.report.evaluation import Evaluation, refuse_used_folder, worst_first
 from segmentation.report.gallery import ReadImage
 from segmentation.report.html import write_comparison, write_evaluation
@@ -108,10 +109,12 @@ def _evaluate_and_write(
         predictor = _predictor(context, settings, device)
     evaluation = _evaluate_one(context, settings, predictor, folder, share)
     if share.is_first:
+        if settings.calibrate:
+            checkpoint.write_temperature(context.paths[0], context.decision)
+            evaluation.report["protocol"]["checkpoint_sha256"] = file_hash(context.paths[0])  # as it is now
         page = write_evaluation(folder, evaluation, image_with_prediction(predictor, context))
         log.info("\n%s\n\nThe report: %s", table(evaluation.report, splits=(context.split,)), page)
         if settings.calibrate:
-            checkpoint.write_temperature(context.paths[0], context.decision)
             log.info(
                 "The temperature %.4g, fitted on the val split, was written to %s",
                 context.decision.temperature,

@@ -14,6 +14,8 @@ from segmentation.errors import UserError, one_line
 from segmentation.reading import read_json
 from segmentation.report.report import CONSOLE_METRICS, cell, facts, grid, number
 
+_NO_PATHS = {"group", "names"}  # a pattern or a class may begin as a path does
+_ABSOLUTE = re.compile(r"[\\/~]|[A-Za-z]:[\\/]|\w+://")
 _SCORES = ("miou", "iou", "dice", "pixel_accuracy")
 
 
@@ -25,10 +27,10 @@ def write_hub_folder(folder: Path, source: Path, trained: Trained, *, name: str,
     """
     contents = checkpoint.read(source)
     about = dict(contents["segmentation"])
-    about["dataset"] = _nameless(about["dataset"])
+    about["dataset"] = _shortened(about["dataset"])
     weights = about.get("training", {}).get("weights")
     if isinstance(weights, str) and not hub.is_named(weights):
-        about["training"] = {**about["training"], "weights": _nameless(weights)}
+        about["training"] = {**about["training"], "weights": _last_part(weights)}
     if "epoch" in contents:
         about["epoch"] = int(contents["epoch"])
     report = _report(source, contents)
@@ -69,7 +71,7 @@ def model_card(
         *(
             _scores(report)
             if report
-            else ["Not stated: no report of this training lay beside the checkpoint."]
+            else ["Not stated: no report of this model lay beside the checkpoint."]
         ),
         *("", "## Data", "", *facts(about["dataset"])),
         *("", "## Training", "", *facts({**trained.training, **about.get("training", {})})),
@@ -123,17 +125,26 @@ def _report(source: Path, contents: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     try:
         report: dict[str, Any] = read_json(file)
-        fits = report["protocol"]["checkpoint"] == f"best.ckpt, epoch {int(contents['epoch']) + 1}"
+        protocol, about = report["protocol"], contents["segmentation"]
+        chosen = protocol["checkpoint"] == f"best.ckpt, epoch {int(contents['epoch']) + 1}"
+        # evaluate.py may have written another threshold into the checkpoint since.
+        fits = chosen and protocol.get("threshold") in (None, about["threshold"])
         json.dumps(_scores(report))  # a report that is damaged is none
     except (UserError, LookupError, TypeError, ValueError, AttributeError):
         return None
     return report if fits else None
 
 
-def _nameless(value: Any) -> Any:
-    """Of places only the last part."""
+def _shortened(value: Any, key: str = "") -> Any:
+    """The options of a data set with the last part of each path; what is looked for below its root stays."""
     if isinstance(value, Mapping):
-        return {key: _nameless(item) for key, item in value.items()}
+        return {name: _shortened(item, name) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_nameless(item) for item in value]
-    return re.split(r"[\\/]", value.rstrip("\\/"))[-1] if isinstance(value, str) else value
+        return [_shortened(item, key) for item in value]
+    if not isinstance(value, str) or key in _NO_PATHS:
+        return value
+    return _last_part(value) if key == "root" or _ABSOLUTE.match(value) else value
+
+
+def _last_part(path: str) -> str:
+    return re.split(r"[\\/]", path.rstrip("\\/"))[-1]

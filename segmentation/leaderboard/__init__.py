@@ -78,5 +78,5 @@ def _check_latencies(made: list[Board], benchmarks: str) -> None:
         f"benchmarks={benchmarks} holds none of these models at their size. Of the first: backbone"
         f" {model['backbone'].get('name')}, head {model['head'].get('name')}, output_stride="
         f"{model.get('output_stride')} outputs={model.get('outputs')} data.channels={model.get('channels')}"
-        f" data.size={run.options.get('data.size')}."
+        f" data.size={run.size}."
     )

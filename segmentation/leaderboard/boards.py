@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from segmentation.leaderboard.runs import Run
+from segmentation.report.protocol import CHECKPOINT_ENTRIES, IGNORED_DATA
 from segmentation.report.report import lower_is_better
 
 
@@ -68,23 +69,18 @@ def shown(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, float):
         return f"{value:.4g}"
-    return json.dumps(value) if isinstance(value, list | dict) else str(value)
+    return json.dumps(value, default=str) if isinstance(value, list | dict) else str(value)
 
-
-_MODEL_ENTRIES = {"input", "threshold", "threshold_source", "checkpoint"}
-"""Entries of the protocol that belong to the model and may differ within a board."""
-
-_IGNORED_DATA = {"images", "notes", "train", "download", "split", "fractions", "fold"}
-"""Entries of a report's data that do not describe the images of the metric, or only as their hash does."""
 
 
 def comparability(run: Run, metric: str) -> dict[str, Any]:
     """How and on which images the run's metric was measured; runs in which this differs cannot be compared."""
     assert run.report is not None
     protocol, data = run.report["protocol"], run.report["data"]
-    rules = {key: value for key, value in protocol.items() if key not in _MODEL_ENTRIES and value is not None}
+    ignored = CHECKPOINT_ENTRIES if metric.endswith("/loss") else CHECKPOINT_ENTRIES | {"loss"}
+    rules = {key: value for key, value in protocol.items() if key not in ignored and value is not None}
     chosen = {
-        f"data {key}": value for key, value in data.items() if key not in _IGNORED_DATA and value is not None
+        f"data {key}": value for key, value in data.items() if key not in IGNORED_DATA and value is not None
     }
     return {**rules, "split_sha256": images(run, metric), **chosen}
 

@@ -23,7 +23,7 @@ def add_latencies(boards: Sequence[Board], measure: Callable[[Run], float | None
     known: dict[str, float | None] = {}
 
     def of(row: Row) -> float | None:
-        key = _key(_model(row.runs[0]), row.runs[0].options.get("data.size"))
+        key = _key(_model(row.runs[0]), row.runs[0].size)
         if key not in known:
             known[key] = measure(row.runs[0])
         return known[key]
@@ -70,7 +70,7 @@ def benchmarked(folder: Path) -> tuple[Callable[[Run], float | None], str]:
         )
     results.sort(key=lambda result: datetime.fromisoformat(result["environment"]["date"]))
     known = {_key(result["model"], result["input"]["size"]): _latency(result) for result in results}
-    return lambda run: known.get(_key(_model(run), run.options.get("data.size"))), conditions[0]
+    return lambda run: known.get(_key(_model(run), run.size)), conditions[0]
 
 
 def _key(model: Mapping[str, Any], size: Any) -> str:

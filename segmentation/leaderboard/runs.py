@@ -4,9 +4,9 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, Strict, TypeAdapter, ValidationError
 
 from segmentation.errors import UserError, one_line
 from segmentation.options import flat
@@ -21,8 +21,9 @@ _PATH_OPTIONS = ("root", "classes", "split")
 class Run:
     """A training run, named by its path below the requested folder.
 
-    `options` is its config as `section.option` -> value. `report` is the content of report.json; without one,
-    `reason` says why. `note` is shown beside its scores. `ended` is the time of its report, in seconds since 1970.
+    `options` is its config as `section.option` -> value, without what was planned from the data. `report` is the
+    content of report.json; without one, `reason` says why. `note` is shown beside its scores. `ended` is the time of
+    its report, in seconds since 1970. `size` is [height, width] of its images, chosen or planned.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Run:
     reason: str
     note: str
     ended: float = 0.0
+    size: Any = None
 
     def score(self, metric: str) -> float | None:
         """The value of the metric, or None."""
@@ -45,12 +47,15 @@ def read_run(folder: Path, name: str) -> Run:
         return _read(folder, name)
     except _DamagedError as file:
         return Run(name, folder, {}, None, f"{file} is damaged: delete the run, or start it again", "")
-    except (OSError, UserError, ValueError, RuntimeError) as error:
+    except (OSError, UserError, ValueError, TypeError, RuntimeError) as error:
         return Run(name, folder, {}, None, one_line(f"cannot be read: {error}"), "")
 
 
 class _DamagedError(Exception):
     """A file of a run is damaged; the message is its name."""
+
+
+_Scores = dict[str, Annotated[float, Strict()] | None]
 
 
 @dataclass(frozen=True)
@@ -62,13 +67,13 @@ class _Protocol:
 class _Model:
     backbone: dict[str, Any]
     head: dict[str, Any]
-    parameters: int
+    parameters: Annotated[int, Field(ge=0, lt=2**63)]
 
 
 @dataclass(frozen=True)
 class _Baseline:
     everywhere: str
-    metrics: dict[str, float | None]
+    metrics: _Scores
     model_predicts_only: str | None
 
 
@@ -76,7 +81,7 @@ class _Baseline:
 class _Report:
     """The entries of report.json that a board needs."""
 
-    metrics: dict[str, float | None]
+    metrics: _Scores
     protocol: _Protocol
     model: _Model
     data: dict[str, Any]
@@ -91,6 +96,7 @@ def _read(folder: Path, name: str) -> Run:
     options = _choices(runtime, config) | flat(
         {**config, "dataset": _with_absolute_paths(config.get("dataset"), start)}
     )
+    size = options.get("data.size")
     for key in (*(config.get("planned") or ()), "planned"):  # nobody's choice: it follows from the data
         options.pop(key, None)
     note = last_line(folder / "pruned.txt")
@@ -103,7 +109,8 @@ def _read(folder: Path, name: str) -> Run:
     if constant := constant_note(report):
         note = "; ".join(filter(None, [note, f"{constant} {baseline_note(report)}"]))
     report["data"] = _with_absolute_paths(report["data"], start)
-    return Run(name, folder, options, report, "", note, (folder / "report.json").stat().st_mtime)
+    ended = (folder / "report.json").stat().st_mtime
+    return Run(name, folder, options, report, "", note, ended, size)
 
 
 def _runtime(folder: Path) -> dict[str, Any]:

@@ -50,7 +50,8 @@ class Calibration(Metric):
     def compute(self) -> dict[str, Tensor]:
         """`brier`, `calibration_error` and, for each bin, `confidence`, `accuracy` (nan where empty), `pixels`.
 
-        The Brier score is the mean over pixels of (p - y)^2, 0..1 (binary), or of its sum over classes, 0..2.
+        The Brier score is the mean over pixels of (p - y)^2, 0..1 (binary), or of its sum over the
+        K classes: 0..2 of a softmax, 0..K where each class has a sigmoid of its own.
         The expected calibration error is the mean over pixels of their bin's |accuracy - confidence|, 0..1.
         """
         wrong, right = self.pixels.double().cpu()

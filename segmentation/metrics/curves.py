@@ -89,6 +89,7 @@ def to_bins(probabilities: Tensor, table: Tensor) -> Tensor:
     `table` is `bin_table`, on the device of the probabilities.
     """
     distance = probabilities * _SQUEEZE
+    distance.clamp_max_(_SQUEEZE)  # the weights of tiles that blend add up to one but for rounding
     distance -= distance.round()
     end = distance.clamp(-_END, _END)
     distance -= end

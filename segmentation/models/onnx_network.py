@@ -24,6 +24,7 @@ PIXELS, LOGITS = "pixels", "logits"
 """Where the network begins and ends in a file: raw pixels (B, C, H, W) as float32, logits (B, K, H, W) of that size."""
 
 _LARGEST = 2**31 - 1  # bytes of a protobuf
+_DESCRIBED = ("backbone", "head", "outputs", "output_stride", "channels", "aux")
 _MOST_METADATA = 2**22  # letters; ours have some thousands
 _OWN_DOMAINS = ("", "ai.onnx")
 
@@ -120,13 +121,21 @@ def read(path: Path) -> tuple[dict[str, Any], OnnxNetwork]:
     """
     model = read_model(path)
     about = _metadata(path, model)
-    network = about.get("model")
-    if not isinstance(network, dict) or not all(
-        isinstance(network.get(key), int) and 1 <= network[key] <= 255 for key in ("outputs", "channels")
-    ):
+    network = _network(about.get("model"))
+    if network is None:
         raise UserError(f"{path} does not describe its network: export it again, or ask its maker.")
     core, weights = _core(path, model)
     return about, OnnxNetwork(str(path), core, network, weights)
+
+
+def _network(described: Any) -> dict[str, Any] | None:
+    """What reports say of a network; None where it is not described as ours are."""
+    network = {key: described.get(key) for key in _DESCRIBED} if isinstance(described, dict) else {}
+    parts = [network.get(part) for part in ("backbone", "head")]
+    named = all(isinstance(part, dict) and isinstance(part.get("name"), str) for part in parts)
+    counts = [network.get(count) for count in ("outputs", "channels")]
+    counted = all(isinstance(count, int) and 1 <= count <= 255 for count in counts)
+    return network if named and counted else None
 
 
 def read_model(path: Path) -> "ModelProto":

@@ -181,5 +181,6 @@ def _chart(figure: Any, chart: Chart) -> None:
 
 
 def plain_text(name: str) -> str:
-    """Escape a name for matplotlib, where a dollar sign would start a formula."""
-    return name.encode(errors="replace").decode().replace("$", r"\$")
+    """Escape a name for matplotlib: a dollar sign would start a formula, an underscore hide it from a legend."""
+    shown = name.encode(errors="replace").decode().replace("$", r"\$")
+    return f" {shown}" if shown.startswith("_") else shown

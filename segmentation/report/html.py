@@ -36,6 +36,7 @@ from segmentation.report.report import (
     object_rows,
     object_text,
     present,
+    score_text,
     title,
     unprefixed,
     write_report,
@@ -87,11 +88,6 @@ def score_cell(score: float, *, bar: bool = True, turned: bool = False) -> Cell:
     share = min(1.0, max(0.0, 1 - score if turned else score)) if defined else 0.0
     value = f"{score:.6g}" if defined else ""
     return {"text": number(score), "value": value, "share": f"{share:.4f}", "bar": bar and defined}
-
-
-def score_text(name: str, score: float) -> str:
-    """A score as text: an integer for counts, else four digits."""
-    return f"{score:.0f}" if name == "classes_counted" else number(score)
 
 
 def class_row(row: Mapping[str, float], columns: Sequence[str]) -> list[Cell]:
@@ -412,7 +408,7 @@ def scores_by_name(evaluations: Mapping[str, Evaluation]) -> dict[str, dict[str,
 
 def _markdown(content: Mapping[str, Any], names: list[str], told: list[str]) -> str:
     def rows(table: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
-        return [[cell(key), *(number(values[name]) for name in names)] for key, values in table.items()]
+        return [[cell(key), *(score_text(key, values[name]) for name in names)] for key, values in table.items()]
 
     heads = [cell(name) for name in names]
     lines = ["# Side by side", "", *grid(["metric", *heads], rows(content["metrics"]))]

@@ -19,6 +19,9 @@ CHECKPOINT_ENTRIES = frozenset(
 )
 """Entries of a protocol that belong to the checkpoint and may differ in a comparison."""
 
+IGNORED_DATA = frozenset({"images", "notes", "train", "download", "split", "fractions", "fold"})
+"""Entries of a report's data that do not describe the images of a score, or only as their hash does."""
+
 
 def protocol(
     dataset: SegmentationDataset,
@@ -68,7 +71,7 @@ def evaluation_protocol(
     return rules | {
         "means": "over classes where defined; image_* scores: of each image, then mean or median over images",
         "test_time_augmentation": tta,
-        "dataset": {key: _plain(key, value) for key, value in dataset_options.items()},
+        "dataset": with_absolute_root(dataset_options),
         "classes": list(dataset.classes.names),
         "split": split,
         "split_sha256": rules["split_sha256"][split],
@@ -111,8 +114,9 @@ def split_hash(names: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(sorted(names)).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
-def _plain(key: str, value: Any) -> Any:
-    # A folder is the same data in whatever way its path is written.
-    if key == "root" and isinstance(value, str | Path):
-        return str(Path(value).expanduser().resolve())
-    return str(value) if isinstance(value, Path) else value
+def with_absolute_root(options: Mapping[str, Any]) -> dict[str, Any]:
+    """A data set's options as plain data: a folder is the same in whatever way its path is written."""
+    plain = {key: str(value) if isinstance(value, Path) else value for key, value in options.items()}
+    if isinstance(root := plain.get("root"), str):
+        plain["root"] = str(Path(root).expanduser().resolve())
+    return plain

@@ -143,7 +143,9 @@ def markdown(
     measured = [split for split in splits if f"{split}/miou" in metrics]
     last = unprefixed(metrics, measured[-1])
     names = last if complete else [name for name in CONSOLE_METRICS if name in last]
-    rows = [[name, *(number(metrics.get(f"{split}/{name}")) for split in measured)] for name in names]
+    rows = [
+        [name, *(score_text(name, metrics.get(f"{split}/{name}")) for split in measured)] for name in names
+    ]
     lines = ["# Report", "", *grid(["metric", *measured], rows)]
     for sentence in (constant_note(report), baseline_note(report)):
         lines += ["", cell(sentence)] if sentence else []
@@ -282,6 +284,11 @@ def fact(entry: Any) -> str:
 def number(value: float | None) -> str:
     """Four digits, or a dash for an undefined number."""
     return "-" if value is None or math.isnan(value) else f"{value:.4f}"
+
+
+def score_text(name: str, score: float | None) -> str:
+    """A score as text: a whole number for counts, else four digits."""
+    return f"{score:.0f}" if name == "classes_counted" and score is not None else number(score)
 
 
 def unprefixed(metrics: Mapping[str, float], split: str) -> dict[str, float]:

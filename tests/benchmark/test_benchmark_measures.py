@@ -168,6 +168,16 @@ def test_missing_or_damaged_reports_raise_errors(tmp_path: Path) -> None:
             read_scores([str(tmp_path)])
 
 
+def test_folds_of_one_folder_are_one_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for fold, root in enumerate(("data", str(tmp_path / "data"))):
+        report(tmp_path / str(fold), "resnet18", 0.5)
+        path = tmp_path / str(fold) / "report.json"
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps({**content, "data": {**content["data"], "root": root, "fold": fold}}))
+    assert len(read_scores([str(tmp_path)])) == 2
+
+
 def test_the_report_of_an_evaluation_does_not_count_as_a_run(tmp_path: Path) -> None:
     report(tmp_path / "a", "resnet18", 0.5)
     report(tmp_path / "a" / "evaluation", "resnet18", 0.1)

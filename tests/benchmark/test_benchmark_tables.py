@@ -12,6 +12,7 @@ from PIL import Image
 from segmentation.benchmark import gather
 from segmentation.benchmark.plot import Box, place, speed_figure
 from segmentation.benchmark.results import read_rows
+from segmentation.errors import UserError
 
 
 def table_rows(folder: Path) -> list[list[str]]:
@@ -46,12 +47,12 @@ def test_differing_settings_are_columns_and_failures_are_listed(tmp_path: Path) 
     write_result(tmp_path / "0", "small", score=score(0.5))
     write_result(tmp_path / "1", "small", output_stride=8, flops=5_000_000_000)
     (tmp_path / "2").mkdir()
-    (tmp_path / "2" / "error.txt").write_text("Traceback\nit cannot\n")
+    (tmp_path / "2" / "error.txt").write_text("Traceback\nit cannot | <b>\n")
     text = gather(tmp_path)
     head, _, *rows = table_rows(tmp_path)
     assert [head[1], head[-1]] == ["stride", "mIoU"]
     assert {(row[1], row[-1]) for row in rows} == {("16", "0.500"), ("8", "-")}
-    assert "- 2: it cannot" in text
+    assert "- 2: it cannot \\| &lt;b>" in text
     assert "on camvid, the mean of 2" in text
     with (tmp_path / "table.csv").open(newline="") as file:
         read = list(csv.DictReader(file))
@@ -59,6 +60,14 @@ def test_differing_settings_are_columns_and_failures_are_listed(tmp_path: Path) 
         ("16", "0.5", "11250000"),
         ("8", "", "11250000"),
     ]
+
+
+def test_a_foreign_result_is_named(tmp_path: Path) -> None:
+    write_result(tmp_path / "0", "small")
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "result.json").write_text('{"accuracy": 1}')
+    with pytest.raises(UserError, match=r"1/result\.json is no result of benchmark"):
+        gather(tmp_path)
 
 
 def test_without_results_nothing_is_written(tmp_path: Path) -> None:

@@ -115,6 +115,19 @@ def test_the_median_rule(
         assert told.read_text().startswith(f"pruned after epoch {epochs} of 4: val/")
 
 
+def test_an_epoch_is_compared_when_it_is_over(tmp_path: Path) -> None:
+    """Of several validations of an epoch the history has the last alone."""
+    for name in "abc":
+        other(tmp_path / name, [0.5, 0.5])
+    run = tmp_path / "run"
+    run.mkdir()
+    describe(run, epochs=2)
+    pruning = Pruning(run, monitor="val/miou", least_runs=3, warmup_epochs=0)
+    scores = [{"val/miou": score} for score in (0.1, 0.6, 0.7, 0.8)]
+    assert trained(scores, pruning, steps=2).current_epoch == 2
+    assert not (run / "pruned.txt").exists()
+
+
 def test_what_was_reached_is_remembered(tmp_path: Path) -> None:
     first, second = (Pruning(tmp_path, monitor="val/miou", least_runs=1, warmup_epochs=0) for _ in range(2))
     first._own = [0.5, 0.25]

@@ -105,7 +105,8 @@ def test_mlflow_goes_on_with_a_run(tmp_path: Path) -> None:
     from mlflow import MlflowClient
 
     for _ in range(2):
-        write(build_loggers(tmp_path / "run", **options("mlflow", tmp_path)))
+        # An apostrophe would end the text that MLflow is asked for.
+        write(build_loggers(tmp_path / "o'brien", **options("mlflow", tmp_path)))
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("shapes_resnet18")
     assert experiment is not None

@@ -109,6 +109,17 @@ def test_a_mask_of_many_values_is_not_to_be_ignored_value_by_value(tmp_path: Pat
     assert finding.id == "label-range" and "so many values" in finding.cure[0]
 
 
+def test_labels_from_one_on_may_be_one_class_too_many(tmp_path: Path) -> None:
+    """Of masks that cannot be read it is not known whether they hold 0."""
+    options = clean(tmp_path)
+    names = options["names"]
+    for path in (tmp_path / "masks").iterdir():
+        save(path, np.kron(np.eye(2, dtype=np.uint8) * len(names), np.ones((SIDE // 2, SIDE // 2), np.uint8)))
+    (finding,) = inspected(options).findings
+    assert finding.id == "label-range" and "dataset.labels={1: " in finding.cure[0]
+    assert "one more name" in finding.cure[1]
+
+
 def test_mixed_data_are_read_as_one(tmp_path: Path) -> None:
     sets = {"one": clean(tmp_path / "one"), "other": clean(tmp_path / "other", first=COUNT)}
     assert [finding.message for finding in inspected({"name": "mix", "sets": sets}).findings] == []

@@ -163,6 +163,7 @@ def test_the_card_says_what_is_known(source: Path, stand_in: StandIn) -> None:
     [
         ({"precision": "int8", "calibration": "."}, "precision is not for push"),
         ({"format": "qgis"}, "format is not for push"),
+        ({"push": f"{NAME}@v1"}, "a revision is for reading"),
         ({"push": None, "licence": "mit"}, "private and licence are for push"),
         ({"push": None, "private": False}, "private and licence are for push"),
         ({"push": None, "checkpoint": f"hub:{NAME}"}, "lies in the hub's cache: give output"),
@@ -185,6 +186,31 @@ def test_scores_of_another_epoch_are_not_those_of_the_model(source: Path, stand_
     card = (pushed(source) / hub.CARD).read_text()
     assert "Not stated" in card and "model-index" not in card
     assert "has not stated one" in card
+
+
+def test_scores_at_another_threshold_are_not_those_of_the_model(source: Path, stand_in: StandIn) -> None:
+    report = json.loads((source.parents[1] / "report.json").read_text())
+    report["protocol"]["threshold"] = 0.31
+    (source.parents[1] / "report.json").write_text(json.dumps(report))
+    assert "model-index" not in (pushed(source) / hub.CARD).read_text()
+
+
+def test_what_is_looked_for_below_a_root_goes_along(source: Path, stand_in: StandIn) -> None:
+    found = {
+        "images": "rgb/*.jpg",
+        "masks": "gt/{stem}.png",
+        "names": ["background", "tree/bush", "/"],
+        "group": r"^/?(site/\w+)_",
+    }
+    places = {"root": "own/streets", "split": "/home/mara/secret/split.csv", "classes": "~/secret/c.yaml"}
+    write_checkpoint(source, dataset={"name": "pairs", **found, **places})
+    written = json.loads((pushed(source) / hub.DESCRIPTION).read_text())["dataset"]
+    assert {key: written[key] for key in found} == found
+    assert {key: written[key] for key in places} == {
+        "root": "streets",
+        "split": "split.csv",
+        "classes": "c.yaml",
+    }
 
 
 def test_it_is_evaluated_trained_from_and_not_written_to(

@@ -1,5 +1,6 @@
 """Exported files: the certificate, the file in place of the checkpoint, and files made to mislead."""
 
+import functools
 import json
 import pickle
 from collections.abc import Callable
@@ -305,6 +306,9 @@ def _described(key: str, value: Any) -> Change:
         (_described("classes.names", ["a", "b"]), "2 classes"),
         (_described("model.outputs", 4), "4 outputs"),
         (_described("model.channels", "3"), "does not describe its network"),
+        (_described("model.backbone", "name"), "does not describe its network"),
+        (_described("model.head", {"name": 5}), "does not describe its network"),
+        (_described("training", functools.reduce(lambda inner, _: [inner], range(60), 1)), "within each other"),
         (_described("classes", None), "does not fit this version"),
     ],
 )

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from made_runs import described, made, write_run
 
 from segmentation.errors import UserError
-from segmentation.leaderboard.latency import benchmarked
+from segmentation.leaderboard.boards import boards
+from segmentation.leaderboard.latency import add_latencies, benchmarked
 from segmentation.leaderboard.runs import read_runs
 
 RESULT = {
@@ -47,6 +49,22 @@ def test_rows_get_the_latency_of_their_model(tmp_path: Path) -> None:
     text = (tmp_path / "runs" / "leaderboard.md").read_text()
     assert "| 1 | 1.0 | 12.5 |" in text and "| 1 | 1.0 | - |" in text
     assert "measured it on a processor, 2 threads, 32-true, channels last." in text
+
+
+def test_a_planned_size_counts(tmp_path: Path) -> None:
+    """It is no option of a board, because nobody chose it, but a latency depends on it."""
+    for size in ([64, 64], [32, 32]):
+        folder = write_run(tmp_path / "runs" / str(size[0]), protocol={"scored_at": str(size)})
+        planned = {"data": {"size": size, "batch_size": 8}, "planned": ["data.size"]}
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        (folder / "config.yaml").write_text(yaml.safe_dump(config | planned))
+    write(tmp_path / "speed" / "0")
+    measure, _ = benchmarked(tmp_path / "speed")
+    runs = read_runs([tmp_path / "runs"])
+    assert {run.name: measure(run) for run in runs} == {"64": 12.5, "32": None}
+    times = iter((1.0, 2.0))
+    made = add_latencies(boards(runs, "val/miou"), lambda run: next(times))
+    assert {row.latency_ms for board in made for row in board.rows} == {1.0, 2.0}
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,24 @@ def test_folds_share_a_row_although_their_images_differ(tmp_path: Path) -> None:
         assert score is not None and (round(score.mean, 6), score.count) == (0.6, 3)
 
 
+@pytest.mark.parametrize(
+    ("entry", "values", "metric", "count"),
+    [
+        ("temperature", (1.1, 1.2), "val/miou", 1),
+        ("threshold", (0.4, 0.5), "val/miou", 1),
+        ("loss", ("of each image", "of each block"), "val/miou", 1),
+        ("loss", ("of each image", "of each block"), "val/loss", 2),
+        ("scored_at", ("the size of each mask file", "256x256"), "val/miou", 2),
+    ],
+)
+def test_what_belongs_to_a_model_divides_no_board(
+    entry: str, values: tuple[Any, Any], metric: str, count: int, tmp_path: Path
+) -> None:
+    for seed, value in enumerate(values):
+        write_run(tmp_path / str(seed), seed=seed, protocol={entry: value})
+    assert len(boards(read_runs([tmp_path]), metric)) == count
+
+
 def test_the_files_of_a_leaderboard(sweep: Path) -> None:
     assert made(f"runs={sweep}", "latency=0") == pytest.approx(0.65)
     text = (sweep / "leaderboard.md").read_text()

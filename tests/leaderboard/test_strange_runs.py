@@ -1,6 +1,7 @@
 """Run folders of strangers: whatever they hold, the board is made of the others, or one line says why not."""
 
 import copy
+import datetime
 import json
 import os
 import random
@@ -125,6 +126,37 @@ def test_a_spoilt_run_spoils_no_board(tmp_path: Path) -> None:
         else:
             assert "whole" in (runs / "leaderboard.csv").read_text(), what
             assert "\x1b" not in (runs / "leaderboard.md").read_text(), what
+
+
+def _deep(depth: int) -> Any:
+    return [_deep(depth - 1)] if depth else 1
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "finished"),
+    [
+        ("config.yaml", {"planned": 5}, False),
+        ("config.yaml", {"planned": [[1]]}, False),
+        ("config.yaml", {"day": [datetime.date(2024, 1, 1)]}, True),
+        (
+            "report.json",
+            {"baseline": {"everywhere": "x", "model_predicts_only": "x", "metrics": {"miou": "0.5"}}},
+            False,
+        ),
+        ("report.json", {"model": {"backbone": {}, "head": {}, "parameters": 10**400}}, False),
+        ("report.json", {"data": {"name": _deep(400)}}, False),
+    ],
+)
+def test_a_value_that_none_of_ours_has(
+    file: str, change: dict[str, Any], finished: bool, tmp_path: Path
+) -> None:
+    write_run(tmp_path / "whole", miou=0.5)
+    path = write_run(tmp_path / "odd", seed=2, backbone="resnet50") / file
+    load, dump = (json.loads, json.dumps) if path.suffix == ".json" else (yaml.safe_load, yaml.safe_dump)
+    path.write_text(dump({**load(path.read_text()), **change}))
+    made(f"runs={tmp_path}", "latency=0")
+    assert ("odd" in (tmp_path / "leaderboard.csv").read_text()) == finished
+    assert ("- odd: " in (tmp_path / "leaderboard.md").read_text()) != finished
 
 
 def test_pipes_and_devices_do_not_hang_a_board(tmp_path: Path) -> None:

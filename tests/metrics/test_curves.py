@@ -26,6 +26,7 @@ from segmentation.metrics import (
     roc_auc,
     roc_points,
 )
+from segmentation.metrics.curves import bin_table, to_bins
 from segmentation.types import IGNORE_INDEX
 
 PIXELS = 40_000
@@ -50,6 +51,13 @@ def counted(probabilities: Tensor, truth: Tensor) -> Tensor:
     metric = ScoreHistogram(1)
     metric.update(probabilities.reshape(1, 1, 1, -1), truth.reshape(1, 1, -1))
     return metric.compute()
+
+
+def test_a_probability_above_one_is_the_surest() -> None:
+    """Tiles that blend give some: their weights add up to one but for rounding."""
+    highest = torch.tensor([1.0, 1 + 2**-23, 1 + 2**-22])
+    first, *others = to_bins(highest, bin_table()).tolist()
+    assert others == [first, first]
 
 
 @pytest.mark.parametrize("share", [0.5, 0.01])

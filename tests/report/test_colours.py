@@ -8,7 +8,7 @@ import pytest
 from made_evaluation import make_evaluation
 
 from segmentation.report.colours import DARK, LIGHT, RELIABILITY_LINE, line_colours, luminance
-from segmentation.report.figures import charts
+from segmentation.report.figures import charts, draw_figures
 from segmentation.types import Classes, Colour, voc_palette
 
 DISTINCT = ((40, 44, 52), (231, 80, 71), (250, 190, 60), (70, 160, 240))
@@ -72,3 +72,17 @@ def test_each_curve_has_the_colour_of_its_own_class(classes: Classes, tmp_path: 
     assert [line.index for line in roc.lines] == list(evaluation.scored)
     for line in roc.lines:
         assert hue(rgb(line.colour)) == pytest.approx(hue(classes.palette[line.index]), abs=0.02)
+
+
+def test_a_name_with_an_underscore_has_its_place_in_the_legend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """matplotlib leaves such labels out, and labelme calls the background so."""
+    evaluation, _ = make_evaluation(tmp_path, ("a", "b"), Classes(("_background_", "a", "b$c")))
+    legends = []
+    monkeypatch.setattr(
+        "matplotlib.axes.Axes.legend",
+        lambda axes, **_: legends.append(axes.get_legend_handles_labels()[1]),
+    )
+    draw_figures(tmp_path, evaluation)
+    assert [name.strip() for name in legends[0]][:3] == ["_background_", "a", r"b\$c"]

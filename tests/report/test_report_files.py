@@ -134,19 +134,22 @@ def test_names_do_not_break_markdown(name: str, shown: str) -> None:
 def test_a_training_report_keeps_its_columns() -> None:
     row = {"iou": 0.5, "dice": 0.6, "precision": 0.7, "recall": float("nan"), "pixels": 12.0}
     metrics = {"train/miou": 0.9, "val/miou": 0.4, "test/miou": 0.5, "test/loss": 1.25, "val/loss": 1.5}
+    metrics["test/classes_counted"] = 21.0
     sections = {
         "protocol": {"threshold": None, "ignore_index": 255},
         "model": {},
         "data": {},
         "environment": {},
     }
-    page = markdown({"metrics": metrics, "per_class": {"sky": row}, **sections})
+    report = {"metrics": metrics, "per_class": {"sky": row}, **sections}
+    page = markdown(report)
     assert "| metric | val | test |" in page
     assert "| miou | 0.4000 | 0.5000 |" in page
     assert "| loss | 1.5000 | 1.2500 |" in page
     assert "| sky | 0.5000 | 0.7000 | - | 12 |" in page
     assert "- ignore_index: 255" in page
     assert "threshold" not in page
+    assert "| classes_counted | - | 21 |" in markdown(report, complete=True)
 
 
 def test_markdown_shows_the_pictures_that_there_are(tmp_path: Path) -> None:

@@ -120,7 +120,9 @@ class Classes:
             )
         unclean = next((name for name in self.names if set(map(category, name)) & _CONTROLS), None)
         if unclean is not None:  # a terminal would execute them
-            raise UserError(f"The class name {unclean!r} has control characters or halves of letters: use letters only.")
+            raise UserError(
+                f"The class name {unclean!r} has control characters or halves of letters: use letters only."
+            )
         wordy = next((name for name in self.names if not 0 < len(name) <= _LONGEST_NAME), None)
         if wordy is not None:  # tables, pictures and notes would be unreadable
             raise UserError(

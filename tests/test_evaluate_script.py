@@ -22,10 +22,10 @@ from segmentation.config import read_evaluation_settings as read_evaluation
 from segmentation.config import read_training_settings
 from segmentation.data import open_dataset
 from segmentation.errors import UserError
-from segmentation.reading import file_hash
 from segmentation.evaluation import evaluate, evaluate_split, open_context, subfolder_name
 from segmentation.inference import Predictor
 from segmentation.metrics import EvaluationMetrics
+from segmentation.reading import file_hash
 from segmentation.report.evaluation import ImageScores
 from segmentation.report.protocol import refuse_different
 

@@ -35,7 +35,10 @@ class Row:
 
 
 def read_rows(folder: Path) -> list[Row]:
-    """The results in the folder and in those of its jobs, fastest inference first. Raises `UserError` for other files."""
+    """The results in the folder and in the folders of its jobs, fastest inference first.
+
+    Raises `UserError` for a file that is none.
+    """
     paths = sorted([*folder.glob(RESULT), *folder.glob(f"*/{RESULT}")])
     return sorted(map(_read_row, paths), key=lambda row: -row.infer_rate)
 

@@ -56,7 +56,7 @@ class EarlyStopping(callbacks.EarlyStopping):
 
 
 class Pruning(Callback):
-    """Stops the training after the last validation of an epoch if the run's best score is worse than the median of the others.
+    """Stops the training at the end of an epoch if the run's best score is worse than the median of the others.
 
     The others are the runs in sibling folders with the same data and number of epochs in their `config.yaml`. The best
     scores up to the same epoch are compared, read from their `metrics.csv`: the median rule of Vizier (Golovin et

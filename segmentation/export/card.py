@@ -68,11 +68,7 @@ def model_card(
         *("```", "", "## Classes", "", ", ".join(map(cell, trained.classes.names)), ""),
         *(["Binary: the second is the foreground.", ""] if trained.classes.binary else []),
         *("## Scores", ""),
-        *(
-            _scores(report)
-            if report
-            else ["Not stated: no report of this model lay beside the checkpoint."]
-        ),
+        *(_scores(report) if report else ["Not stated: no report of this model lay beside the checkpoint."]),
         *("", "## Data", "", *facts(about["dataset"])),
         *("", "## Training", "", *facts({**trained.training, **about.get("training", {})})),
         *("", "## Licence", "", _licence(trained, licence), ""),

@@ -72,7 +72,6 @@ def shown(value: Any) -> str:
     return json.dumps(value, default=str) if isinstance(value, list | dict) else str(value)
 
 
-
 def comparability(run: Run, metric: str) -> dict[str, Any]:
     """How and on which images the run's metric was measured; runs in which this differs cannot be compared."""
     assert run.report is not None

@@ -408,7 +408,9 @@ def scores_by_name(evaluations: Mapping[str, Evaluation]) -> dict[str, dict[str,
 
 def _markdown(content: Mapping[str, Any], names: list[str], told: list[str]) -> str:
     def rows(table: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
-        return [[cell(key), *(score_text(key, values[name]) for name in names)] for key, values in table.items()]
+        return [
+            [cell(key), *(score_text(key, values[name]) for name in names)] for key, values in table.items()
+        ]
 
     heads = [cell(name) for name in names]
     lines = ["# Side by side", "", *grid(["metric", *heads], rows(content["metrics"]))]

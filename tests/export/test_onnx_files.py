@@ -308,7 +308,10 @@ def _described(key: str, value: Any) -> Change:
         (_described("model.channels", "3"), "does not describe its network"),
         (_described("model.backbone", "name"), "does not describe its network"),
         (_described("model.head", {"name": 5}), "does not describe its network"),
-        (_described("training", functools.reduce(lambda inner, _: [inner], range(60), 1)), "within each other"),
+        (
+            _described("training", functools.reduce(lambda inner, _: [inner], range(60), 1)),
+            "within each other",
+        ),
         (_described("classes", None), "does not fit this version"),
     ],
 )

@@ -80,8 +80,11 @@ class Pruning(Callback):
             return
         score = float(trainer.callback_metrics[self._monitor])
         self._own += [score] if score == score else []
-        epoch, loop = trainer.current_epoch + 1, trainer.fit_loop.epoch_loop
-        if trainer.num_training_batches - loop.batch_idx > trainer.val_check_batch:
+        epoch, left = (
+            trainer.current_epoch + 1,
+            trainer.num_training_batches - trainer.fit_loop.epoch_loop.batch_idx,
+        )
+        if trainer.val_check_batch is not None and left > trainer.val_check_batch:
             return  # the epoch has another validation, which the others' metrics.csv have by now
         reason = self._reason(epoch, trainer.max_epochs) if trainer.is_global_zero else ""
         if trainer.strategy.broadcast(reason):

@@ -57,7 +57,11 @@ def a_list_for_weights(contents: Contents) -> None:
 @pytest.mark.parametrize(
     ("change", "words", "binary"),
     [
-        (about(protocol={"split_sha256": torch.zeros(1).expand(2**31)}), "describes itself by a tensor", False),
+        (
+            about(protocol={"split_sha256": torch.zeros(1).expand(2**31)}),
+            "describes itself by a tensor",
+            False,
+        ),
         (about(dataset={"name": torch.zeros(2)}), "describes itself by a tensor", False),
         (about(dataset={"name": "x" * 20_000}), "20000 letters", False),
         (about(dataset={"name": [[] for _ in range(20_000)]}), "parts", False),

@@ -265,7 +265,8 @@ WHOLE = "whole"
 class FoundFiles:
     """What a layout's reader found: the classes, and the samples in train, perhaps val and test, or as `WHOLE`.
 
-    `groups` says for each sample of a `WHOLE` what it belongs to and is never parted from, where the files say so.
+    `groups` says for each sample of a `WHOLE`, or of train without a val, what it belongs to and is never parted from,
+    where the files say so.
     With `overlapping`, the parts share images on purpose, which a note says.
     """
 

@@ -289,7 +289,7 @@ def _divided(found: FoundFiles, options: SplitOptions, channels: int) -> Segment
         options.refuse_beside("the data already has split folders")
         notes += () if found.overlapping else shared_names(parts)
         if "val" not in parts:
-            parts, taken = _with_val(parts, options)
+            parts, taken = _with_val(parts, options, found.groups)
             notes += (taken,)
         if "test" not in parts:
             parts = {**parts, "test": parts["val"]}
@@ -374,17 +374,26 @@ def _rarest_classes(whole: FileDataset, found: FoundFiles) -> list[str]:
     return [names[min(labels, key=lambda label: (counts[label], label))] if labels else "" for labels in held]
 
 
-def _with_val(parts: Mapping[str, FileDataset], options: SplitOptions) -> tuple[dict[str, FileDataset], str]:
-    """The parts with val, taken from train by a hash of the names in the proportion of the fractions; a note of it."""
+def _with_val(
+    parts: Mapping[str, FileDataset], options: SplitOptions, groups: Sequence[str]
+) -> tuple[dict[str, FileDataset], str]:
+    """The parts with val, taken from train by a hash of the names in the proportion of the fractions; a note of it.
+
+    `groups`, if there are any, stay together.
+    """
     check_fractions(options.fractions)
     train = parts["train"]
     if len(train) < 2:
         raise UserError("There is no val folder, and train has too few images to take some: give at least 2.")
     share = options.fractions[1] / (options.fractions[0] + options.fractions[1])
-    order = _hash_order(train.names, options.seed)
-    count = min(max(1, round(len(train) * share)), len(train) - 1)
-    val, rest = np.sort(order[:count]), np.sort(order[count:])
-    note = f"There is no val folder: {count} of {len(train)} train images are val (dataset.seed, dataset.fractions)."
+    if groups:
+        part_of = split_units(groups, [""] * len(groups), shares=[1 - share, share], seed=options.seed)
+        val, rest = np.flatnonzero(part_of == 1), np.flatnonzero(part_of == 0)
+    else:
+        order = _hash_order(train.names, options.seed)
+        count = min(max(1, round(len(train) * share)), len(train) - 1)
+        val, rest = np.sort(order[:count]), np.sort(order[count:])
+    note = f"There is no val folder: {len(val)} of {len(train)} train images are val (dataset.seed, dataset.fractions)."
     return {**parts, "train": train.take(rest), "val": train.take(val)}, note
 
 

@@ -42,8 +42,8 @@ def csv(
     """The rows of a CSV file in `root`, by default the only one there: image, mask, and perhaps split and group.
 
     Paths are as seen from the CSV file, or from `root`; or all are addresses (`data/remote.py`). Samples are in the
-    splits of their rows, else divided as one; rows of one group then stay together. The classes are as `decoder_of`
-    says.
+    splits of their rows, else divided as one; rows of one group then stay together, also where val is taken from train.
+    The classes are as `decoder_of` says.
 
     Raises `UserError` for another table, for paths that are not in `root`, and for an image that occurs twice.
     """
@@ -71,7 +71,9 @@ def csv(
     pair = _remote_pairs if any(remote) else partial(as_pairs, root)
     parts = {part: pair(by_split[part]) for part in (*SPLITS, WHOLE) if part in by_split}
     classes, decoder, notes = decoder_of(described, root, parts, threshold)
-    groups = [row.group for row in rows] if WHOLE in parts and any(row.group for row in rows) else []
+    divided = [row for row in rows if row.split in ("", "train")]
+    # A row without a group belongs to no other.
+    groups = [row.group or row.image.path for row in divided] if any(row.group for row in divided) else []
     return FoundFiles(classes, with_masks(parts, decoder), notes, groups)
 
 

@@ -46,6 +46,21 @@ def test_rows_of_a_group_stay_together(tmp_path: Path) -> None:
     assert sorted(map(list, dataset.names().values())) == [["0", "5"], ["1", "4"], ["2", "3"]]
 
 
+def test_rows_of_a_group_stay_together_where_val_is_taken_from_train(tmp_path: Path) -> None:
+    lines = rows(",train,x", ",train,y", ",test,", ",train,y", ",train,x", ",train,x")
+    for seed in range(3):
+        names = create_dataset(
+            **table(tmp_path, "image,mask,split,group", *lines), fractions=[0.4, 0.4, 0.2], seed=seed
+        ).names()
+        assert sorted(map(list, (names["train"], names["val"]))) == [["0", "4", "5"], ["1", "3"]]
+
+
+def test_a_row_without_a_group_belongs_to_no_other(tmp_path: Path) -> None:
+    options = table(tmp_path, "image,mask,group", *rows(",x", ",x", *[","] * 4))
+    names = create_dataset(**options, fractions=[0.34, 0.33, 0.33]).names().values()
+    assert any({"0", "1"} <= set(each) for each in names)
+
+
 @pytest.mark.parametrize("header", ["image,mask", "\ufeffImage,MASK", "mask;image", "image\tmask"])
 def test_tables_of_spreadsheets(header: str, tmp_path: Path) -> None:
     lines = rows()

@@ -1,9 +1,10 @@
 """Checks of a data set before a run: errors, and notes on what only its owner can judge."""
 
-from segmentation.data.dataset import FileDataset, MaskFiles, Samples, SegmentationDataset
+import numpy as np
+
+from segmentation.data.dataset import FileDataset, MaskFiles, Samples, SegmentationDataset, areas_of
 from segmentation.data.files import evenly_spaced
 from segmentation.data.findings import Finding, absent_classes, label_findings, turned_images
-from segmentation.data.geo.samples import AreaDataset
 from segmentation.data.image_io import present_values, read_orientation
 from segmentation.data.windows import Windowed
 from segmentation.errors import UserError
@@ -13,6 +14,7 @@ CHECKED = 16
 """The number of samples per split that are read."""
 
 _SEARCHED = 128  # training masks in which a class is looked for that those samples do not hold
+_DOUBTED = 1024  # masks in which labels are looked for, where those of the samples look wrong
 _HEADERS = 512  # images whose headers are read
 
 
@@ -33,10 +35,10 @@ def check_samples(dataset: SegmentationDataset) -> tuple[str, ...]:
         checked.append(samples)
         indices = evenly_spaced(len(samples), CHECKED)
         labels = {label for index in indices for label in present_values(samples[index]["mask"])}
-        for finding in label_findings(split, labels, len(indices), dataset.classes):
-            if finding.id == "binary-values" and isinstance(samples, AreaDataset):
-                continue  # 255 is what has no data or lies outside the extent: no value of a file
-            raise UserError(finding.message, kind=finding.id)
+        for finding in _label_findings(split, samples, labels, dataset.classes):
+            if len(samples) <= _DOUBTED:
+                raise UserError(finding.message, kind=finding.id)
+            notes.append(finding)
         if split == "train":
             for finding in _absent_classes(samples, dataset.classes, labels):
                 if finding.severity == "error":
@@ -49,6 +51,23 @@ def check_samples(dataset: SegmentationDataset) -> tuple[str, ...]:
     return tuple(finding.message for finding in notes)
 
 
+def _label_findings(split: str, samples: Samples, labels: set[int], classes: Classes) -> list[Finding]:
+    """What is wrong with the labels: further masks are read as long as anything is, because classes may be rare."""
+    found = label_findings(split, labels, CHECKED, classes)
+    looked = evenly_spaced(len(samples), _DOUBTED) if found else []
+    for index in looked:
+        labels = labels | set(present_values(_mask(samples, index)))
+        if not (found := label_findings(split, labels, len(looked), classes)):
+            break
+    # 255 is what has no data or lies outside the extent: no value of a file.
+    areas = bool(found) and any(areas_of(samples))
+    return [each for each in found if not (each.id == "binary-values" and areas)]
+
+
+def _mask(samples: Samples, index: int) -> np.ndarray:
+    return samples.mask(index) if isinstance(samples, Windowed) else samples[index]["mask"]
+
+
 def _absent_classes(train: Samples, classes: Classes, labels: set[int]) -> list[Finding]:
     """Classes that the training masks do not hold; masks are read only as long as one is missing."""
     absent = set(range(len(classes))) - labels
@@ -56,8 +75,7 @@ def _absent_classes(train: Samples, classes: Classes, labels: set[int]) -> list[
     for index in indices:
         if not absent:
             return []
-        mask = train.mask(index) if isinstance(train, Windowed) else train[index]["mask"]
-        absent -= set(present_values(mask))
+        absent -= set(present_values(_mask(train, index)))
     whole = len(indices) == len(train)
     masks = (
         f"The {len(train)} train masks"

@@ -69,6 +69,18 @@ def test_0_and_255_are_suspicious_only_among_several_classes() -> None:
     check_samples(dataset_of(Recorded(3, 0, 1, 255), Recorded(3, 0, 255), binary=True))
 
 
+@pytest.mark.parametrize("labels", [(0, 255), (255,)])
+def test_what_few_masks_do_not_hold_may_be_in_others(labels: tuple[int, ...]) -> None:
+    class Rare(Recorded):
+        def __getitem__(self, index: int) -> Sample:
+            sample = super().__getitem__(index)
+            return {**sample, "mask": np.array([[1, 255]], np.uint8)} if index == 77 else sample
+
+    assert check_samples(dataset_of(Recorded(5), Rare(200, *labels))) == ()
+    (note,) = check_samples(dataset_of(Recorded(5), Recorded(2000, *labels)))
+    assert "1024 test masks that were checked" in note
+
+
 @pytest.mark.parametrize("binary", [False, True])
 def test_the_built_in_data_is_good(binary: bool) -> None:
     built_in = create_dataset(name="shapes", size=48, train=2, val=2, test=2, binary=binary)

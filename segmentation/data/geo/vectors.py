@@ -74,10 +74,17 @@ def read_outlines(
     Those at addresses (`data/remote.py` says which) are copied for as long as they are read.
 
     Invalid polygons are repaired, open rings closed, points and lines left out, each with a note. Raises `UserError`
-    for a file that cannot be read, for a layer or an attribute that it does not have, and where there is no polygon.
+    for a file that cannot be read, for a layer or an attribute that it does not have, where there is no polygon, and
+    where only some of the files name a coordinate system.
     """
     read = [_read(str(name), layer, attribute) for name in names]
     first = read[0]
+    unplaced = [str(name) for name, each in zip(names, read, strict=True) if each.crs is None]
+    if unplaced and len(unplaced) < len(read):
+        raise UserError(
+            f"{unplaced[0]} names no coordinate system, and other outlines do: give it one, such as"
+            " 'ogr2ogr -a_srs EPSG:32633 NEW.gpkg FILE'."
+        )
     moved = [
         first,
         *(replace(each, polygons=_warped(each.polygons, each.crs, first.crs)) for each in read[1:]),

@@ -180,6 +180,15 @@ def test_without_a_system_they_are_in_that_of_the_images(ending: str, tmp_path: 
     assert burn(outlines, scene(tmp_path), 1, 0, all_touched=False).mask(*WHOLE).sum() == 7 * 6
 
 
+@pytest.mark.filterwarnings("ignore:'crs' was not provided")
+def test_files_with_and_without_a_system_are_not_mixed(tmp_path: Path) -> None:
+    paths = [write_outlines(tmp_path / "a.gpkg", [box(2, 2, 9, 9)], "EPSG:4326")]
+    paths.append(write_outlines(tmp_path / "b.shp", [box(12, 12, 19, 19)], None))
+    for given in (paths, paths[::-1]):
+        with pytest.raises(UserError, match=r"b\.shp names no coordinate system, and other outlines do: "):
+            read_outlines(given)
+
+
 @pytest.mark.parametrize("name", ["roofs", "gpkg_contents"])
 def test_a_view_is_refused_which_could_take_for_ever(name: str, tmp_path: Path) -> None:
     path = write_outlines(tmp_path / "a.gpkg", [box(0, 0, 9, 9)])

@@ -19,7 +19,7 @@ from segmentation.errors import UserError
 from segmentation.types import Area
 
 _MOST = 10**6  # blocks: more would take minutes to look at
-_LEAST_SIDE = 64  # pixels: narrower areas show too little to learn from
+_LEAST_SIDE = 64  # pixels: areas that a buffer makes narrower show too little to learn from
 _NEIGHBOURS = [(-1, 0), (1, 0), (0, -1), (0, 1), (-1, -1), (-1, 1), (1, -1), (1, 1)]
 
 
@@ -75,7 +75,7 @@ def divide(
     areas: dict[str, list[Area]] = {split: [] for split in shares}
     for block, part in zip(found, part_of, strict=True):
         area = _trimmed(block, int(part), places, buffer)
-        if min(area.size) >= _LEAST_SIDE:
+        if area == block.area or min(area.size) >= _LEAST_SIDE:
             areas[list(shares)[part]].append(area)
     for split, kept in areas.items():
         if not kept:

@@ -103,10 +103,11 @@ def geotiff(
         return coverage(scenes[area.scene], area, extents[area.scene], _STEP)
 
     held = [each for each in blocks(scenes, block) if covered(each.area) > 0]
-    if not held:
+    without = files.keys() - {groups[each.area.scene][0] for each in held}
+    if without:
         where = "" if extent is None else " in dataset.extent"
         raise UserError(
-            f"{first_of(files['train'].images)}: no data{where}: give images with data"
+            f"{first_of(files[min(without)].images)}: no data{where}: give images with data"
             + ("." if extent is None else ", or the extent of their labels.")
         )
     areas = _divided(held, groups, split, fractions=fractions, seed=seed, buffer=buffer)
@@ -137,10 +138,10 @@ class _Files:
     def found(cls, root: Path, part: str, images: Paths, labels: Paths) -> "_Files":
         prefix = "" if part == "train" else f"{part}_"
         answers = _found_files(root, labels, f"dataset.{prefix}labels")
-        # Labels may lie among the images, and be found by their pattern too.
-        pictures = [
-            name for name in _found_files(root, images, f"dataset.{prefix}images") if name not in answers
-        ]
+        # Labels may lie among the images, and be found by their pattern too, perhaps as another path.
+        known = {Path(name).resolve() for name in answers}
+        found = _found_files(root, images, f"dataset.{prefix}images")
+        pictures = [name for name in found if Path(name).resolve() not in known]
         if not pictures:
             raise UserError(
                 f"dataset.{prefix}images={images} finds the labels only: give a pattern of the images."

@@ -32,6 +32,7 @@ def city(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_raster(folder / "labels.tif", mask[None])
     write_raster(folder / "blank.tif", np.zeros((4, 64, 64), np.uint16), nodata=0)
     write_raster(folder / "rgbn.tif", np.ones((4, *SIZE), np.uint8))
+    write_raster(folder / "far.tif", np.ones((4, 64, 64), np.uint16), place(column=200_000))
     write_outlines(folder / "far.gpkg", [affinity.translate(box(0, 0, 9, 9), 1e5)])
     return folder
 
@@ -203,6 +204,28 @@ def test_files_and_folders_are_divided_whole(split: str, city: Path, tmp_path: P
     assert [len(samples) for samples in dataset.splits().values()] == [8, 4, 4]
 
 
+@pytest.mark.parametrize("path", ["{folder}/labels.tif", "sub/link.tif"])
+def test_a_label_raster_is_no_image_however_its_path_is_written(
+    path: str, city: Path, tmp_path: Path
+) -> None:
+    for name in ("image.tif", "labels.tif"):
+        (tmp_path / name).symlink_to(city / name)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "link.tif").symlink_to(tmp_path / "labels.tif")
+    dataset = opened(tmp_path, images="*.tif", labels=path.format(folder=tmp_path))
+    assert {name.rpartition("/")[0] for name in dataset.train.names} == {f"{tmp_path.name}/image"}
+
+
+def test_chips_smaller_than_what_buffers_leave_are_kept(tmp_path: Path) -> None:
+    for index, side in enumerate((60, 60, 60, 200)):
+        chip = photo([], side, side)
+        write_raster(tmp_path / f"{index}.tif", chip, place(column=1000 * index))
+    outlines = [box(10, 1000 * index + 10, 40, 1000 * index + 40) for index in range(4)]
+    labels = write_outlines(tmp_path / "roofs.gpkg", outlines)
+    dataset = opened(tmp_path, images="*.tif", labels=str(labels), split="file")
+    assert sum(map(len, dataset.names().values())) == 3 + 4  # the larger one is two samples each way
+
+
 def test_other_cities_are_test_and_said_to_be(city: Path, tmp_path: Path) -> None:
     far = [affinity.translate(each, 10_000) for each in roofs(*SIZE, seed=1)]
     write_outlines(tmp_path / "far.gpkg", far)
@@ -256,6 +279,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "empty path": ({"images": ""}, r"dataset\.images= finds no file"),
     "no data": ({"images": "blank.tif"}, r"blank\.tif: no data: give images with data\.$"),
     "extent elsewhere": ({"extent": "far.gpkg"}, r"no data in dataset\.extent"),
+    "a city without extent": (
+        {"test_images": "far.tif", "test_labels": "far.gpkg", "extent": "roofs.gpkg"},
+        r"far\.tif: no data in dataset\.extent",
+    ),
     "whole and test": (
         {"split": "whole", "test_images": "image.tif"},
         r"leave val_images and test_images out",

@@ -19,7 +19,7 @@ import numpy as np
 from segmentation.data.files import Listing, Names, evenly_spaced
 from segmentation.data.image_io import is_wide, read_size, read_sized, read_values
 from segmentation.data.masks import MaskDecoder
-from segmentation.data.pixel_range import PERCENTILES, PixelRange
+from segmentation.data.pixel_range import PERCENTILES, PixelRange, drawn_pixels
 from segmentation.data.raster import read_window
 from segmentation.data.tiff import no_data
 from segmentation.errors import UserError
@@ -100,7 +100,7 @@ class SegmentationDataset:
     """A data set of images with `channels` bands; `notes` are full sentences for the log and the report.
 
     `pixel_range` says which values are black and white in images of more than 8 bits. `counts`, int64 (N, K), are the
-    pixels of each class in each training mask, where they are needed (`balance.count_classes`). `often` (N,) says how
+    pixels of each class in each training mask, where they are needed (`survey.count_classes`). `often` (N,) says how
     often each training sample is drawn in an epoch; None: once.
     """
 
@@ -291,7 +291,8 @@ def with_pixel_range(dataset: SegmentationDataset, choice: Any) -> SegmentationD
     notes: tuple[str, ...] = ()
     if choice == "auto":
         looked = (train.values(index) for index in evenly_spaced(len(train), _MEASURED))
-        wide = [values for values in looked if values is not None]
+        # Not the whole images, which may have gigabytes together.
+        wide = [drawn_pixels(values) for values in looked if values is not None]
         if not wide:
             return dataset
         found = PixelRange.measured(wide)

@@ -84,18 +84,21 @@ class PixelRange:
 
     @classmethod
     def measured(cls, images: Iterable[np.ndarray]) -> "PixelRange":
-        """The `PERCENTILES` of each band over images (H, W, C), of evenly spaced pixels; nan and infinity are left out.
+        """The `PERCENTILES` of each band over images (H, W, C), or their `drawn_pixels`; nan and infinity are left out.
 
         Raises `UserError` where images have different numbers of bands.
         """
-        drawn = []
-        for values_HWC in images:
-            flat_PC = values_HWC.reshape(-1, values_HWC.shape[2])
-            drawn.append(flat_PC[:: max(1, len(flat_PC) // _VALUES_PER_IMAGE)].astype(np.float64))
+        drawn = [drawn_pixels(values_HWC) for values_HWC in images]
         if len({values_PC.shape[1] for values_PC in drawn}) != 1:
             raise UserError("The training images have different numbers of bands: give them the same.")
         columns = np.concatenate(drawn).T
         return cls(*zip(*(_spread(band[np.isfinite(band)]) for band in columns), strict=True))
+
+
+def drawn_pixels(values_HWC: np.ndarray) -> np.ndarray:
+    """float64 (P, C): evenly spaced pixels of an image, enough to measure a range by."""
+    flat_PC = values_HWC.reshape(-1, values_HWC.shape[-1])
+    return flat_PC[:: max(1, len(flat_PC) // _VALUES_PER_IMAGE)].astype(np.float64)
 
 
 def _spread(values: np.ndarray) -> tuple[float, float]:

@@ -1,5 +1,6 @@
 """Several data sets as one."""
 
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,9 @@ def test_splits_are_joined_and_an_epoch_is_shared_by_weight(tmp_path: Path) -> N
         dataset.train[4]
 
 
+alive: list[weakref.ref[np.ndarray]] = []
+
+
 @dataclass(frozen=True)
 class Wide:
     """Two images of 16 bits, all of one value."""
@@ -50,7 +54,10 @@ class Wide:
         return 2
 
     def values(self, index: int) -> np.ndarray:
-        return np.full((4, 4, 1), self.value, np.uint16)
+        assert sum(values() is not None for values in alive) <= 1, "whole images are kept"
+        values = np.full((4, 4, 1), self.value, np.uint16)
+        alive.append(weakref.ref(values))
+        return values
 
     def __getitem__(self, index: int) -> Sample:
         pixels = to_bytes(self.values(index), self.pixel_range, "a")

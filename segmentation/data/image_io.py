@@ -212,12 +212,15 @@ def read_orientation(path: Path) -> tuple[int, tuple[int, int]]:
     """
     try:
         with opened(path) as picture:
-            # Pillow would decode a PNG to look for the flag behind the pixels.
-            known = picture.format != "PNG" or "exif" in picture.info
-            orientation = picture.getexif().get(_EXIF_ORIENTATION, 1) if known else 1
-            return (orientation if orientation in range(1, 9) else 1), (picture.height, picture.width)
+            return _orientation(picture), (picture.height, picture.width)
     except Exception:
         return 1, (0, 0)
+
+
+def _orientation(picture: Image.Image) -> int:
+    # That of PNG files would decode them to look for the flag behind the pixels.
+    orientation = Image.Image.getexif(picture).get(_EXIF_ORIENTATION, 1)
+    return orientation if orientation in range(1, 9) else 1
 
 
 def read_size(path: Path) -> tuple[int, int]:
@@ -226,7 +229,10 @@ def read_size(path: Path) -> tuple[int, int]:
     (0, 0) for a file that cannot be opened, which is reported when it is decoded.
     """
     if path.suffix.lower() == ".npy":
-        height, width = read_array(path).shape[:2]
+        try:
+            height, width = np.lib.format.open_memmap(path, mode="r").shape[:2]
+        except Exception:
+            return 0, 0
         return height, width
     orientation, (height, width) = read_orientation(path)
     if not height:
@@ -413,7 +419,7 @@ def _is_wide_png(picture: Image.Image) -> bool:
 def _read_wide_png(picture: Image.Image, *, alpha: bool) -> np.ndarray:
     """uint16 (H, W, bands) of an opened PNG with 16-bit colours; damage raises an exception of Pillow or OpenCV."""
     data, mode = bytes_of(picture), picture.mode
-    orientation = picture.getexif().get(_EXIF_ORIENTATION, 1) if "exif" in picture.info else 1
+    orientation = _orientation(picture)
     picture.verify()  # the checksums, some of which OpenCV does not check
     values = _imdecode(data, cv2.IMREAD_UNCHANGED)
     if values is None:

@@ -25,6 +25,7 @@ from segmentation.data.image_io import (
     present_values,
     read_grey_png,
     read_image,
+    read_size,
     read_sized,
     to_bytes,
 )
@@ -110,6 +111,31 @@ def test_exif_orientation(orientation: int, tmp_path: Path) -> None:
     turns |= {5: across, 6: across[::-1], 7: across[::-1, ::-1], 8: across[:, ::-1]}
     path = save(tmp_path / "a.png", np.ascontiguousarray(turns[orientation]), exif=exif)
     assert np.array_equal(read_image(path), upright)
+
+
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+@pytest.mark.parametrize("kind", ["Raw profile type exif", "XML:com.adobe.xmp"])
+def test_orientation_in_the_texts_of_a_png(kind: str, depth: type, tmp_path: Path) -> None:
+    """As ImageMagick and photo editors write it."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    profile = f"\nexif\n{len(exif.tobytes()):8}\n{exif.tobytes().hex()}"
+    text = profile if kind.startswith("Raw") else '<rdf:Description tiff:Orientation="6"/>'
+    chunk = b"tEXt" + f"{kind}\0{text}".encode()
+    path = tmp_path / "a.png"
+    cv2.imwrite(str(path), np.zeros((4, 8, 3), depth))
+    header, pixels = path.read_bytes()[:33], path.read_bytes()[33:]
+    path.write_bytes(
+        header + struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) + pixels
+    )
+    assert read_image(path).shape[:2] == read_size(path) == (8, 4)
+
+
+@pytest.mark.parametrize("stored", [np.zeros((3, 5)), np.zeros((3, 5, 2)), np.zeros(3), None])
+def test_the_size_of_an_array_is_in_its_header(stored: np.ndarray | None, tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    path.write_bytes(b"damaged") if stored is None else np.save(path, stored)
+    assert read_size(path) == ((0, 0) if stored is None or stored.ndim == 1 else (3, 5))
 
 
 @pytest.mark.parametrize("exif", [b"no such thing", b"II*\0\x08\0\0\0\xff\xff"])

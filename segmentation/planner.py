@@ -7,6 +7,7 @@ Nothing here imports torch.
 
 import logging
 import math
+import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from copy import deepcopy
@@ -303,11 +304,11 @@ def _cache(
     # Only files are decoded as a whole for each window.
     if config["data"]["resize"] or windows < _CACHED_FROM or not isinstance(dataset.train, FileDataset):
         return
-    height, width = seen.usual_size
-    needed = (seen.images + len(dataset.val)) * height * width * (dataset.channels + 1)
+    area = seen.sizes.prod(axis=1).mean()
+    needed = (seen.images + len(dataset.val)) * area * (dataset.channels + 1)
     folder = next(folder for folder in (cache_folder(), *cache_folder().parents) if folder.is_dir())
     free = shutil.disk_usage(folder).free
-    if needed < _SHARE_OF_DISK * free:
+    if needed < _SHARE_OF_DISK * free and os.access(folder, os.W_OK):
         reason = f"an image is read for about {windows:.0f} windows an epoch: decoded once, {needed / 1e9:.1f} GB in"
         yield Choice("data.cache", "disk", f"{reason} {cache_folder()}")
 

@@ -4,6 +4,7 @@ import json
 import math
 from copy import deepcopy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,26 @@ def test_what_is_planned(survey: Survey, expected: dict[str, Any], dataset: Segm
     height, width = survey.usual_size
     if found["data.resize"]:  # never squashed
         assert height <= 2 * found["data.size"][0] and width <= 2 * found["data.size"][1]
+
+
+@pytest.mark.parametrize(
+    ("large", "free", "writable", "cached"),
+    [(0, 20, True, True), (4, 20, True, False), (0, 3, True, False), (0, 20, False, False)],
+)
+def test_a_cache_is_planned_where_it_has_room(
+    large: int,
+    free: int,
+    writable: bool,
+    cached: bool,
+    dataset: SegmentationDataset,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of 400 images with 8 MB each, of which some are ten times as large."""
+    survey = seen((1000, 2000), 60)
+    survey.sizes[:large] = 10_000, 2000
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free * 1e9))
+    monkeypatch.setattr("os.access", lambda *_: writable)
+    assert planned(survey, dataset).get("data.cache") == ("disk" if cached else None)
 
 
 @pytest.mark.parametrize(

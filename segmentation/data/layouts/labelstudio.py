@@ -126,10 +126,15 @@ def _label(item: dict[str, Any]) -> str:
 
 
 def _add(album: Annotated, image: int, item: Any, labels: dict[str, Any]) -> None:
+    if isinstance(item, dict) and "value" not in item:
+        return  # a relation between two others
     value = value_of(item, "value", dict)
     shapes = {"points", "rle", "radiusX", "width"} & value.keys()
     if not shapes:
         return  # a choice, a rating or a text about the picture
+    if shapes == {"width"} and "height" not in value:
+        album.left_out["points"] += 1
+        return
     label = _label(item) or _label(labels.get(str(item.get("id")), {}))
     if not label:
         raise UserError("it has no label: give it one, or delete it.")

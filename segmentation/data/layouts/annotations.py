@@ -48,8 +48,13 @@ class Annotated:
     def add_image(self, path: str, *, size: Size = UNKNOWN, part: str = "", file: str = "") -> int:
         """The number of a new image. Its path and that of its annotation `file` are in `root`; `size` is (H, W).
 
-        Without a `part` it is in that of the first folder called train, val or test.
+        Without a `part` it is in that of the first folder called train, val or test. Raises `UserError` for a path
+        without ending.
         """
+        if "." not in posixpath.basename(path):
+            raise UserError(
+                f"the picture '{path}' has no ending, such as .jpg: give it one, also where it is listed."
+            )
         self._images.append(path)
         self._files.append(file)
         self._sizes.extend(size)

@@ -82,7 +82,7 @@ def class_dict(*, root: Path) -> FoundFiles:
     notes = ["Void is ignored, not a class (class_dict.csv)."] if ignored else []
     if guesses[0].left:
         notes.append(f"Pictures without masks are left out: {first_of(guesses[0].left)}.")
-    found = read_pairs(root, guesses[0].images, guesses[0].masks)
+    found = read_pairs(root, guesses[0].images, guesses[0].masks, skip=guesses[0].skip or None)
     return _found(ClassOptions(names=names, ignore=ignored), root, found, tuple(notes))
 
 

@@ -91,7 +91,7 @@ def voc(
             split: pair_folders(root / f"{folder}_images", root / f"{folder}_labels", _FOUR)
             for split, folder in (("train", "train"), ("val", "valid"))
         }
-    classes, listed = _read_classes({tree or root, root})
+    classes, listed = _read_classes(dict.fromkeys((tree or root, root)))
     ignored = () if IGNORE_COLOUR in classes.palette else (IGNORE_COLOUR,)
     decoder = LabelMask(
         IndexMask(classes),

@@ -277,6 +277,24 @@ def test_folders_anywhere_are_the_split_of_all_images_or_of_none(maker: Maker, t
         create_dataset(**options)
 
 
+def test_relations_and_points_are_no_shapes(tmp_path: Path) -> None:
+    options = labelstudio(tmp_path)
+    point = {"x": 9, "y": 9, "width": 0.5, "keypointlabels": ["cat"]}
+    others = [
+        {"from_id": "a", "to_id": "b", "type": "relation", "direction": "right"},
+        {
+            "id": "p",
+            "type": "keypointlabels",
+            "value": point,
+            "original_width": WIDTH,
+            "original_height": HEIGHT,
+        },
+    ]
+    edited(tmp_path / "project.json", lambda tasks: tasks[0]["annotations"][1]["result"].extend(others))
+    assert "Left out because they have no area: 1 points." in create_dataset(**options).notes
+    np.testing.assert_array_equal(masks(options)[0], truth(0))
+
+
 def test_turned_boxes_and_ellipses(tmp_path: Path) -> None:
     options = cvat(tmp_path)
     path = tmp_path / "annotations.xml"
@@ -330,6 +348,12 @@ DAMAGED = [
         "annotations.json",
         _at("images", 1, "file_name", value="no.png"),
         ("1 of the 6 images", "no.png"),
+    ),
+    (
+        renamed(coco, ("images/p1.png", "img1")),
+        "annotations.json",
+        _at("images", 1, "file_name", value="img1"),
+        ("image img1", "no ending"),
     ),
     (coco, "annotations.json", _at("images", 1, "id", value=10), ("image p1.png", "the id 10")),
     (

@@ -1,5 +1,6 @@
 """Every layout of mask files: recognised, read as it lies, and its masks are the known ones."""
 
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,17 @@ def make_with(names: Mapping[str, str]) -> Callable[[Path], None]:
             (root / split).rename(root / name)
 
     return make
+
+
+def make_class_dict_beside(root: Path) -> None:
+    """Coloured masks, and pictures of edges, beside the images, and a table of the colours."""
+    masks_in("{n}.png", "{n}_mask.png", "colours")(root)
+    for path in root.glob("*_mask.png"):
+        shutil.copy(path, root / path.name.replace("mask", "edge"))
+    rows = [
+        f"{name},{r},{g},{b}" for name, (r, g, b) in zip(made_data.THINGS, made_data.COLOURS, strict=True)
+    ]
+    (root / "class_dict.csv").write_text("\n".join(["name,r,g,b", *rows]))
 
 
 SIDE_BY_SIDE = "{n}/Imgs/a{n}"
@@ -108,6 +120,7 @@ CASES: dict[str, tuple[str, Callable[[Path], None], list[int], dict[str, Any]]] 
     "ade20k": ("ade20k", made_data.make_ade20k, [255, 0, 1], {}),
     "roboflow": ("roboflow", made_data.make_roboflow, [0, 1, 2], {}),
     "class_dict": ("class_dict", made_data.make_class_dict, [0, 1, 2], {}),
+    "class_dict_beside": ("class_dict", make_class_dict_beside, [0, 1, 2], {}),
     "pets": ("pets", made_data.make_pets, [0, 1, 255], {}),
 }
 

@@ -76,6 +76,13 @@ def test_classes_of_a_labelling_tool(name: str, content: str, tmp_path: Path) ->
     assert dataset.notes[-1] == f"The classes are the 3 of {name}, not PASCAL VOC's 21."
 
 
+def test_of_two_lists_the_one_beside_the_images_gives_the_colours(tmp_path: Path) -> None:
+    options = devkit(tmp_path / "VOC2012", (0, 1, 2, 255)) | {"root": str(tmp_path)}
+    (tmp_path / "VOC2012" / "classes.txt").write_text("background\ncat\ndog\n")
+    (tmp_path / "labelmap.txt").write_text("background:0,0,0::\ncat:1,2,3::\ndog:4,5,6::\n")
+    assert create_dataset(**options).classes.palette[1] == (128, 0, 0)
+
+
 @pytest.mark.parametrize("names", [NAMES, NAMES[1:], ("_background_", *NAMES[1:])])
 def test_a_list_of_vocs_own_classes(names: tuple[str, ...], tmp_path: Path) -> None:
     options = devkit(tmp_path)

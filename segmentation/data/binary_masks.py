@@ -71,7 +71,8 @@ class BinaryMask:
 
     def _check(self, present: list[int], path: Path, *, lossy: bool) -> None:
         other = [value for value in present if value not in (0, self.foreground, self.ignore)]
-        wrong = other == [1] if self.soft else bool(other)
+        # Soft edges may have any value, but masks of 0/1 are not those of 0/255.
+        wrong = other == [1] and self.foreground not in present if self.soft else bool(other)
         if wrong and (not lossy or self.foreground == 1):
             raise UserError(
                 f"{path} holds the value {first_of(other)}, but other masks hold 0 and {self.foreground} only: "

@@ -125,6 +125,9 @@ def test_soft_edges_may_hold_one(tmp_path: Path) -> None:
     assert np.array_equal(first_mask(options), mask(*(value > 127 for value in values)))
     (note,) = create_dataset(**options).notes
     assert "9 values of grey, and 28.6% of the pixels that are not black are not white" in note
+    dataset = create_dataset(**options)
+    save(dataset.train.labels.path(0), mask(0, 1, 255))  # type: ignore[attr-defined]
+    assert np.array_equal(dataset.train[0]["mask"], mask(0, 0, 1))
 
 
 @pytest.mark.parametrize("suffix", ["", "_split"])

@@ -84,7 +84,7 @@ class AreaDataset:
     @property
     def names(self) -> list[str]:
         """SCENE/ROW_COLUMN: the scene and the upper left corner."""
-        return [f"{self.scenes[area.scene].name}/{area.top}_{area.left}" for area in self.areas]
+        return list(map(self._name, self.areas))
 
     def __len__(self) -> int:
         return len(self.areas)
@@ -117,7 +117,7 @@ class AreaDataset:
         image_HWC = np.ascontiguousarray(fit_bands(pixels_HWC, self.channels, name))
         mask_HW = self._mask(area.scene, rows, columns)
         mask_HW[~valid_HW] = IGNORE_INDEX
-        return {"image": image_HWC, "mask": mask_HW, "name": self.names[index]}
+        return {"image": image_HWC, "mask": mask_HW, "name": self._name(area)}
 
     def mask(self, index: int) -> np.ndarray:
         """The whole mask, uint8 (H, W). Raises `UserError` as `window` does."""
@@ -150,6 +150,9 @@ class AreaDataset:
             labels.update(self.mask(index).tobytes())
         what = f"{files} {self.areas} {self.channels} {self.bands} {self.pixel_range} {labels.hexdigest()}"
         return Fingerprint(what, str([(state.st_size, state.st_mtime_ns) for state in states]))
+
+    def _name(self, area: Area) -> str:
+        return f"{self.scenes[area.scene].name}/{area.top}_{area.left}"
 
     def _mask(self, scene: int, rows: slice, columns: slice) -> np.ndarray:
         mask_HW = self.labels[scene].mask(rows, columns)

@@ -22,6 +22,7 @@ from segmentation.reading import LIST_BYTES, read_text
 
 _EXPECTED = "a CSV file with the columns image and mask"
 _COLUMNS = ("image", "mask", "split", "group")
+_HEADER_BYTES = 2**16
 
 
 class _Row(NamedTuple):
@@ -86,7 +87,8 @@ def table_in(root: Path) -> str | None:
     files = [path for path in root.glob("*.csv") if path.is_file()]
     if len(files) != 1:
         return None
-    header, _ = _cells(files[0])
+    with files[0].open("rb") as file:  # the others may be anything
+        header, _ = _cells(files[0], file.readline(_HEADER_BYTES).decode("utf-8-sig", "replace"))
     return files[0].name if set(_COLUMNS[:2]) <= set(header) else None
 
 
@@ -104,7 +106,7 @@ def _read(path: Path, root: Path) -> list[_Row]:
         below = path.parent.relative_to(root).as_posix()
     except ValueError:
         raise UserError(f"{path} is not in dataset.root={root}: give a path in it.") from None
-    header, table = _cells(path)
+    header, table = _cells(path, read_text(path, LIST_BYTES))
     for name in _COLUMNS:
         if header.count(name) > 1 or (name in _COLUMNS[:2] and name not in header):
             many = "several columns" if name in header else "no column"
@@ -130,9 +132,9 @@ def _read(path: Path, root: Path) -> list[_Row]:
     return rows
 
 
-def _cells(path: Path) -> tuple[list[str], list[list[str]]]:
+def _cells(path: Path, text: str) -> tuple[list[str], list[list[str]]]:
     """The names of the columns, in lower case, and the rows."""
-    lines = read_text(path, LIST_BYTES).splitlines()
+    lines = text.splitlines()
     # In some languages spreadsheet programs write semicolons.
     separator = max(",;\t", key=lambda mark: lines[0].count(mark)) if lines else ","
     try:

@@ -108,6 +108,12 @@ def test_one_line_for_a_wrong_table(lines: list[str], message: str, tmp_path: Pa
     assert "\n" not in str(caught.value)
 
 
+def test_an_unrelated_table_is_none(tmp_path: Path) -> None:
+    made_data.masks_in("{n}.jpg", "{n}_mask.png")(tmp_path)
+    (tmp_path / "notes.csv").write_text(f"name,words\n1,{'x' * 140_000}\n")
+    assert recognised_options({"root": str(tmp_path)})[0]["name"] == "pairs"
+
+
 def test_the_table_must_be_clear(tmp_path: Path) -> None:
     options = table(tmp_path, "image,mask", *rows())
     (tmp_path / "other.csv").write_text("")

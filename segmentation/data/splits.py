@@ -150,8 +150,9 @@ def read_split(path: Path, names: Sequence[str]) -> Split:
     Raises `UserError` for a file that is missing or has other columns, for repeated names, for names that are not
     in `names` or are missing from the file, for unknown splits and for empty splits.
     """
-    listed, codes = _read_rows(path)
     wanted = names.encoded if isinstance(names, Names) else encode_names(names)
+    # All take as much memory as the longest.
+    listed, codes = _read_rows(path, longest=max(LONGEST_NAME, wanted.itemsize))
     listed_order, wanted_order = np.argsort(listed), np.argsort(wanted)
     if not np.array_equal(listed[listed_order], wanted[wanted_order]):
         raise _different(path, list(Names(listed)), set(names))
@@ -182,8 +183,8 @@ def _different(path: Path, listed: list[str], names: set[str]) -> UserError:
     return UserError(f"{path} has {len(wrong)} names {what} ({first_of(wrong)}): {cure}.")
 
 
-def _read_rows(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The encoded name of each row, and the position of its split in `SPLITS`."""
+def _read_rows(path: Path, longest: int) -> tuple[np.ndarray, np.ndarray]:
+    """The encoded name of each row, of at most so many bytes, and the position of its split in `SPLITS`."""
     if not path.is_file():
         raise UserError(
             f"There is no file {path}: give dataset.split=PATH of a split.csv, or null to split by seed."
@@ -205,7 +206,7 @@ def _read_rows(path: Path) -> tuple[np.ndarray, np.ndarray]:
                     f"{path}, line {reader.line_num}: '{word[:60]}' is not a split.{closest(word, SPLITS)}"
                 )
             names.append(composed(row[0]).encode(errors=_OTHER_BYTES))
-            if len(names[-1]) > LONGEST_NAME:  # all take as much memory as the longest
+            if len(names[-1]) > longest:
                 raise UserError(f"{path}, line {reader.line_num}: '{row[0][:60]}...' is no name of a file.")
             codes.append(SPLITS.index(row[1]))
     return np.array(names, dtype="S"), np.frombuffer(codes, np.uint8)

@@ -104,8 +104,8 @@ def test_any_names_survive_the_file(tmp_path_factory: pytest.TempPathFactory, na
     assert split == {"train": [train], "val": [val], "test": sorted(test)}
 
 
-def test_names_that_are_not_utf8_survive_too(tmp_path: Path) -> None:
-    odd = os.fsdecode(b"caf\xe9")
+@pytest.mark.parametrize("odd", [os.fsdecode(b"caf\xe9"), "folder/" * 60 + "a"], ids=["not UTF-8", "deep"])
+def test_odd_names_survive_too(odd: str, tmp_path: Path) -> None:
     names = sorted([odd, "b", "c"])
     split = named(split_names(names, fractions=USUAL, seed=0), names)
     train, val, test = (Named(*part) for part in split.values())

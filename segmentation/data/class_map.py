@@ -207,12 +207,12 @@ def _labels(
     content: Mapping[str, Any], names: tuple[str, ...], where: str
 ) -> tuple[tuple[str, ...], tuple[tuple[int, int], ...], tuple[int, ...]]:
     """The names, which the labels give where nothing else does, the pairs of a value and its class, ignored values."""
-    given, from_names = content.get("labels"), _as_labels(content.get("names"))
+    given, from_names = content.get("labels"), as_labels(content.get("names"))
     if given is not None and from_names is not None:
         raise UserError(f"{where}: names already holds the labels: leave out 'labels'.")
     if given is None and from_names is None:
         return names, (), ()
-    labels = _as_labels(given) if from_names is None else from_names
+    labels = as_labels(given) if from_names is None else from_names
     if labels is None:
         raise UserError(
             f"{where}: labels={given} is no mapping of 0..65535 to names: write {{1: sky, 2: road}}."
@@ -233,7 +233,7 @@ def _labels(
     return names, tuple((value, names.index(name)) for value, name in ordered), ignored
 
 
-def _as_labels(value: Any) -> dict[int, str] | None:
+def as_labels(value: Any) -> dict[int, str] | None:
     """A mapping of values to names, which other tools call names; JSON quotes the values. None for anything else."""
     if not isinstance(value, Mapping) or not all(isinstance(name, str) and name for name in value.values()):
         return None
@@ -252,7 +252,7 @@ def names_and_palette(content: Mapping[str, Any], where: str) -> tuple[tuple[str
     """
     names: Any = content.get("names")
     colours: Any = content.get("colours")
-    if names is None or _as_labels(names) is not None:
+    if names is None or as_labels(names) is not None:
         names = []
     if isinstance(names, Mapping):
         if colours is not None:

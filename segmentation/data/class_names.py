@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segmentation.data.class_map import BACKGROUND, IGNORE, ClassOptions, names_and_palette, read_class_map
+from segmentation.data.class_map import (
+    BACKGROUND,
+    IGNORE,
+    ClassOptions,
+    as_labels,
+    names_and_palette,
+    read_class_map,
+)
 from segmentation.data.files import first_of
 from segmentation.errors import UserError, closest
 from segmentation.types import IGNORE_INDEX, Classes
@@ -74,8 +81,23 @@ def named_classes(options: ClassOptions, found: Sequence[str], root: Path, where
     return NamedClasses(classes, indices, unlabelled, (left_out,) if unused else ())
 
 
+def chosen_names(options: ClassOptions, root: Path) -> tuple[str, ...]:
+    """The names in the options or the file; empty where neither has any. Raises `UserError` as `named_classes` does."""
+    return names_and_palette(_described(options, root), "The classes")[0]
+
+
 def _described(options: ClassOptions, root: Path) -> dict[str, Any]:
     """The names, merge, ignore, unlabelled and colours of the file, if there is one, and of the options."""
+    content = _of_file_and_options(options, root)
+    if as_labels(content.get("names")):
+        raise UserError(
+            f"names={content['names']} is for values in mask files: list the names in the annotations, as in"
+            " names=[cat,dog]."
+        )
+    return content
+
+
+def _of_file_and_options(options: ClassOptions, root: Path) -> dict[str, Any]:
     if options.labels is not None:
         raise UserError(
             "dataset.labels is for values in mask files: use dataset.names and dataset.merge here."

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from segmentation.data.class_map import BACKGROUND, ClassOptions
-from segmentation.data.class_names import named_classes
+from segmentation.data.class_names import chosen_names, named_classes
 from segmentation.data.files import evenly_spaced, first_of
 from segmentation.data.geo.areas import blocks
 from segmentation.data.geo.scenes import Header, Scene, place, placed, read_headers
 from segmentation.data.geo.vectors import Burnt, Outlines, burn, is_vector, read_outlines
 from segmentation.data.image_io import present_values
+from segmentation.data.mask_values import binary_ignore
 from segmentation.data.masks import IndexMask
 from segmentation.errors import UserError
 from segmentation.types import IGNORE_INDEX, Classes
@@ -68,9 +69,10 @@ def labelled(
             outlines[part] = read_outlines(vectors, layer=layer, attribute=attribute)
         else:
             rasters[part] = read_headers(own, categories=True)
-    if not outlines and (attribute or layer):
+    if not outlines and (attribute or layer or all_touched):
         raise UserError(
-            "dataset.attribute and dataset.layer are for vectors, and the labels are rasters: leave them out."
+            "dataset.attribute, dataset.layer and dataset.all_touched are for vectors, and the labels are rasters:"
+            " leave them out (null, false)."
         )
     on_scenes: dict[int, Scene] = {}
     for part, headers in rasters.items():
@@ -81,7 +83,9 @@ def labelled(
     indices: Mapping[str, int] | int = 0
     unlabelled = 0
     if outlines:
-        names = sorted({name for each in outlines.values() for name in each.names}) or [_only_name(described)]
+        names = sorted({name for each in outlines.values() for name in each.names}) or [
+            _only_name(described, root)
+        ]
         meaning = named_classes(described, names, root, "The outlines")
         classes, notes = meaning.classes, (*notes, *meaning.notes)
         indices, unlabelled = meaning.indices if attribute else meaning.indices[names[0]], meaning.unlabelled
@@ -104,12 +108,12 @@ def labelled(
     return classes, labels, notes
 
 
-def _only_name(described: ClassOptions) -> str:
+def _only_name(described: ClassOptions, root: Path) -> str:
     """What outlines are called whose attribute is not asked for."""
-    names = [str(name) for name in described.names or () if name != BACKGROUND]
+    names = [name for name in chosen_names(described, root) if name != BACKGROUND]
     if len(names) > 1:
         raise UserError(
-            f"dataset.names={names}: give dataset.attribute, the column that says which outline is which."
+            f"The names are {', '.join(names)}: give dataset.attribute, the column that says which outline is which."
         )
     return names[0] if names else "foreground"
 
@@ -121,21 +125,27 @@ def _classes_of_values(
     if described.described or (root / "classes.yaml").is_file():
         known = described.read(root)
         return known.classes, IndexMask(known.classes, known.ignored_labels, known.labels, known.unlabelled)
-    found = _values_of(scenes)
-    labels = _two_values(found)
+    ignore = binary_ignore(described)
+    found = [value for value in _values_of(scenes) if value != ignore]
+    labels = _two_values(found, ignore)
+    if ignore in dict(labels or ()):
+        raise UserError(
+            f"dataset.ignore=[{ignore}]: these pixels are one of the two classes that the label rasters hold: say what"
+            " their values mean, as in dataset.names='{0: ignore, 1: road, 2: roof}'."
+        )
     if labels is None:
         raise UserError(
             f"The label rasters hold {first_of(found, 8)}: say what these mean, as in"
             " dataset.names='{0: background, 1: roof, 2: road}', or with a classes.yaml in dataset.root."
         )
     classes = Classes((BACKGROUND, "foreground"), binary=True)
-    ignored = tuple(value for value in found if value not in dict(labels))
+    ignored = () if ignore is None else (ignore,)
     return classes, IndexMask(classes, ignored, labels)
 
 
-def _two_values(found: Sequence[int]) -> tuple[tuple[int, int], ...] | None:
+def _two_values(found: Sequence[int], ignore: int | None = None) -> tuple[tuple[int, int], ...] | None:
     """The values of background and foreground: 0 and 1, or 0 and 255."""
-    if set(found) <= {0, 1, IGNORE_INDEX} and 1 in found:
+    if set(found) <= {0, 1, IGNORE_INDEX} and (1 in found or ignore == IGNORE_INDEX):
         return (0, 0), (1, 1)
     return ((0, 0), (IGNORE_INDEX, 1)) if set(found) <= {0, IGNORE_INDEX} else None
 

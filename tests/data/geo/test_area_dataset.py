@@ -109,6 +109,19 @@ def test_an_attribute_gives_the_classes(city: Path) -> None:
     assert np.array_equal(whole_mask(merged), whole_mask(opened(city)))
 
 
+def test_a_third_value_of_rasters_may_be_ignored(city: Path, tmp_path: Path) -> None:
+    values = np.zeros((1, *SIZE), np.uint8)
+    values[0, ::2], values[0, ::3] = 1, 2
+    dataset = opened(city, labels=str(write_raster(tmp_path / "labels.tif", values)), ignore=[2])
+    assert np.array_equal(whole_mask(dataset), np.array([0, 1, 255])[values[0]])
+
+
+def test_the_name_of_outlines_may_be_in_a_file(city: Path, tmp_path: Path) -> None:
+    (tmp_path / "classes.yaml").write_text("names: [building]")
+    options = {"images": str(city / "image.tif"), "labels": str(city / "roofs.gpkg")}
+    assert opened(tmp_path, **options).classes.names == ("background", "building")
+
+
 def test_values_of_rasters_are_named(city: Path, tmp_path: Path) -> None:
     values = np.zeros((1, *SIZE), np.uint8)
     values[0, ::2], values[0, ::3] = 7, 9
@@ -267,6 +280,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "band number": ({"bands": [1, 2, 3, 9]}, r"dataset\.bands=\[1, 2, 3, 9\].*has 4"),
     "band count": ({"bands": [1, 2]}, r"dataset\.bands=\[1, 2\].*data\.channels=4"),
     "attribute of rasters": ({"labels": "labels.tif", "attribute": "kind"}, "are for vectors"),
+    "touched rasters": ({"labels": "labels.tif", "all_touched": True}, "are for vectors"),
+    "unlabelled of two values": ({"labels": "labels.tif", "unlabelled": "ignore"}, "hold two values"),
+    "ignored class": ({"labels": "labels.tif", "ignore": [0]}, r"dataset\.ignore=\[0\]: these pixels are"),
+    "values of outlines": ({"names": {1: "roof"}}, "is for values in mask files"),
     "test labels alone": ({"test_labels": "roofs.gpkg"}, "without dataset.test_images"),
     "too few areas": ({"block": 512}, "the number of areas is 1"),
     "infrared as alpha": ({"images": "rgbn.tif"}, r"has 3 bands and alpha.*-colorinterp_4 undefined"),

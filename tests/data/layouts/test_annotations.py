@@ -628,6 +628,9 @@ def test_a_classes_yaml_beside_the_annotations_is_read(tmp_path: Path) -> None:
     assert dataset.classes.palette == ((9, 9, 9), (1, 2, 3))
     with pytest.raises(UserError, match="both describe the classes"):
         create_dataset(**options, names=["dog"])
+    (tmp_path / "classes.yaml").write_text("names: {1: dog}")
+    with pytest.raises(UserError, match=r"names=\{1: 'dog'\} is for values in mask files"):
+        create_dataset(**options)
 
 
 def test_an_image_without_text_file_is_background(tmp_path: Path) -> None:

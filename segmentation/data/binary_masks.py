@@ -82,6 +82,14 @@ class BinaryMask:
             )
 
 
+def check_threshold(threshold: int) -> None:
+    """Raises `UserError` for a threshold outside 0..254."""
+    if not 0 <= threshold <= 254:
+        raise UserError(
+            f"dataset.threshold={threshold} is not within 0..254: foreground are the values above it."
+        )
+
+
 def find_threshold(masks: Listing, ignore: int | None) -> tuple[BinaryMask, tuple[str, ...]]:
     """The decoder for masks of background and one other value, decided from masks spread over the data set; notes.
 

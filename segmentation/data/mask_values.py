@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from segmentation.data.binary_masks import BinaryMask, find_threshold
+from segmentation.data.binary_masks import BinaryMask, check_threshold, find_threshold
 from segmentation.data.class_map import ClassOptions, mask_decoder
 from segmentation.data.files import Pairs, evenly_spaced, first_of
 from segmentation.data.image_io import WIDE_MODES, open_picture, present_values, read_integers
@@ -30,10 +30,18 @@ def decoder_of(
     Several classes where the options or a classes.yaml in `root` describe them; else background and foreground, where
     `threshold` is given or the masks hold two values or soft edges; else the values or colours that they hold.
 
-    Raises `UserError` where `ClassOptions.read`, `find_threshold` and `found_classes` do.
+    Raises `UserError` where `ClassOptions.read`, `find_threshold` and `found_classes` do, and for a threshold out of
+    range or beside a description of the classes.
     """
     masks = next(iter(parts.values())).masks
+    if threshold != "auto":
+        check_threshold(threshold)
     if described.described or (root / "classes.yaml").is_file():
+        if threshold != "auto":
+            raise UserError(
+                f"dataset.threshold={threshold} is for masks of two values, and names, labels or a classes.yaml"
+                " describe the classes: leave one out."
+            )
         class_map = described.read(root)
         return class_map.classes, mask_decoder(class_map, masks), ()
     binary, ignore = Classes(("background", "foreground"), binary=True), binary_ignore(described)

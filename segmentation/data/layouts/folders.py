@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from segmentation.data.binary_masks import BinaryMask, find_threshold
+from segmentation.data.binary_masks import BinaryMask, check_threshold, find_threshold
 from segmentation.data.class_map import ClassOptions, mask_decoder
 from segmentation.data.dataset import WHOLE, FileDataset, FoundFiles, MaskFiles
 from segmentation.data.files import Pairs, contents, missing_folder, pair_folders, wrong_layout
@@ -24,10 +24,8 @@ def binary(*, root: Path, threshold: int | Literal["auto"] = "auto", ignore: int
 
     Raises `UserError` as `read_folders` does, for masks of several values, and for options out of range.
     """
-    if threshold != "auto" and not 0 <= threshold <= 254:
-        raise UserError(
-            f"dataset.threshold={threshold} is not within 0..254: foreground are the values above it."
-        )
+    if threshold != "auto":
+        check_threshold(threshold)
     if ignore is not None and not 0 <= ignore <= 255:
         raise UserError(f"dataset.ignore={ignore} is not a mask value: give 0..255, or null for none.")
     parts = read_folders(root)

@@ -121,6 +121,22 @@ def test_one_line_for_what_is_wrong(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("threshold", "names", "message"),
+    [
+        (300, None, "is not within 0..254"),
+        (-1, None, "is not within 0..254"),
+        (100, ["a", "b"], "is for masks of two values, and names"),
+    ],
+)
+def test_a_threshold_is_of_two_values(
+    threshold: int, names: list[str] | None, message: str, tmp_path: Path
+) -> None:
+    put(tmp_path, *each("i#.jpg", *"012"), *each("i#_mask.png", *"012"))
+    with pytest.raises(UserError, match=f"^dataset.threshold={threshold} {message}"):
+        create_dataset(**of(tmp_path, "*.jpg", "{stem}_mask.png") | {"names": names, "threshold": threshold})
+
+
 def test_a_loop_of_links_ends(tmp_path: Path) -> None:
     put(tmp_path, *each("i#.jpg", *"012"), *each("i#_mask.png", *"012"))
     (tmp_path / "again").symlink_to(tmp_path)

@@ -3,6 +3,7 @@
 import atexit
 import functools
 import gc
+import importlib
 import json
 import multiprocessing.forkserver
 import multiprocessing.resource_tracker
@@ -26,6 +27,41 @@ from types import MappingProxyType, TracebackType
 from unittest.mock import patch
 
 from conftest import ROOT
+from PIL import Image
+
+from segmentation.cli import compose
+
+IMPORTED = (
+    *("segmentation.commands", "segmentation.planner", "segmentation.training", "segmentation.evaluation"),
+    *(
+        "segmentation.cli.auto",
+        "segmentation.cli.resume",
+        "segmentation.cli.run_folder",
+        "segmentation.cli.sweep",
+    ),
+    *("torch.utils.tensorboard", "matplotlib.backends.backend_agg"),
+)
+"""What nearly every script imports, and each fork has already."""
+
+FIGURES = (
+    "segmentation.training.draw_curves",
+    "segmentation.callbacks.history.draw_curves",
+    "segmentation.report.html.draw_figures",
+)
+"""They take half of a tiny run's time, so that a fork draws them only with the environment's `FIGURES=1`."""
+
+WORK = (
+    "pytorch_lightning.Trainer.fit",
+    "segmentation.evaluation.run._evaluate_one",
+    "segmentation.predict._run",
+    "segmentation.selection._survey",
+)
+"""With the environment's `UNTIL_WORK=1` a fork ends where one of them is called, and says so.
+
+Options, data and checkpoints are found good by then, the run is planned, and its model is made.
+"""
+
+BEGINS = "Here the work would begin."
 
 Done = subprocess.CompletedProcess[str]
 
@@ -39,9 +75,9 @@ def run_script(
 ) -> Done:
     """Runs `name` (train.py, evaluate.py ...) with `folder` as its working directory, in a process of its own.
 
-    That process is a fork of one in which the libraries are imported already; with `fresh` it is a new Python,
-    as for a user: once a script is enough. What a fork itself starts as new processes are forks, too: by
-    multiprocessing, or by `sys.executable`, which is `warm_python` there.
+    That process is a fork of one in which the libraries are imported already, and draws no `FIGURES`; with `fresh`
+    it is a new Python, as for a user: once a script is enough. What a fork itself starts as new processes are forks,
+    too: by multiprocessing, or by `sys.executable`, which is `warm_python` there.
     """
     command = [str(ROOT / name), *arguments]
     if fresh:
@@ -183,10 +219,9 @@ def _server() -> socket.socket:
 
 def _serve(requests: socket.socket, listener: socket.socket, python: str) -> None:
     """Forks for every request, and answers on its third stream with the process's number and exit status."""
-    import segmentation.evaluation
-    import segmentation.training  # noqa: F401
-    from segmentation.cli import compose
-
+    for name in IMPORTED:
+        importlib.import_module(name)
+    Image.init()  # Pillow's plugins
     compose("train")  # Hydra looks for its plugins once
     multiprocessing.resource_tracker.ensure_running()  # one for all
     gc.freeze()  # else each fork searches the libraries for garbage, and copies their memory by that
@@ -236,6 +271,10 @@ def _run(command: list[str], folder: str, environment: dict[str, str], out: int,
     module = command[0] == "-m"
     sys.argv = command[module:]
     sys.path[0] = folder if module else str(Path(command[0]).parent)
+    for name in () if os.environ.get("FIGURES") else FIGURES:
+        patch(name).start()
+    for name in WORK if os.environ.get("UNTIL_WORK") else ():
+        patch(name, _end).start()
     _spawn_by_forks()
     status = 0
     try:
@@ -254,6 +293,11 @@ def _run(command: list[str], folder: str, environment: dict[str, str], out: int,
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
+
+
+def _end(*_: object, **__: object) -> None:
+    print(BEGINS, flush=True)  # noqa: T201
+    os._exit(0)  # what ends a training is not the matter here
 
 
 def _spawn_by_forks() -> None:

@@ -30,6 +30,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder.parent)
         patch.setattr(sys, "executable", warm_python())
+        patch.setenv("FIGURES", "1")
         return segmentation.train("dataset=shapes", hydra={"run": {"dir": folder}}, **SMALL)
 
 
@@ -48,6 +49,7 @@ def test_an_evaluation_gives_its_report(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", warm_python())
+    monkeypatch.setenv("FIGURES", "1")
     found = segmentation.evaluate("split=val", checkpoint=run.checkpoint, output=tmp_path / "out", workers=0)
     assert found.folder == tmp_path / "out"
     assert found.metrics["val/miou"] == pytest.approx(run.metrics["val/miou"], abs=1e-3)

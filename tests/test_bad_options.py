@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import composed
+import yaml
+from conftest import Config, composed
 
 from segmentation import build
 from segmentation.callbacks import History
@@ -13,14 +14,29 @@ from segmentation.config import read_training_settings
 from segmentation.data import open_dataset
 from segmentation.errors import UserError
 
+SMALL = ("backbone=mobilenetv3_small", "dataset.train=2", "dataset.val=1", "dataset.test=1")
+
+
+def changed(config: Config, override: str) -> None:
+    """Sets a value as Hydra would, without composing all anew."""
+    key, _, value = override.lstrip("+~").partition("=")
+    *sections, name = key.split(".")
+    for section in sections:
+        config = config[section]
+    if override.startswith("~"):
+        del config[name]
+    else:
+        config[name] = yaml.safe_load(value)
+
 
 def build_all(folder: Path, *overrides: str) -> None:
     """Everything that a run builds before its first step."""
-    settings = read_training_settings(
-        composed(
-            "backbone=mobilenetv3_small", "dataset.train=2", "dataset.val=1", "dataset.test=1", *overrides
-        )
-    )
+    groups = [override for override in overrides if override.startswith("trainer=")]
+    config = composed(*SMALL, *groups)
+    for override in overrides:
+        if override not in groups:
+            changed(config, override)
+    settings = read_training_settings(config)
     dataset = open_dataset(**settings.dataset)
     task = build.build_task(settings, dataset)
     build.build_data(settings, dataset)

@@ -18,6 +18,7 @@ SMALL = (
     "data.workers=0",
     "augmentation=none",
     "trainer.max_epochs=1",
+    "trainer.limit_train_batches=2",
     "trainer.accelerator=cpu",
     "callbacks.grid.images=0",
     "logger=none",

@@ -1,4 +1,4 @@
-"""The snippets of docs/extending.md are short, and a training run with each of them works."""
+"""The snippets of docs/extending.md are short, and a training run with them works."""
 
 import json
 import re
@@ -19,17 +19,16 @@ SMALL = (
     *("trainer.accelerator=cpu", "data.size=[64,64]", "precision=32-true"),
 )
 OPTIONS = {
-    "backbone": ("backbone=plain", "backbone.width=8", "head=fcn"),
-    "head": ("head=linear", "head.stride=8", "backbone=mobilenetv3_small"),
-    "loss": (
-        "loss=robust",
-        "loss.q=0.5",
-        "head=lraspp",
-        "backbone=mobilenetv3_small",
-        "dataset=shapes_binary",
+    ("backbone", "loss"): (
+        *("backbone=plain", "backbone.width=8", "head=fcn"),
+        *("loss=robust", "loss.q=0.5", "dataset=shapes_binary"),
     ),
-    "dataset": ("dataset=archives", "dataset.names=[a,b,c,d]", "head=lraspp", "backbone=mobilenetv3_small"),
+    ("head", "dataset"): (
+        *("head=linear", "head.stride=8", "backbone=mobilenetv3_small"),
+        *("dataset=archives", "dataset.names=[a,b,c,d]"),
+    ),
 }
+"""Of two snippets at a time, which are of different parts of a run."""
 
 
 def _block(group: str, language: str) -> str:
@@ -43,26 +42,30 @@ def test_a_snippet_has_under_20_lines(group: str) -> None:
     assert 0 < len(lines) < 20
 
 
-@pytest.mark.parametrize("group", SNIPPETS)
-def test_a_snippet_trains(group: str, tmp_path: Path) -> None:
-    config = _block(group, "yaml")
-    path = re.search(r"# conf/(\w+/\w+\.yaml)", config)
-    assert path
-    file = tmp_path / "conf" / path[1]
-    assert file.parent.name == group
-    file.parent.mkdir(parents=True)
-    file.write_text(config)
+@pytest.mark.parametrize("groups", OPTIONS, ids="-".join)
+def test_snippets_train(groups: tuple[str, ...], tmp_path: Path) -> None:
+    files = {}
+    for group in groups:
+        config = _block(group, "yaml")
+        path = re.search(r"# conf/(\w+/\w+\.yaml)", config)
+        assert path
+        files[group] = tmp_path / "conf" / path[1]
+        assert files[group].parent.name == group
+        files[group].parent.mkdir(parents=True)
+        files[group].write_text(config)
     script = tmp_path / "my_train.py"
-    script.write_text(_block(group, "python") + "\nfrom train import main\n\nmain()\n")
-    data = [f"dataset.root={_make_archives(tmp_path)}"] if group == "dataset" else []
+    script.write_text(
+        "\n".join([*(_block(group, "python") for group in groups), "from train import main\n\nmain()\n"])
+    )
+    data = [f"dataset.root={_make_archives(tmp_path)}"] if "dataset" in groups else []
     run = tmp_path / "run"
-    arguments = [f"--config-dir={tmp_path / 'conf'}", *OPTIONS[group], *SMALL, *data, f"hydra.run.dir={run}"]
+    arguments = [f"--config-dir={tmp_path / 'conf'}", *OPTIONS[groups], *SMALL, *data, f"hydra.run.dir={run}"]
     done = run_script(str(script), *arguments)
     assert done.returncode == 0, done.stderr
     report = json.loads((run / "report.json").read_text())
     assert 0 <= report["metrics"]["test/miou"] <= 1
-    own = report["model"][group]["name"] if group in ("backbone", "head") else file.stem
-    assert own == file.stem
+    for group in {"backbone", "head"} & {*groups}:
+        assert report["model"][group]["name"] == files[group].stem
 
 
 def _make_archives(root: Path) -> Path:

@@ -89,7 +89,8 @@ def test_checkpoints_of_wrong_parts(tmp_path: Path) -> None:
 
 SMALL = [
     *(
-        "backbone=mobilenetv3_small",
+        "backbone=timm",
+        "backbone.name=test_resnet",  # of a few layers
         "head=lraspp",
         "data.size=[32,32]",
         "data.batch_size=2",

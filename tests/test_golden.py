@@ -404,7 +404,7 @@ def test_a_run_and_its_evaluation_report_the_same(name: str, tmp_path: Path) -> 
     )
     reports, found = {}, {}
     for script, folder, given in (("train", "run", [*options, *train]), ("evaluate", "evaluation", evaluate)):
-        done = run_script(f"{script}.py", *given, folder=tmp_path)
+        done = run_script(f"{script}.py", *given, folder=tmp_path, environment={"FIGURES": "1"})
         assert (done.returncode, done.stderr) == (0, "")
         reports[script] = json.loads((tmp_path / folder / "report.json").read_text())
         found[script] = {

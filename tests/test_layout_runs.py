@@ -21,7 +21,8 @@ from segmentation.training import train
 
 SMALL = (
     *(
-        "backbone=mobilenetv3_small",
+        "backbone=timm",
+        "backbone.name=test_resnet",  # of a few layers
         "head=lraspp",
         "data.size=[32,32]",
         "data.batch_size=2",

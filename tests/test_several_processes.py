@@ -18,7 +18,8 @@ SCRIPT = ROOT / "tests" / "still_run.py"
 
 # Nine images in batches of four: the last one has an image for one process alone.
 OPTIONS = [
-    "backbone=mobilenetv3_small",
+    "backbone=timm",
+    "backbone.name=test_resnet",  # of a few layers
     "head=lraspp",
     "loss=ce_dice",
     "loss.class_weights=[1,2,3]",

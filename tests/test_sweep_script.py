@@ -73,19 +73,19 @@ def wait_for(happened: Callable[[], bool], process: Script) -> None:
 
 
 def test_the_same_command_runs_exactly_what_is_missing(tmp_path: Path) -> None:
-    sweep = ["name=s", "loss=ce_dice,lovasz", "seed=1,2,3,4,5,6"]
-    (tmp_path / "kill").write_text("5")
+    sweep = ["name=s", "loss=ce_dice,lovasz", "seed=1,2,3"]
+    (tmp_path / "kill").write_text("2")
     assert run(tmp_path, *sweep).returncode == -signal.SIGKILL
-    assert ran(tmp_path) == [f"loss-ce_dice+seed-{seed} anew" for seed in (1, 2, 3, 4, 5)]
+    assert ran(tmp_path) == ["loss-ce_dice+seed-1 anew", "loss-ce_dice+seed-2 anew"]
     (tmp_path / "kill").unlink()
     done = run(tmp_path, *sweep)
     assert done.returncode == 2
-    assert ran(tmp_path) == ["loss-ce_dice+seed-5 on", "loss-ce_dice+seed-6 anew"]
-    assert "12 jobs: 4 finished before, 1 went on, 1 ran, 6 failed" in done.stdout
-    assert done.stderr.count("no good") == 12  # each when it failed, and in the list at the end
+    assert ran(tmp_path) == ["loss-ce_dice+seed-2 on", "loss-ce_dice+seed-3 anew"]
+    assert "6 jobs: 1 finished before, 1 went on, 1 ran, 3 failed" in done.stdout
+    assert done.stderr.count("no good") == 6  # each when it failed, and in the list at the end
     assert "name=s" not in done.stdout  # what all jobs share is nothing to tell of each
     # Other options in the same folders are refused, and what is there stays what it is.
-    done = run(tmp_path, "name=s", "seed=1,4", "loss=ce_dice,cross_entropy", "trainer.max_epochs=31")
+    done = run(tmp_path, "name=s", "seed=1,3", "loss=ce_dice,cross_entropy", "trainer.max_epochs=31")
     assert done.returncode == 2
     assert "now 31): give another name=NAME." in done.stderr.splitlines()[-1]
     assert len(ran(tmp_path)) == 2
@@ -99,14 +99,14 @@ def test_jobs_in_processes_of_their_own(tmp_path: Path) -> None:
     parallel = [
         "name=s",
         "loss=ce_dice,lovasz",
-        "seed=1,2",
+        "seed=1",
         "hydra/launcher=joblib",
         "hydra.launcher.n_jobs=2",
     ]
     done = run(tmp_path, *parallel)
     assert done.returncode == 2, done.stderr
-    assert sorted(ran(tmp_path)) == ["loss-ce_dice+seed-1 anew", "loss-ce_dice+seed-2 anew"]
-    assert done.stderr.splitlines()[-3] == "2 of 4 jobs failed:"
+    assert ran(tmp_path) == ["loss-ce_dice anew"]
+    assert done.stderr.splitlines()[-2] == "1 of 2 jobs failed:"
 
 
 PARALLEL = ["name=s", "seed=1,2,3", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]

@@ -147,12 +147,6 @@ def test_a_refused_resume_changes_nothing_and_a_moved_run_goes_on(
     assert report["protocol"]["checkpoint"] == f"best.ckpt, epoch {now}"
 
 
-def test_a_run_is_not_written_over_another(finished: tuple[Path, Any]) -> None:
-    done = run(*SMALL, f"hydra.run.dir='{finished[0]}'")
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
-    assert "already holds a run" in done.stderr
-
-
 def test_a_run_without_validation_says_so(tmp_path: Path) -> None:
     done = run(
         *SMALL, "trainer.max_epochs=1", "trainer.check_val_every_n_epoch=5", f"hydra.run.dir={tmp_path}"

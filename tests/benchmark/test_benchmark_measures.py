@@ -85,7 +85,7 @@ def test_peak_memory_on_a_gpu_excludes_other_tensors(monkeypatch: pytest.MonkeyP
 
 def workload(precision: str, *, aux: bool = False) -> Workload:
     model = create_segmenter(
-        backbone={"source": "torchvision", "name": "resnet18"},
+        backbone={"source": "timm", "name": "test_resnet"},
         head={"name": "lraspp"},
         outputs=3,
         channels=4,

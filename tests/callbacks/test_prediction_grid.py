@@ -53,7 +53,8 @@ def fitted(grid: PredictionGrid, folder: Path, **options: Any) -> tuple[Trainer,
         composed(
             *("dataset.size=48", "data.size=[48,48]", "data.batch_size=1"),
             *("dataset.train=1", "dataset.val=1", "dataset.test=9"),
-            *("backbone=mobilenetv3_small", "head=lraspp", "precision=32-true", "scheduler=constant"),
+            *("backbone=timm", "backbone.name=test_resnet", "head=lraspp"),
+            *("precision=32-true", "scheduler=constant"),
         )
     )
     dataset = open_dataset(3, **settings.dataset)

@@ -17,7 +17,12 @@ def test_a_profile_holds_a_table_of_operators_and_a_trace(tmp_path: Path) -> Non
             "data.batch_size=1",
             "callbacks.grid.images=0",
         ),
-        *("backbone=mobilenetv3_small", "head=lraspp", "logger=none", f"hydra.run.dir={tmp_path}"),
+        *(
+            "backbone=timm",
+            "backbone.name=test_resnet",
+            "head=fcn",
+        ),  # few layers: each of them is in the trace
+        *("logger=none", f"hydra.run.dir={tmp_path}"),
     )
     assert done.returncode == 0, done.stderr
     assert "convolution" in (tmp_path / "profile" / "fit-operators.txt").read_text()

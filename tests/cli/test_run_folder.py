@@ -136,7 +136,8 @@ def test_a_log_does_not_follow_a_link(tmp_path: Path) -> None:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of one epoch."""
     folder = tmp_path_factory.mktemp("finished") / "run"
-    done = run_script("train.py", *SMALL, "trainer.max_epochs=1", f"hydra.run.dir={folder}")
+    options = [*SMALL, "trainer.max_epochs=1", f"hydra.run.dir={folder}"]
+    done = run_script("train.py", *options, environment={"FIGURES": "1"})
     assert done.returncode == 0, done.stderr
     return folder
 

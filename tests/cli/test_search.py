@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from conftest import composed
 from scripts import Done, run_script
 
 from segmentation.cli import compose
@@ -206,7 +207,7 @@ def test_the_best_trial_is_run_again_as_it_was(tmp_path: Path) -> None:
     [None, True, 3, -1.5e-07, "a b", "null", "it's", "", "x/y.z", [48, [0.5, "a,b"]], [{"a": 1}]],
 )
 def test_any_value_can_be_typed(value: object, tmp_path: Path) -> None:
-    now = compose("train")
+    now = composed()
     run = {**now, "weights": value, "more": copy.deepcopy(value)}  # YAML writes one object twice as an alias
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(run))
     again = compose("train", *more_overrides(tmp_path, now))

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from segmentation.models import Segmenter, create_segmenter
 
+TINY = {"backbone": "test_resnet", "source": "timm"}
+"""The options of `made` for a network of a few layers."""
+
 
 def made(
     backbone: str,

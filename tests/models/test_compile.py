@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from made_models import assert_depends_on_image, assert_same, made, pictures, randomize_norms
+from made_models import TINY, assert_depends_on_image, assert_same, made, pictures, randomize_norms
 from torch import Tensor, nn
 from torch._dynamo.backends.debugging import aot_eager
 from torch._dynamo.utils import counters
@@ -53,7 +53,7 @@ def gradients(model: Any, images_BCHW: Tensor) -> dict[str, Tensor]:
 
 
 def test_training_has_the_same_gradients(traced: list[Any]) -> None:
-    model = made("resnet18", aux=True).double()
+    model = made(**TINY, aux=True).double()
     for layer in model.modules():
         if isinstance(layer, nn.Dropout):
             layer.p = 0.0
@@ -71,7 +71,7 @@ def test_training_has_the_same_gradients(traced: list[Any]) -> None:
 
 
 def test_inference_gives_the_same_answer_at_any_size(traced: list[Any]) -> None:
-    model = made("resnet18", head="fpn")
+    model = made(**TINY, head="fpn")
     randomize_norms(model, pictures(4, 3, 64, 64))
     other = compile_whole(deepcopy(model), CPU)
     with torch.inference_mode():
@@ -136,6 +136,6 @@ def test_a_missing_compiler_is_an_error(make: Any, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=fail))
     with pytest.raises(UserError, match=r"compile=true.*for cpu.*C\+\+ compiler found\)") as caught:
-        make(made("resnet18"), CPU)
+        make(made(**TINY), CPU)
     assert "\n" not in str(caught.value)
     torch.compiler.reset()

@@ -283,6 +283,7 @@ def test_processes_count_what_one_does(trained: Path, judged: tuple[Path, Any], 
         *("evaluate.py", f"checkpoint=[{paths}]", f"output={tmp_path / 'out'}"),
         *("save=[masks]", "objects=true", "batch_size=4", "precision=32-true", "workers=0"),
         *("trainer=ddp", "trainer.devices=3"),
+        environment={"FIGURES": "1"},
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("The report:") == 2  # the first process alone speaks

@@ -121,7 +121,7 @@ def view(prediction: Prediction, kind: View, alpha: float, name: str) -> np.ndar
     A class that the model does not know is nowhere.
     """
     classes, image_HWC = prediction.classes, _small(prediction.image)
-    mask_HW = _small(prediction.mask, cv2.INTER_NEAREST)
+    mask_HW = _small(prediction.mask, cv2.INTER_NEAREST_EXACT)
     if kind == "mask":
         return colourise(mask_HW, classes)
     if kind == "probability":

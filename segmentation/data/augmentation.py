@@ -104,7 +104,8 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """The mask resized to `size` (H, W) by nearest neighbour, as in the training transform with `resize`."""
-    return _resize(mask, size, cv2.INTER_NEAREST)
+    # The exact one takes the pixel at the middle, as the image's resize does; the other one that at the upper left.
+    return _resize(mask, size, cv2.INTER_NEAREST_EXACT)
 
 
 def _resize(pixels: np.ndarray, size: tuple[int, int], interpolation: int) -> np.ndarray:

@@ -35,7 +35,7 @@ from segmentation.types import Sample
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 """Increase it whenever the same file would give other pixels (decoding, resizing, generated data) or the layout of the
 cache file changes: caches with another number are rebuilt."""
 

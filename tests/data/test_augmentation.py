@@ -143,11 +143,15 @@ def test_values_out_of_range_are_named(wrong: dict[str, Any], named: str) -> Non
 FILL = 255
 
 
-@pytest.mark.parametrize("zoom", [1.0, 1.7, 4.0])
+@pytest.mark.parametrize("zoom", [0.25, 0.4, 1.0, 1.7, 4.0])
+@pytest.mark.parametrize("resize", [False, True])
 @pytest.mark.parametrize("seed", range(5))
-def test_labels_lie_where_their_pixels_do(zoom: float, seed: int) -> None:
+def test_labels_lie_where_their_pixels_do(zoom: float, resize: bool, seed: int) -> None:
     rows, columns = np.mgrid[0:100, 0:100].astype(np.uint8)
-    transform = training_transform(size=(40, 40), resize=False, scale=(zoom, zoom))
+    side = round(100 * zoom) if resize else 20
+    transform = training_transform(
+        size=(side, side), resize=resize, scale=(1.0, 1.0) if resize else (zoom, zoom)
+    )
     for slope in (rows, columns):
         image = np.repeat(slope[..., None], 3, axis=2)
         after = transform({"image": image, "mask": slope, "name": "x"}, seed)

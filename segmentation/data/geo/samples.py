@@ -115,13 +115,14 @@ class AreaDataset:
         if self.pixel_range is not None:
             pixels_HWC[~valid_HW] = 0
         image_HWC = np.ascontiguousarray(fit_bands(pixels_HWC, self.channels, name))
-        mask_HW = self._mask(area.scene, rows, columns)
-        mask_HW[~valid_HW] = IGNORE_INDEX
+        mask_HW = self._mask(area.scene, rows, columns, valid_HW)
         return {"image": image_HWC, "mask": mask_HW, "name": self._name(area)}
 
     def mask(self, index: int) -> np.ndarray:
-        """The whole mask, uint8 (H, W). Raises `UserError` as `window` does."""
-        return self[index]["mask"]
+        """The whole mask, uint8 (H, W), without reading the bands of whole numbers. Raises `UserError` as `window`."""
+        scene, top, left, bottom, right = self.areas[index]
+        rows, columns = slice(top, bottom), slice(left, right)
+        return self._mask(scene, rows, columns, self.scenes[scene].holds(rows, columns, 1, self.bands))
 
     def values(self, index: int) -> np.ndarray | None:
         """The values (H, W, C) in the middle of an area, nan without data; None where they have 8 bits."""
@@ -154,9 +155,10 @@ class AreaDataset:
     def _name(self, area: Area) -> str:
         return f"{self.scenes[area.scene].name}/{area.top}_{area.left}"
 
-    def _mask(self, scene: int, rows: slice, columns: slice) -> np.ndarray:
+    def _mask(self, scene: int, rows: slice, columns: slice, valid_HW: np.ndarray) -> np.ndarray:
         mask_HW = self.labels[scene].mask(rows, columns)
         extent = self.extents[scene]
         if extent is not None:
             mask_HW[extent.mask(rows, columns) == 0] = IGNORE_INDEX
+        mask_HW[~valid_HW] = IGNORE_INDEX
         return mask_HW

@@ -134,8 +134,11 @@ class Scene:
                 break
         return values_CHW, valid_HW | background_HW
 
-    def holds(self, rows: slice, columns: slice, step: int) -> np.ndarray:
-        """bool: where there are data, at every `step`th pixel or so of the window, whose sides it divides."""
+    def holds(self, rows: slice, columns: slice, step: int, bands: Sequence[int] | None = None) -> np.ndarray:
+        """bool: where there are data, at every `step`th pixel or so of the window, whose sides it divides.
+
+        `bands` are as in `read`; only those of floats are read.
+        """
         shape = (rows.stop - rows.start) // step, (columns.stop - columns.start) // step
         valid_HW = np.zeros(shape, bool)
         for source in self._touching(rows, columns):
@@ -152,7 +155,7 @@ class Scene:
             with self._opened(source) as file:
                 held_HW = _held(file, source, window, sides)
                 if source.header.types[0].startswith("float"):
-                    values_CHW = file.read(list(source.header.bands), window=window, out_shape=sides)
+                    values_CHW = file.read(list(bands or source.header.bands), window=window, out_shape=sides)
                     held_HW &= np.isfinite(values_CHW).all(axis=0)
                 valid_HW[coarse] |= held_HW
         return valid_HW

@@ -43,11 +43,12 @@ def opened(folder: Path, channels: int = 4, **options: Any) -> SegmentationDatas
 
 
 def whole_mask(dataset: SegmentationDataset) -> np.ndarray:
-    """The masks of all areas in their places; 99 where there is none."""
+    """The masks of all areas in their places, which are the same without the images; 99 where there is none."""
     mask = np.full(SIZE, 99, np.uint8)
     for samples in {id(each): each for each in dataset.splits().values()}.values():
         for index, area in enumerate(samples.areas):  # type: ignore[attr-defined]
             mask[area.top : area.bottom, area.left : area.right] = samples[index]["mask"]
+            assert np.array_equal(samples.mask(index), samples[index]["mask"])  # type: ignore[attr-defined]
     return mask
 
 
@@ -118,8 +119,8 @@ def test_a_third_value_of_rasters_may_be_ignored(city: Path, tmp_path: Path) -> 
 
 def test_the_name_of_outlines_may_be_in_a_file(city: Path, tmp_path: Path) -> None:
     (tmp_path / "classes.yaml").write_text("names: [building]")
-    options = {"images": str(city / "image.tif"), "labels": str(city / "roofs.gpkg")}
-    assert opened(tmp_path, **options).classes.names == ("background", "building")
+    images, labels = str(city / "image.tif"), str(city / "roofs.gpkg")
+    assert opened(tmp_path, images=images, labels=labels).classes.names == ("background", "building")
 
 
 def test_values_of_rasters_are_named(city: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ FOLDER = ROOT / "perf"
 SMALL = ("--size", "64", "64", "--rounds", "1", "--threads", "1", "--device", "cpu")
 
 Run = Callable[..., str]
+pytestmark = pytest.mark.usefixtures("no_figures")
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
 
 @pytest.fixture
 def forked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A measurement's new Pythons are forks: what that saves is nothing but the imports."""
+    """A measurement's new Pythons are forks, which saves the imports, and draw no figures."""
     start = subprocess.run
 
     def call(command: list[str], **how: Any) -> object:
@@ -161,25 +162,26 @@ def test_a_large_scene_is_measured(run: Run, monkeypatch: pytest.MonkeyPatch) ->
             else start(command, **how)
         )
 
-    monkeypatch.setattr(subprocess, "Popen", started)  # what that saves is nothing but the imports
-    tiny = ("data.size=[64,64]", "head=lraspp", "dataset.buffer=0", "callbacks.grid.images=0")
+    monkeypatch.setattr(subprocess, "Popen", started)  # as `forked` does
+    tiny = ("data.size=[256,256]", "data.batch_size=2", "head=lraspp", "dataset.buffer=0")
+    tiny = (*tiny, "trainer.limit_train_batches=1", "callbacks.grid.images=0")
     said = run("earth.py", "--side", "768", "--threads", "1", "--device", "cpu", "--set", *tiny)
     assert re.search(r"\| make \| +\d+ \| +0 \| \d+ roofs \|", said), said
     assert re.search(r"\| predict\.py, polygons \| +\d+ \| +\d+ \| \d+ polygons \|", said), said
 
 
 def test_exported_models_are_compared_with_torch(run: Run) -> None:
-    said = run("export.py", "--heads", "fcn", "--backbones", "timm:resnet10t")
+    said = run("export.py", "--heads", "fcn", "--backbones", "timm:test_resnet")
     name, _, largest, same, _ = next(
         cells for line in said.splitlines() if len(cells := _cells(line)) == 5 and cells[1] == "fcn"
     )
-    assert name == "timm:resnet10t" and float(largest) < 1e-4 and float(same.rstrip("%")) > 99.99
+    assert name == "timm:test_resnet" and float(largest) < 1e-4 and float(same.rstrip("%")) > 99.99
 
 
 @pytest.mark.usefixtures("forked")
 def test_the_picture_of_the_polygons_is_made(run: Run, tmp_path: Path) -> None:
     pytest.importorskip("pyogrio", reason="needs pyogrio, the extra geo")
-    small = ("backbone=mobilenetv3_small", "weights=none", "head=lraspp")
+    small = ("backbone=mobilenetv3_small", "weights=none", "head=lraspp", "trainer.limit_train_batches=1")
     run("roofs.py", "--epochs", "1", "--output", str(tmp_path / "polygons.png"), "--set", *small)
     assert (tmp_path / "polygons.png").stat().st_size < 300_000
 
@@ -197,13 +199,10 @@ def test_processes_are_compared_with_threads(run: Run) -> None:
 def test_accuracy_in_bf16_is_compared_with_fp32(run: Run) -> None:
     budget = ["--rounds", "1", "--threads", "1", "--device", "cpu"]
     tiny = (
-        "trainer=debug",
-        "backbone=mobilenetv3_small",
-        "head=lraspp",
-        "data.size=[48,48]",
-        "dataset.size=48",
+        *("backbone=mobilenetv3_small", "head=lraspp", "data.size=[48,48]", "data.batch_size=2"),
+        *("dataset.size=48", "dataset.train=4", "dataset.val=2", "dataset.test=2", "trainer.max_epochs=1"),
     )
-    said = run("accuracy.py", *budget, "--set", *tiny, "dataset.test=2")
+    said = run("accuracy.py", *budget, "--set", *tiny)
     rows = {cells[0]: cells[1:] for line in said.splitlines() if (cells := _cells(line))}
     assert rows["seed 1"] == rows["mean"]
     assert all(0 < float(cell) < 1 for cell in rows["mean"])
@@ -235,7 +234,9 @@ def test_emulated_bf16_convolutions_round_like_real_ones(
 
 
 def test_a_killed_run_ends_like_one_left_alone() -> None:
-    done = run_script("perf/kills.py", "--kills", "1", "--epochs", "2")  # whose forks need no imports
+    done = run_script(
+        "perf/kills.py", "--kills", "1", "--epochs", "2", "--seed", "3"
+    )  # whose forks need no imports
     assert (done.returncode, done.stderr) == (0, "")
     assert re.search(
         r"[01] kills of 1; no checkpoint was unreadable; weights, history and scores", done.stdout

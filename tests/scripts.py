@@ -5,6 +5,7 @@ import functools
 import gc
 import importlib
 import json
+import logging
 import multiprocessing.forkserver
 import multiprocessing.resource_tracker
 import multiprocessing.util
@@ -26,10 +27,12 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from unittest.mock import patch
 
+import pytest
 from conftest import ROOT
 from PIL import Image
 
 from segmentation.cli import compose
+from segmentation.console import main
 
 IMPORTED = (
     *("segmentation.commands", "segmentation.planner", "segmentation.training", "segmentation.evaluation"),
@@ -92,6 +95,24 @@ def run_script(
     with Script(command, folder, environment) as script:
         out, err = script.communicate()
         return subprocess.CompletedProcess(command, script.wait(), out, err)
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, str, int]:
+    """What the command `segmentation` prints in this process, and its exit status; for those that run nothing."""
+    status = 0
+    environment = {"HYDRA_FULL_ERROR": "0"}  # which a command sets for its process
+    handlers, level = logging.root.handlers[:], logging.root.level
+    with patch.object(sys, "argv", ["/bin/segmentation", *arguments]), patch.dict(os.environ, environment):
+        try:
+            main()
+        except SystemExit as end:
+            status = int(end.code or 0)
+    for handler in {*logging.root.handlers} - {*handlers}:
+        handler.close()
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
+    out, err = capsys.readouterr()
+    return out, err, status
 
 
 class Script:

@@ -1,37 +1,22 @@
 """The command `segmentation` as it is installed, far from the checkout."""
 
 import json
-import os
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 from conftest import ROOT
+from scripts import said
 
 from segmentation import __version__
 from segmentation.commands import COMMANDS
-from segmentation.console import main
 
 SMALL = (
     *("backbone=mobilenetv3_small", "head=lraspp", "dataset.size=48", "dataset.train=4", "dataset.val=2"),
     *("dataset.test=2", "data.size=[48,48]", "data.batch_size=2", "trainer.max_epochs=1", "logger=none"),
 )
-
-
-def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, str, int]:
-    """What the command prints, and its exit status."""
-    status = 0
-    environment = {"HYDRA_FULL_ERROR": "0"}  # which a command sets for its process
-    with patch.object(sys, "argv", ["/bin/segmentation", *arguments]), patch.dict(os.environ, environment):
-        try:
-            main()
-        except SystemExit as end:
-            status = int(end.code or 0)
-    out, err = capsys.readouterr()
-    return out, err, status
 
 
 @pytest.fixture(scope="module")

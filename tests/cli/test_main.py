@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from scripts import run_script
+from scripts import run_script, said
 
 from segmentation.cli.main import help_text
 from segmentation.cli.messages import explain
@@ -45,13 +45,13 @@ ROOT = Path(__file__).parents[2]
         ("dataset.root=it's [a] path=ü", "There is no folder it's [a] path=ü"),
     ],
 )
-def test_wrong_options(argument: str, words: str, tmp_path: Path) -> None:
-    done = run_script("train.py", f"hydra.run.dir={tmp_path}", argument)
-    assert done.returncode == 2
-    assert words in done.stderr
-    assert done.stderr.startswith("error: ")
-    assert len(done.stderr.splitlines()) == 1
-    assert len(done.stderr) < 400
+def test_wrong_options(argument: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, err, status = said(capsys, "train", f"hydra.run.dir={tmp_path}", argument)
+    assert status == 2
+    assert words in err
+    assert err.startswith("error: ")
+    assert len(err.splitlines()) == 1
+    assert len(err) < 400
 
 
 @pytest.mark.parametrize(
@@ -64,10 +64,12 @@ def test_wrong_options(argument: str, words: str, tmp_path: Path) -> None:
         ("predict", ["--input", "a b.jpg"], "Write input=a b.jpg."),
     ],
 )
-def test_options_of_other_programs_are_translated(script: str, arguments: list[str], words: str) -> None:
-    done = run_script(f"{script}.py", *arguments)
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-    assert words in done.stderr
+def test_options_of_other_programs_are_translated(
+    script: str, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, err, status = said(capsys, script, *arguments)
+    assert (status, len(err.splitlines())) == (2, 1)
+    assert words in err
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,10 @@ _COARSER = 1.5  # how many times: from here on pixels are means rather than inte
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says about itself; `name` is a path, or an address that GDAL opens."""
+    """What a file says about itself; `name` is a path, or an address that GDAL opens.
+
+    `background` says whether it holds labels and calls 0 no data, as GIS programs do with the background.
+    """
 
     name: str
     crs: Any
@@ -40,9 +43,7 @@ class Header:
     types: tuple[str, ...]
     masked: bool  # whether it says which pixels hold data, by a no-data value, alpha or a mask
     tiled: bool
-    background: bool = (
-        False  # whether it holds labels and calls 0 no data, as GIS programs do with the background
-    )
+    background: bool = False
 
     @property
     def complete(self) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT
 from made_data import save
 from made_faults import clean, square
-from scripts import run_script
+from scripts import run_script, said
 
 WRONG = "error: {}, no notes. Correct what is wrong before a training.\n"
 NAMES = "dataset.names=[background,thing]"
@@ -77,11 +77,13 @@ def test_a_folder_that_is_not_understood_is_reported_too(tmp_path: Path) -> None
         ("data.pixel_range=[5,1]", "The pixel range 5..1 is empty"),
     ],
 )
-def test_wrong_options_are_refused(option: str, words: str, tmp_path: Path) -> None:
-    done = run_script("inspect_data.py", "dataset=shapes", option, f"output={tmp_path / 'out'}")
-    assert done.returncode == 2
-    assert words in done.stderr
-    assert done.stderr.count("\n") == 1
+def test_wrong_options_are_refused(
+    option: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, err, status = said(capsys, "inspect", "dataset=shapes", option, f"output={tmp_path / 'out'}")
+    assert status == 2
+    assert words in err
+    assert err.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 

@@ -22,7 +22,7 @@ def as_overrides(options: dict[str, Any]) -> list[str]:
     return [f"dataset={name}", *(f"dataset.{key}={shown(value)}" for key, value in options.items())]
 
 
-@pytest.mark.parametrize("case", MALFORMED[::6], ids=lambda case: case.id)
+@pytest.mark.parametrize("case", MALFORMED[::12], ids=lambda case: case.id)
 def test_malformed(case: Malformed, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     overrides = as_overrides(dict(case.make(tmp_path / "data")))

@@ -12,7 +12,7 @@ import torch
 from conftest import CONF, composed, make_binary
 from made_predictors import write_checkpoint
 from PIL import Image
-from scripts import run_script
+from scripts import run_script, said
 
 import segmentation
 from segmentation import build
@@ -596,21 +596,23 @@ def test_options_of_training_are_refused(argument: str, words: str) -> None:
     refuse_training_options(["trainer=ddp", "trainer.devices=2"], CONF, "evaluate")
 
 
-def test_any_file_name_may_be_typed(tmp_path: Path) -> None:
-    missing = tmp_path / "my run (1)" / "a=b, [c].ckpt"
-    done = run_script("evaluate.py", f"checkpoint={missing}", "dataset=binary", "dataset.root=my data (1)")
-    assert (done.returncode, done.stderr.splitlines()[1:]) == (2, []), done.stderr
-    assert f"There is no checkpoint {missing}" in done.stderr
-    done = run_script("evaluate.py", f"checkpoint=[{tmp_path}/one.ckpt,{tmp_path}/two.ckpt]")
-    assert f"There is no checkpoint {tmp_path}/one.ckpt" in done.stderr
-
-
-def test_a_mistake_ends_in_one_line(tmp_path: Path) -> None:
-    out = f"output={tmp_path / 'out'}"
-    done = run_script("evaluate.py", "checkpoint=nowhere.ckpt", "dataset=camvid", "data.size=[9,9]", out)
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
-    assert done.stderr.startswith("error: data.size belongs to training")
-    # The file of this data set brings values that only training can resolve.
-    done = run_script("evaluate.py", "checkpoint=nowhere.ckpt", "dataset=camvid", "dataset.root=x", out)
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
-    assert done.stderr.startswith("error: There is no checkpoint nowhere.ckpt")
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ["checkpoint={}/my run (1)/a=b, [c].ckpt", "dataset=binary", "dataset.root=my data (1)"],
+            "There is no checkpoint {}/my run (1)/a=b, [c].ckpt",
+        ),
+        (["checkpoint=[{}/one.ckpt,{}/two.ckpt]"], "There is no checkpoint {}/one.ckpt"),
+        (["dataset=camvid", "data.size=[9,9]", "checkpoint=no.ckpt"], "data.size belongs to training"),
+        # The file of this data set brings values that only training can resolve.
+        (["dataset=camvid", "dataset.root=x", "checkpoint=no.ckpt"], "There is no checkpoint no.ckpt"),
+    ],
+)
+def test_a_mistake_ends_in_one_line(
+    arguments: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed = [argument.replace("{}", str(tmp_path)) for argument in arguments]
+    _, err, status = said(capsys, "evaluate", *typed, f"output={tmp_path / 'out'}")
+    assert (status, len(err.splitlines())) == (2, 1), err
+    assert err.startswith(f"error: {words.replace('{}', str(tmp_path))}")

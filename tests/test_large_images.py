@@ -24,7 +24,8 @@ pytestmark = pytest.mark.usefixtures("no_figures")
 
 SMALL = [
     *(
-        "backbone=mobilenetv3_small",
+        "backbone=timm",
+        "backbone.name=test_resnet",  # of a few layers
         "head=fcn",
         "data.size=[32,32]",
         "data.resize=false",

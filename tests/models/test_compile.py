@@ -71,7 +71,7 @@ def test_training_has_the_same_gradients(traced: list[Any]) -> None:
 
 
 def test_inference_gives_the_same_answer_at_any_size(traced: list[Any]) -> None:
-    model = made(**TINY, head="fpn")
+    model = made(**TINY, head="fcn")
     randomize_norms(model, pictures(4, 3, 64, 64))
     other = compile_whole(deepcopy(model), CPU)
     with torch.inference_mode():

@@ -85,7 +85,8 @@ def recognised_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], str]
 
     Raises `UserError` without `root`, and where `recognise` does.
     """
-    given = {key: value for key, value in options.items() if key != "name"}
+    unset = {"threshold": "auto"}  # which not every layout has
+    given = {key: value for key, value in options.items() if key != "name" and unset.get(key) != value}
     root = call("dataset", _root, **{key: given[key] for key in ("root",) if key in given})
     found = recognise(root, _taken(ClassOptions, dict(given)))
     if found.name not in LAYOUTS or not _takes_classes(LAYOUTS[found.name]):

@@ -4,9 +4,10 @@ from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
+from pydantic import BeforeValidator
 
 from segmentation.data.files import Listing, contents, missing_folder
 from segmentation.data.masks import ColourMask, IndexMask, LabelMask, any_with_eight_bits
@@ -35,6 +36,11 @@ class ClassMap:
     unlabelled: int | None = None  # index of values and colours that are no class; None: they are an error
 
 
+def _as_list(value: Any) -> Any:
+    """What is ignored may be one value."""
+    return [value] if isinstance(value, int | str) else value
+
+
 @dataclass(frozen=True, kw_only=True)
 class ClassOptions:
     """The classes by the file `classes` (default: classes.yaml in the data's folder) or by `names` and `labels`.
@@ -49,7 +55,7 @@ class ClassOptions:
     classes: Path | None = None
     names: list[Any] | dict[Any, Any] | None = None
     labels: dict[Any, Any] | None = None
-    ignore: Sequence[Any] = ()
+    ignore: Annotated[Sequence[Any], BeforeValidator(_as_list)] = ()
     merge: dict[str, list[str]] | None = None
     unlabelled: Literal["background", "ignore"] | None = None
 

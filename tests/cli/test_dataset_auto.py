@@ -3,14 +3,16 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
-from conftest import CONF
+from conftest import CONF, write_pair
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from made_data import THINGS, fill, make_cityscapes, masks_in
+from PIL import Image
 from scripts import run_script
 
 from segmentation.cli import compose
@@ -92,6 +94,27 @@ def test_typed_options_are_kept(tmp_path: Path) -> None:
     arguments = recognised(f"dataset.root={tmp_path}", names, "dataset.folds=3", "dataset.fold=1")
     options = compose("train", *arguments)["dataset"]
     assert (options["names"], options["folds"], options["fold"]) == (THINGS, 3, 1)
+
+
+@pytest.mark.parametrize("folders", [("images", "masks"), ("rgb", "truth")], ids=["binary", "pairs"])
+@pytest.mark.parametrize(
+    ("option", "labels"),
+    [("ignore=128", {0, 1, 255}), ("ignore=[128]", {0, 1, 255}), ("threshold=127", {0, 1})],
+)
+def test_a_third_value_is_settled_as_the_message_advises(
+    folders: tuple[str, str], option: str, labels: set[int], tmp_path: Path
+) -> None:
+    images, masks = (tmp_path / folder for folder in folders)
+    for number in range(10):
+        write_pair(images, masks, f"{number}", labels=3, scale=127)
+        mask = np.asarray(Image.open(masks / f"{number}.png"))
+        Image.fromarray(np.array([0, 128, 255], np.uint8)[mask // 127]).save(masks / f"{number}.png")
+    root = f"dataset.root={tmp_path}"
+    with pytest.raises(UserError, match=r"dataset\.ignore=128.*dataset\.threshold=VALUE"):
+        create_dataset(**compose("train", *recognised(root))["dataset"])
+    dataset = create_dataset(**compose("train", *recognised(root, f"dataset.{option}"))["dataset"])
+    assert dataset.classes.binary
+    assert set(np.unique(dataset.train[0]["mask"]).tolist()) == labels
 
 
 def test_options_that_the_layout_has_not_are_left_out(tmp_path: Path) -> None:

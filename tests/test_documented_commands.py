@@ -111,7 +111,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (here / "DATA" / "images").symlink_to("train/images")
     for number in range(8):
         name = f"{number}.png"
-        site = here / "pairs" / "xy"[number % 2] / "Imgs"
+        site = here / "pairs" / ("MT_Break", "MT_Crack")[number % 2] / "Imgs"
         write_pair(site, site, str(number), 2)
         write_pair(here / "pairs/raw/s", here / "pairs/truth/s", str(number), 2)
         (here / "pairs/truth/s" / name).rename(here / f"pairs/truth/s/{number}_mask.png")

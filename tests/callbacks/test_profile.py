@@ -17,11 +17,8 @@ def test_a_profile_holds_a_table_of_operators_and_a_trace(tmp_path: Path) -> Non
             "data.batch_size=1",
             "callbacks.grid.images=0",
         ),
-        *(
-            "backbone=timm",
-            "backbone.name=test_resnet",
-            "head=fcn",
-        ),  # few layers: each of them is in the trace
+        # Few layers: each of them is in the trace.
+        *("backbone=timm", "backbone.name=test_resnet", "head=fcn"),
         *("logger=none", f"hydra.run.dir={tmp_path}"),
     )
     assert done.returncode == 0, done.stderr
